@@ -1,0 +1,167 @@
+"""scipy's differential evolution, turned inside out into ask and tell."""
+
+from __future__ import annotations
+
+import threading
+import weakref
+from queue import SimpleQueue
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, DTypeLike, NDArray
+from scipy.optimize import Bounds, differential_evolution
+
+from evoprompt.optim.adapters.replay import ReplayedOptimizer, Result
+from evoprompt.optim.population import initial_points
+from evoprompt.optim.rng import TrialStreams
+
+__all__ = ["ScipyDE"]
+
+Doubles = NDArray[np.float64]
+
+_MINIMUM = 5  # scipy refuses a smaller initial population
+_NO_END = 10**9
+
+
+class _AbandonedError(Exception):
+    """Ends the thread of an optimizer that nobody needs any more."""
+
+
+class _Inverted:
+    """``differential_evolution`` on its own thread; its objective hands the points out and waits for the losses."""
+
+    def __init__(self, box: Bounds, initial: Doubles, seed: int, strategy: str) -> None:
+        self._points: SimpleQueue[Doubles | BaseException] = SimpleQueue()
+        self._losses: SimpleQueue[Doubles | None] = SimpleQueue()
+        arguments = (self._points, self._losses, box, initial, seed, strategy)
+        threading.Thread(target=_run, args=arguments, daemon=True, name="scipy-differential-evolution").start()
+        weakref.finalize(self, self._losses.put, None)
+
+    def points(self) -> Doubles:
+        """The next generation, (n, d)."""
+        points = self._points.get()
+        if isinstance(points, BaseException):
+            raise points
+        return points
+
+    def answer(self, losses: Doubles) -> None:
+        self._losses.put(losses)
+
+
+def _run(
+    points: SimpleQueue[Doubles | BaseException],
+    losses: SimpleQueue[Doubles | None],
+    box: Bounds,
+    initial: Doubles,
+    seed: int,
+    strategy: str,
+) -> None:
+    def objective(x: Doubles) -> Doubles:
+        points.put(x.T.copy())  # scipy's vectorised objective takes (d, n)
+        answer = losses.get()
+        if answer is None:
+            raise _AbandonedError
+        return answer
+
+    evolve: Any = differential_evolution
+    try:
+        # A negative atol keeps scipy from stopping: its rule depends on the mean loss, ours do not.
+        evolve(
+            objective, box, strategy=strategy, maxiter=_NO_END, init=initial, atol=-1.0, tol=0.0, polish=False,
+            updating="deferred", vectorized=True, rng=np.random.Generator(np.random.Philox(seed)),
+        )  # fmt: skip
+    except _AbandonedError:
+        return
+    except BaseException as error:
+        points.put(error)
+    else:
+        points.put(RuntimeError("scipy's differential evolution ended by itself"))
+
+
+class ScipyDE(ReplayedOptimizer):
+    """``scipy.optimize.differential_evolution`` with ask, tell, budget and failures handled.
+
+    It has a generation barrier: once a generation is handed out, ``ask`` gives nothing until all of it has
+    been told. Points told without being asked count as evaluations, but scipy cannot take them in.
+
+    Parameters
+    ----------
+    bounds, budget, seed, popsize, dtype, x0, target
+        See :class:`~evoprompt.optim.adapters.replay.ReplayedOptimizer`. All bounds must be finite, popsize at
+        least 5; x0 takes the first places of the initial population, a Latin hypercube otherwise.
+    strategy : str
+        As scipy calls it, for example "best1bin" or "rand1bin".
+
+    Raises
+    ------
+    ValueError
+        If an argument is out of range.
+    """
+
+    name = "scipy"
+
+    def __init__(
+        self,
+        bounds: Any,
+        *,
+        budget: int | None = None,
+        seed: int | None = 0,
+        popsize: int | None = None,
+        dtype: DTypeLike = "float32",
+        x0: ArrayLike | None = None,
+        target: float | None = None,
+        strategy: str = "best1bin",
+    ) -> None:
+        if popsize is not None and popsize < _MINIMUM:
+            raise ValueError(f"scipy's differential evolution needs a popsize of at least {_MINIMUM}, got {popsize!r}")
+        self._strategy = strategy
+        super().__init__(
+            bounds, budget=budget, seed=seed, popsize=popsize, dtype=dtype, x0=x0, target=target,
+            config={"strategy": strategy},
+        )  # fmt: skip
+
+    def _start(self) -> None:
+        if self.popsize < _MINIMUM:
+            raise ValueError(f"scipy's differential evolution needs a budget of at least {_MINIMUM}, got {self.budget}")
+        low, high = self._box.low.astype(np.float64), self._box.high.astype(np.float64)
+        if not (np.isfinite(low).all() and np.isfinite(high).all()):
+            raise ValueError("scipy's differential evolution needs finite bounds on every coordinate")
+        if len(self._first) > self.popsize:
+            raise ValueError(f"x0 has {len(self._first)} rows, more than the population of {self.popsize}")
+        first = self._first if len(self._first) else None
+        initial = initial_points(self._box, self.popsize, TrialStreams(self.seed), first).astype(np.float64)
+        self._engine = _Inverted(Bounds(low, high), initial, self.seed, self._strategy)
+        self._queue = self._engine.points()
+        self._size = len(self._queue)
+        self._slots: dict[int, int] = {}
+        self._losses = np.full(self._size, np.nan)
+        self._generation = 0
+
+    def _given(self) -> NDArray[np.floating[Any]]:
+        return self._first[:0]
+
+    def _natural(self) -> int:
+        return len(self._queue)
+
+    def _propose(self, ids: NDArray[np.int64]) -> NDArray[np.floating[Any]]:
+        handed, self._queue = self._queue[: len(ids)], self._queue[len(ids) :]
+        start = self._size - len(self._queue) - len(handed)
+        self._slots.update(zip(ids.tolist(), range(start, start + len(handed)), strict=False))
+        return handed
+
+    def _learn(self, results: list[Result]) -> None:
+        for result in results:
+            slot = self._slots.pop(result.id, None)
+            if slot is not None:
+                self._losses[slot] = result.loss
+        if len(self._queue) == 0 and not self._slots:
+            self._engine.answer(self._losses)
+            self._queue = self._engine.points()
+            self._size = len(self._queue)
+            self._losses = np.full(self._size, np.nan)
+            self._generation += 1
+
+    @property
+    def generation(self) -> int:
+        """Generations scipy has closed."""
+        return self._generation

@@ -1,0 +1,213 @@
+"""Exact, pickle-free persistence of nested state: a folder with ``state.json`` and ``arrays.npz``.
+
+Writing is atomic. The new pair is first written beside the old one, then ``arrays.npz`` is replaced, then
+``state.json``. The JSON carries the SHA-256 of the arrays that belong to it, so a process that dies between
+the two replacements leaves the new arrays and the still unpublished JSON, which :func:`load_state` recognises
+by that digest.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+__all__ = ["SCHEMA_VERSION", "has_state", "load_state", "require_same_config", "save_state"]
+
+SCHEMA_VERSION = 1
+
+_JSON, _ARRAYS, _NEW = "state.json", "arrays.npz", ".new"
+_ARRAY, _FLOAT = "$array", "$float"
+
+
+def save_state(path: str | os.PathLike[str], state: Mapping[str, Any]) -> None:
+    """Write ``state`` into the folder ``path``, replacing the state that is there.
+
+    Parameters
+    ----------
+    path : path-like
+        A folder; made if missing. Other files in it are left alone.
+    state : mapping
+        Nested dict, list, str, int, float, bool, None and numpy arrays. Tuples come back as lists, numpy
+        scalars as Python ones; every float comes back exactly, NaN and infinities included.
+
+    Raises
+    ------
+    ValueError
+        If the state holds anything else; the message says where.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     save_state(folder, {"loss": float("inf"), "x": np.arange(3)})
+    ...     load_state(folder)
+    {'loss': inf, 'x': array([0, 1, 2])}
+    """
+    folder = Path(path)
+    folder.mkdir(parents=True, exist_ok=True)
+    arrays: dict[str, np.ndarray] = {}
+    tree = _encode(state, "state", arrays)
+    buffer = io.BytesIO()
+    np.savez(buffer, allow_pickle=False, **arrays)
+    packed = buffer.getbuffer()
+    header = {
+        "schema_version": SCHEMA_VERSION,
+        "arrays_sha256": hashlib.sha256(packed).hexdigest(),
+        "state": tree,
+    }
+    _write(folder / (_ARRAYS + _NEW), packed)
+    _write(folder / (_JSON + _NEW), json.dumps(header, allow_nan=False).encode())
+    os.replace(folder / (_ARRAYS + _NEW), folder / _ARRAYS)
+    os.replace(folder / (_JSON + _NEW), folder / _JSON)
+    _sync_folder(folder)
+
+
+def load_state(path: str | os.PathLike[str]) -> dict[str, Any]:
+    """Read the newest complete state in the folder ``path``.
+
+    Parameters
+    ----------
+    path : path-like
+        A folder that :func:`save_state` wrote to.
+
+    Returns
+    -------
+    dict
+        The state as it was saved.
+
+    Raises
+    ------
+    FileNotFoundError
+        If the folder holds no state.
+    ValueError
+        If the files are damaged, do not belong together, or are of another schema version.
+    """
+    folder = Path(path)
+    if not has_state(folder):
+        raise FileNotFoundError(f"no saved state in {folder}: {_JSON} and {_ARRAYS} are needed")
+    packed = (folder / _ARRAYS).read_bytes()
+    digest = hashlib.sha256(packed).hexdigest()
+    for name in (_JSON, _JSON + _NEW):
+        header = _read_header(folder / name)
+        if header is None or header.get("arrays_sha256") != digest:
+            continue
+        if header.get("schema_version") != SCHEMA_VERSION:
+            raise ValueError(
+                f"state in {folder} has schema version {header.get('schema_version')}, this reads {SCHEMA_VERSION}"
+            )
+        with np.load(io.BytesIO(packed), allow_pickle=False) as archive:
+            arrays = {key: archive[key] for key in archive.files}
+        state: dict[str, Any] = _decode(header["state"], arrays)
+        return state
+    raise ValueError(f"the state in {folder} is damaged: no {_JSON} there belongs to its {_ARRAYS}")
+
+
+def has_state(path: str | os.PathLike[str]) -> bool:
+    """Whether the folder ``path`` holds a saved state (complete or damaged)."""
+    folder = Path(path)
+    return (folder / _ARRAYS).is_file() and ((folder / _JSON).is_file() or (folder / (_JSON + _NEW)).is_file())
+
+
+def require_same_config(saved: Mapping[str, Any], own: Mapping[str, Any]) -> None:
+    """Refuse a state that was made with another configuration.
+
+    Parameters
+    ----------
+    saved, own : mapping
+        Flat configurations: names to scalars, strings, lists or arrays.
+
+    Raises
+    ------
+    ValueError
+        Naming every entry that differs, with both values.
+    """
+    missing = object()
+    names = [*own, *(name for name in saved if name not in own)]
+    differing = [name for name in names if not _same(saved.get(name, missing), own.get(name, missing))]
+    if differing:
+        told = "; ".join(
+            f"{name} is {_shown(saved.get(name))} in the state and {_shown(own.get(name))} here" for name in differing
+        )
+        raise ValueError(f"the saved state belongs to another configuration: {told}")
+
+
+def _same(left: Any, right: Any) -> bool:
+    if isinstance(left, np.ndarray) or isinstance(right, np.ndarray):
+        left, right = np.asarray(left), np.asarray(right)
+        return left.shape == right.shape and left.dtype.kind == right.dtype.kind and left.tobytes() == right.tobytes()
+    return bool(left == right)
+
+
+def _shown(value: Any) -> str:
+    if isinstance(value, np.ndarray) and value.size > 8:
+        return f"an array {value.shape} beginning {value.ravel()[:4].tolist()}"
+    return repr(value.tolist() if isinstance(value, np.ndarray) else value)
+
+
+def _encode(value: Any, where: str, arrays: dict[str, np.ndarray]) -> Any:
+    if isinstance(value, np.ndarray):
+        if value.dtype.hasobject:
+            raise ValueError(f"{where} is an array of Python objects; only plain dtypes can be saved")
+        name = f"a{len(arrays)}"
+        arrays[name] = value
+        return {_ARRAY: name}
+    if isinstance(value, np.generic):
+        value = value.item()
+    if isinstance(value, float) and not np.isfinite(value):
+        return {_FLOAT: repr(value)}
+    if value is None or isinstance(value, str | bool | int | float):
+        return value
+    if isinstance(value, Mapping):
+        for key in value:
+            if not isinstance(key, str) or key in (_ARRAY, _FLOAT):
+                raise ValueError(f"{where} has the key {key!r}; keys must be strings other than {_ARRAY!r}, {_FLOAT!r}")
+        return {key: _encode(item, f"{where}[{key!r}]", arrays) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_encode(item, f"{where}[{i}]", arrays) for i, item in enumerate(value)]
+    raise ValueError(
+        f"{where} is a {type(value).__name__}; a state holds dict, list, str, int, float, bool, None and numpy arrays"
+    )
+
+
+def _decode(value: Any, arrays: Mapping[str, np.ndarray]) -> Any:
+    if isinstance(value, dict):
+        if _ARRAY in value:
+            return arrays[value[_ARRAY]]
+        if _FLOAT in value:
+            return float(value[_FLOAT])
+        return {key: _decode(item, arrays) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_decode(item, arrays) for item in value]
+    return value
+
+
+def _read_header(file: Path) -> dict[str, Any] | None:
+    try:
+        header = json.loads(file.read_bytes())
+    except (FileNotFoundError, ValueError):
+        return None
+    return header if isinstance(header, dict) else None
+
+
+def _write(file: Path, content: bytes | memoryview) -> None:
+    with file.open("wb") as stream:
+        stream.write(content)
+        stream.flush()
+        os.fsync(stream.fileno())
+
+
+def _sync_folder(folder: Path) -> None:
+    if os.name == "nt":
+        return
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,12 @@
+"""Evaluators: the same trials, evaluated in this process or by a pool of Ray actors, with the same result.
+
+Importing this room does not import Ray; a :class:`RayEvaluator` does when it is made.
+"""
+
+from evoprompt.parallel.batching import cut, evaluate_batch
+from evoprompt.parallel.executor import choose_executor
+from evoprompt.parallel.gather import Gathered, evaluate
+from evoprompt.parallel.local import LocalEvaluator
+from evoprompt.parallel.ray_pool import RayEvaluator
+
+__all__ = ["Gathered", "LocalEvaluator", "RayEvaluator", "choose_executor", "cut", "evaluate", "evaluate_batch"]

@@ -1,0 +1,50 @@
+"""What runs inside a Ray actor's process."""
+
+from __future__ import annotations
+
+import os
+import pickle
+import socket
+import traceback
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from evoprompt.errors import UserError
+from evoprompt.optim.protocol import Evaluation, Objective, Trials
+from evoprompt.parallel.batching import describe_error, evaluate_batch
+
+__all__ = ["BuildError", "Worker"]
+
+BuildError = tuple[bool, str, str]  # is it a UserError, its message, the traceback
+
+
+class Worker:
+    """Builds one objective and evaluates micro-batches with it.
+
+    The objective is not built in ``__init__``: an exception there would reach the driver as a dead actor.
+    """
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.objective: Objective | None = None
+
+    def hello(self) -> tuple[str, int]:
+        """Host name and process id."""
+        return socket.gethostname(), os.getpid()
+
+    def build(self, pickled_factory: bytes) -> BuildError | None:
+        """Call the factory; ``None`` if that went well."""
+        try:
+            self.objective = pickle.loads(pickled_factory)()
+        except Exception as error:
+            message = str(error) if isinstance(error, UserError) else describe_error(error)
+            return isinstance(error, UserError), message, traceback.format_exc()
+        return None
+
+    def evaluate(self, ids: NDArray[np.int64], x: NDArray[np.floating[Any]]) -> tuple[Evaluation, str | None]:
+        """Evaluate one micro-batch."""
+        if self.objective is None:
+            raise RuntimeError(f"worker {self.name} was given trials before its objective was built")
+        return evaluate_batch(self.objective, Trials(ids, x), self.name)

@@ -1,0 +1,101 @@
+"""The main command: `python -m evoprompt.run +culture=arab`."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import hydra
+from hydra.core.config_store import ConfigStore
+from hydra.core.hydra_config import HydraConfig
+from hydra.errors import HydraException
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+from rich.console import Console
+
+from evoprompt.errors import UserError, unknown_name
+from evoprompt.surveys import cultures
+
+PACKAGED = Path(__file__).parent / "conf"
+CONF = PACKAGED if PACKAGED.is_dir() else Path(__file__).parents[1] / "conf"  # the latter in a checkout
+GROUPS = ("model", "optimizer", "space", "executor")
+
+
+def _register_cultures() -> None:
+    """Every culture is a member of the config group `culture`, taken from the target tables."""
+    store = ConfigStore.instance()
+    for culture in cultures().values():
+        node = {"key": culture.key, "targets": dict(culture.targets)}
+        store.store(group="culture", name=culture.key, node=node)
+    custom = {"key": "custom", "name": "custom", "place": None, "targets": None}
+    store.store(group="culture", name="custom", node=custom)
+
+
+def _check_choices(arguments: Sequence[str]) -> None:
+    """Name what is wrong with a culture or a group choice before Hydra composes anything.
+
+    Raises
+    ------
+    UserError
+        No culture, or an unknown name with the closest ones.
+    """
+    given = dict(argument.lstrip("+").split("=", 1) for argument in arguments if "=" in argument)
+    known = {group: {path.stem for path in (CONF / group).glob("*.yaml")} for group in GROUPS}
+    known["culture"] = {*cultures(), "custom"}
+    for group, names in known.items():
+        for choice in given.get(group, "").split(","):
+            if choice and not choice.startswith(("range(", "choice(", "glob(", "'", '"')) and choice not in names:
+                kind = f"{group} {choice!r}"
+                hint = "; for any other model use model.name=<hub name or folder>" if group == "model" else ""
+                raise UserError(f"{unknown_name(group, choice, names)}{hint}" if kind else "")
+    asks_only = any(argument in ("--help", "-h", "--hydra-help", "--version", "--info", "--cfg") for argument in arguments)
+    if "culture" not in given and "resume" not in given and not asks_only:
+        raise UserError(f"no culture given; add +culture=<name>, one of: {', '.join(sorted(known['culture']))}")
+
+
+def _plus_for_culture(arguments: Sequence[str]) -> list[str]:
+    """`culture=arab` means `+culture=arab`: there is no default culture that it could replace."""
+    return [f"+{argument}" if argument.startswith("culture=") else argument for argument in arguments]
+
+
+@hydra.main(config_path=str(CONF), config_name="config", version_base="1.3")
+def _job(config: DictConfig) -> float:
+    """One run; a sweep calls it once a job. Returns the held-out loss."""
+    from evoprompt.study.job import run_job
+
+    plain: dict[str, Any] = OmegaConf.to_container(config, resolve=True)  # type: ignore[assignment]
+    output = Path(HydraConfig.get().runtime.output_dir)
+    given = [override for override in HydraConfig.get().overrides.task if not override.startswith("resume=")]
+    return run_job(plain, output, given, Console(soft_wrap=True))
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Parse, build, run. Returns the exit code: 0, or 2 for bad input."""
+    given = _plus_for_culture(sys.argv[1:] if arguments is None else arguments)
+    os.environ["HYDRA_FULL_ERROR"] = "1"  # let errors come here, to be shown as one line
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    _register_cultures()
+    try:
+        _check_choices(given)
+        resumes = any(argument.startswith("resume=") for argument in given)
+        if resumes and not any(argument.startswith("hydra.run.dir=") for argument in given):
+            given = [*given, "hydra.run.dir=."]
+        sys.argv = [sys.argv[0], *given]
+        _job()
+    except (UserError, HydraException, OmegaConfBaseException) as error:
+        message = " ".join(str(error).split())
+        print(f"evoprompt: {message}", file=sys.stderr)
+        return 2
+    except OSError as error:
+        if not error.filename:
+            raise
+        print(f"evoprompt: cannot write {error.filename}: {error.strerror}; choose hydra.run.dir=<folder>", file=sys.stderr)
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

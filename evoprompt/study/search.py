@@ -1,0 +1,117 @@
+"""The generational search loop with its checkpoints."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from rich.console import Console
+
+from evoprompt.errors import UserError
+from evoprompt.llm import Respondent
+from evoprompt.objectives import SurveyAlignmentFactory
+from evoprompt.optim import Best, Optimizer
+from evoprompt.optim import Evaluator as EvaluatorProtocol
+from evoprompt.parallel import LocalEvaluator, RayEvaluator, choose_executor, evaluate
+from evoprompt.study.checkpoint import load_checkpoint, save_checkpoint
+from evoprompt.study.history import History
+from evoprompt.study.progress import SearchProgress
+from evoprompt.study.rundir import RunDirectory
+from evoprompt.study.settings import Settings
+
+
+class SearchFailed(UserError):
+    """Nothing finite came for a whole population; the checkpoint is kept."""
+
+
+@dataclass(frozen=True)
+class SearchResult:
+    """The best candidate, how many were evaluated and failed, and why the search stopped."""
+
+    best: Best
+    evaluations: int
+    failed: int
+    reason: str
+
+
+def run_search(
+    settings: Settings,
+    factory: SurveyAlignmentFactory,
+    respondent: Respondent,
+    optimizer: Optimizer,
+    directory: RunDirectory,
+    console: Console,
+) -> SearchResult:
+    """Search until the optimizer says stop; continue from the newest checkpoint if there is one.
+
+    Raises
+    ------
+    SearchFailed
+        Every candidate of a whole population failed.
+    """
+    history = _restore(optimizer, directory)
+    if optimizer.should_stop() is None:
+        evaluator = _evaluator(settings, factory, respondent)
+        try:
+            _generations(settings, evaluator, optimizer, history, directory, console)
+        finally:
+            evaluator.close()
+    reason, best = optimizer.should_stop(), optimizer.best
+    if best is None or reason == "failed":
+        last = f" (the last error: {evaluator.last_error})" if evaluator.last_error else ""
+        directory.remember(status="failed")
+        raise SearchFailed(
+            f"no candidate of a whole population gave a finite loss{last}; "
+            f"{optimizer.failed} failed; the checkpoint is kept in {directory.checkpoint}"
+        )
+    return SearchResult(best, optimizer.evaluations, optimizer.failed, reason or "budget")
+
+
+def _restore(optimizer: Optimizer, directory: RunDirectory) -> History:
+    state = load_checkpoint(directory.checkpoint)
+    if state is None:
+        return History()
+    optimizer.load_state_dict(state["optimizer"])
+    return History.load(directory.history, state["evaluations"])
+
+
+def _evaluator(
+    settings: Settings, factory: SurveyAlignmentFactory, respondent: Respondent
+) -> LocalEvaluator | RayEvaluator:
+    wanted = settings.executor
+    kind = choose_executor(wanted.kind, wanted.workers, wanted.gpus_per_worker, wanted.address)
+    if kind == "local":
+        return LocalEvaluator(factory.around(respondent), wanted.batch_size)
+    return RayEvaluator(
+        factory,
+        wanted.batch_size,
+        wanted.workers,
+        cpus_per_worker=wanted.cpus_per_worker,
+        gpus_per_worker=wanted.gpus_per_worker,
+        address=wanted.address,
+        timeout_s=wanted.timeout,
+    )
+
+
+def _generations(
+    settings: Settings,
+    evaluator: EvaluatorProtocol,
+    optimizer: Optimizer,
+    history: History,
+    directory: RunDirectory,
+    console: Console,
+) -> None:
+    with SearchProgress(console, settings.budget, optimizer.evaluations) as progress:
+        while optimizer.should_stop() is None:
+            generation = optimizer.generation
+            trials = optimizer.ask()
+            if not len(trials):
+                break
+            found = evaluate(evaluator, trials)
+            optimizer.tell(trials, found.evaluation)
+            dimensions = found.evaluation.metrics["dimensions"]
+            history.append(generation, trials.ids, found.evaluation.loss, dimensions, found.seconds, found.workers)
+            history.save(directory.history)
+            state = {"evaluations": len(history), "optimizer": optimizer.state_dict()}
+            save_checkpoint(directory.checkpoint, len(history), state)
+            best = optimizer.best
+            progress.update(len(history), generation, best.loss if best else None, optimizer.failed)

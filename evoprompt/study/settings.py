@@ -1,0 +1,157 @@
+"""What one run is asked to do: plain, checked values from the configuration."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+from evoprompt.errors import UserError, unknown_name
+from evoprompt.llm import ModelSpec
+from evoprompt.optim import OPTIMIZERS
+from evoprompt.surveys import Culture, cultures, custom_culture, get_culture
+from evoprompt.surveys.anchoring import TREATMENTS
+
+EXECUTORS = ("auto", "local", "ray")
+RESUMABLE_CHANGES = ("executor", "resume", "report")  # what may differ when a run is continued: not the result
+
+
+@dataclass(frozen=True)
+class SurveySettings:
+    """How the survey is asked and scored."""
+
+    wording_file: str | None = None
+    constant: str = "anchors"
+    anchors: tuple[str, ...] = ("germany", "japan", "brazil", "sweden", "turkey", "indonesia")
+    counterbalanced: bool = True
+    respondents: int = 8
+    respondent_seed: int = 0
+    examples: int = 6
+
+
+@dataclass(frozen=True)
+class ExecutorSettings:
+    """Who evaluates."""
+
+    kind: str = "auto"
+    address: str | None = None
+    workers: int = 1
+    cpus_per_worker: float = 1
+    gpus_per_worker: float = 0
+    batch_size: int = 8
+    timeout: float = 120
+
+
+@dataclass(frozen=True)
+class Settings:
+    """A whole run."""
+
+    culture: Culture
+    model: ModelSpec
+    optimizer: Mapping[str, Any]
+    space: Mapping[str, Any]
+    survey: SurveySettings
+    executor: ExecutorSettings
+    budget: int
+    seed: int
+    report: bool
+    config: Mapping[str, Any]  # what they were read from
+
+
+def read_settings(config: Mapping[str, Any]) -> Settings:
+    """Check a configuration and turn it into settings.
+
+    Raises
+    ------
+    UserError
+        The first thing that is wrong, with its value and what would be right.
+    """
+    survey = _section(SurveySettings, config, "survey")
+    if survey.constant not in TREATMENTS:
+        raise unknown_name("survey.constant", survey.constant, TREATMENTS)
+    for key in survey.anchors:
+        get_culture(key)
+    executor = _section(ExecutorSettings, config, "executor")
+    if executor.kind not in EXECUTORS:
+        raise unknown_name("executor", executor.kind, EXECUTORS)
+    optimizer = dict(config.get("optimizer") or {"name": "de"})
+    if optimizer.get("name") not in OPTIMIZERS:
+        raise unknown_name("optimizer", optimizer.get("name"), OPTIMIZERS)
+    budget = _whole("budget", config.get("budget"), least=1)
+    _whole("survey.respondents", survey.respondents, least=2)
+    _whole("survey.examples", survey.examples, least=1)
+    _whole("executor.batch_size", executor.batch_size, least=1)
+    _whole("executor.workers", executor.workers, least=1)
+    model = _section(ModelSpec, config, "model")
+    _whole("model.threads", model.threads, least=1)
+    return Settings(
+        culture=_culture(config.get("culture")),
+        model=model,
+        optimizer=optimizer,
+        space=dict(config.get("space") or {}),
+        survey=survey,
+        executor=executor,
+        budget=budget,
+        seed=_whole("seed", config.get("seed", 0), least=0),
+        report=bool(config.get("report", True)),
+        config=config,
+    )
+
+
+def _section(kind: type, config: Mapping[str, Any], name: str) -> Any:
+    values = dict(config.get(name) or {})
+    known = [field.name for field in fields(kind)]
+    for key in values:
+        if key not in known:
+            raise unknown_name(f"key {name}.*", key, known)
+    return kind(**{key: tuple(value) if isinstance(value, list) else value for key, value in values.items()})
+
+
+def _culture(entry: Any) -> Culture:
+    if not entry:
+        raise UserError(f"no culture given; add +culture=<name>, one of: {', '.join(sorted(cultures()))}, custom")
+    if entry.get("key") == "custom":
+        name = str(entry.get("name") or "custom")
+        return custom_culture(name, entry.get("place"), entry.get("targets") or {})
+    known = get_culture(str(entry.get("key")))
+    targets = entry.get("targets")
+    if targets is not None and dict(targets) != dict(known.targets):
+        raise UserError(f"the targets of {known.key!r} are fixed; use +culture=custom culture.targets={{...}} for your own")
+    return known
+
+
+def _whole(name: str, value: Any, least: int) -> int:
+    if not isinstance(value, int) or isinstance(value, bool) or value < least:
+        raise UserError(f"{name}={value!r} must be a whole number of at least {least}")
+    return value
+
+
+def differences(old: Mapping[str, Any], new: Mapping[str, Any], prefix: str = "") -> list[str]:
+    """What differs between two configurations, as `key: old -> new`, leaving out what may differ."""
+    found = []
+    for key in sorted({*old, *new}):
+        if not prefix and key in RESUMABLE_CHANGES:
+            continue
+        left, right = old.get(key), new.get(key)
+        if isinstance(left, Mapping) and isinstance(right, Mapping):
+            found += differences(left, right, f"{prefix}{key}.")
+        elif left != right:
+            found.append(f"{prefix}{key}: {left!r} -> {right!r}")
+    return found
+
+
+def require_same(old: Mapping[str, Any], new: Mapping[str, Any], folder: Path) -> None:
+    """Refuse to continue a run under another configuration.
+
+    Raises
+    ------
+    UserError
+        Lists what differs.
+    """
+    batch = [dict(config.get("executor") or {}).get("batch_size") for config in (old, new)]
+    found = differences(old, new)
+    if batch[0] != batch[1]:
+        found.append(f"executor.batch_size: {batch[0]!r} -> {batch[1]!r}")
+    if found:
+        raise UserError(f"{folder} was run with another configuration; what differs: {'; '.join(found)}")

@@ -1,0 +1,101 @@
+"""States come back exactly, or not at all."""
+
+import json
+import os
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+
+from evoprompt.optim import state as states
+from evoprompt.optim.state import has_state, load_state, save_state
+
+LEAVES = st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8)
+ARRAYS = hnp.arrays(
+    st.sampled_from([np.float32, np.float64, np.int64, np.bool_]), hnp.array_shapes(max_dims=2, max_side=3)
+)
+TREES = st.recursive(
+    LEAVES | ARRAYS,
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text("abc", max_size=4), inner, max_size=3),
+    max_leaves=10,
+)
+
+
+def assert_same(left, right):
+    assert type(left) is type(right)
+    if isinstance(left, np.ndarray):
+        assert left.dtype == right.dtype
+        assert left.shape == right.shape
+        assert left.tobytes() == right.tobytes()
+    elif isinstance(left, dict):
+        assert list(left) == list(right)
+        for key in left:
+            assert_same(left[key], right[key])
+    elif isinstance(left, list):
+        assert len(left) == len(right)
+        for mine, theirs in zip(left, right, strict=True):
+            assert_same(mine, theirs)
+    elif isinstance(left, float):
+        assert left == right or (np.isnan(left) and np.isnan(right))
+    else:
+        assert left == right
+
+
+@settings(max_examples=60, deadline=None)
+@given(tree=st.dictionaries(st.text("xyz", max_size=3), TREES, max_size=4))
+def test_whatever_is_saved_comes_back_exactly(tmp_path_factory, tree):
+    folder = tmp_path_factory.mktemp("state")
+    save_state(folder, tree)
+    assert_same(load_state(folder), tree)
+    assert sorted(os.listdir(folder)) == ["arrays.npz", "state.json"]
+
+
+@pytest.mark.parametrize("dies_before", [0, 1])
+def test_dying_while_saving_loses_nothing(tmp_path, monkeypatch, dies_before):
+    save_state(tmp_path, {"n": 1, "x": np.zeros(3)})
+    replace, done = os.replace, 0
+
+    def mortal(source, target):
+        nonlocal done
+        if done == dies_before:
+            raise KeyboardInterrupt
+        done += 1
+        replace(source, target)
+
+    monkeypatch.setattr(states.os, "replace", mortal)
+    with pytest.raises(KeyboardInterrupt):
+        save_state(tmp_path, {"n": 2, "x": np.ones(3)})
+    monkeypatch.undo()
+    loaded = load_state(tmp_path)
+    assert loaded["n"] == 1 + dies_before
+    assert loaded["x"][0] == dies_before
+    save_state(tmp_path, {"n": 3})
+    assert load_state(tmp_path) == {"n": 3}
+
+
+def test_damage_is_noticed(tmp_path):
+    save_state(tmp_path, {"x": np.arange(5)})
+    content = bytearray((tmp_path / "arrays.npz").read_bytes())
+    content[40] ^= 1
+    (tmp_path / "arrays.npz").write_bytes(content)
+    with pytest.raises(ValueError, match="damaged"):
+        load_state(tmp_path)
+
+
+def test_an_absent_state_and_another_schema_are_told_apart(tmp_path):
+    assert not has_state(tmp_path)
+    with pytest.raises(FileNotFoundError, match=r"state\.json"):
+        load_state(tmp_path)
+    save_state(tmp_path, {})
+    header = json.loads((tmp_path / "state.json").read_text())
+    (tmp_path / "state.json").write_text(json.dumps({**header, "schema_version": 99}))
+    with pytest.raises(ValueError, match="schema version 99"):
+        load_state(tmp_path)
+
+
+@pytest.mark.parametrize("value", [object(), {1: 2}, np.array([object()]), {"$array": "a0"}, {3, 4}])
+def test_what_cannot_be_saved_is_refused_saying_where(tmp_path, value):
+    with pytest.raises(ValueError, match=r"state\['deep'\]\[0\]"):
+        save_state(tmp_path, {"deep": [value]})

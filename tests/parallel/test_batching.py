@@ -1,0 +1,126 @@
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from parallel_objectives import Raises, numbered_trials
+
+from evoprompt.optim.protocol import Evaluation, Trials
+from evoprompt.parallel import cut, evaluate_batch
+from evoprompt.parallel.batching import merge
+
+
+@given(n=st.integers(0, 40), batch_size=st.integers(1, 50))
+def test_cutting_keeps_every_trial_once_and_in_order(n: int, batch_size: int) -> None:
+    parts = list(cut(numbered_trials(n), batch_size))
+    assert [number for part in parts for number in part.ids] == list(range(n))
+    assert all(len(part) == batch_size for part in parts[:-1])
+    assert all(0 < len(part) <= batch_size for part in parts)
+
+
+@pytest.mark.parametrize("batch_size", [0, -1, 2.5, True])
+def test_a_batch_size_that_is_no_positive_whole_number_is_refused_by_its_value(batch_size: int) -> None:
+    with pytest.raises(ValueError, match=f"batch_size.*{batch_size}"):
+        cut(numbered_trials(3), batch_size)
+
+
+def test_one_raising_candidate_costs_only_itself() -> None:
+    evaluation, error = evaluate_batch(Raises()(), numbered_trials(8), "w")
+    np.testing.assert_array_equal(evaluation.loss, [0, 1, 2, 3, np.nan, 5, np.nan, np.inf])
+    assert error is not None
+    assert error.startswith("ArithmeticError: candidate four is not to be had (")
+    assert "parallel_objectives.py" in error
+    assert evaluation.worker == "w"
+    assert evaluation.seconds > 0
+
+
+def test_the_metrics_of_a_raising_candidate_are_nan_in_the_shape_of_the_others() -> None:
+    trials = numbered_trials(6, d=3)
+    evaluation, _ = evaluate_batch(Raises()(), trials)
+    row = evaluation.metrics["row"]
+    assert row.shape == (6, 3)
+    assert np.isnan(row[4]).all()
+    np.testing.assert_array_equal(np.delete(row, 4, axis=0), np.delete(trials.x, 4, axis=0))
+    np.testing.assert_array_equal(evaluation.metrics["count"], [1, 1, 1, 1, np.nan, 1])
+
+
+def test_an_objective_that_always_raises_fails_all_candidates_without_an_exception() -> None:
+    def objective(x: np.ndarray) -> np.ndarray:
+        raise KeyError("model")
+
+    evaluation, error = evaluate_batch(objective, numbered_trials(3))
+    assert np.isnan(evaluation.loss).all()
+    assert error is not None
+    assert "KeyError" in error
+
+
+def test_a_wrong_number_of_losses_is_a_failure_that_says_so() -> None:
+    evaluation, error = evaluate_batch(lambda x: np.zeros(7), numbered_trials(3))
+    assert np.isnan(evaluation.loss).all()
+    assert error is not None
+    assert "need 1 losses, got 7" in error
+
+
+def test_ctrl_c_in_the_objective_is_not_a_failed_candidate() -> None:
+    def objective(x: np.ndarray) -> np.ndarray:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        evaluate_batch(objective, numbered_trials(2))
+
+
+def test_an_objective_may_write_to_its_points_without_changing_the_trials() -> None:
+    trials = numbered_trials(4)
+    before = trials.x.copy()
+    trials.x.setflags(write=False)
+
+    def objective(x: np.ndarray) -> np.ndarray:
+        x *= 2
+        return x[:, 0]
+
+    evaluation, error = evaluate_batch(objective, trials)
+    assert error is None
+    np.testing.assert_array_equal(evaluation.loss, [0, 2, 4, 6])
+    np.testing.assert_array_equal(trials.x, before)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("shape", [(3, 5), (1, 7)])
+def test_points_reach_the_objective_aligned_contiguous_and_in_their_own_precision(
+    dtype: type, shape: tuple[int, int]
+) -> None:
+    seen: list[np.ndarray] = []
+
+    def objective(x: np.ndarray) -> np.ndarray:
+        seen.append(x)
+        return np.zeros(len(x))
+
+    points = np.random.default_rng(0).normal(size=(shape[0], 2 * shape[1])).astype(dtype)[:, ::2]
+    evaluate_batch(objective, Trials(np.arange(shape[0]), points))
+    (x,) = seen
+    np.testing.assert_array_equal(x, points)
+    assert x.dtype == dtype
+    assert x.flags.c_contiguous
+    assert x.ctypes.data % 64 == 0
+
+
+@given(st.permutations(range(4)), st.sets(st.integers(0, 3)))
+def test_merging_does_not_depend_on_the_order_of_arrival(order: list[int], missing: set[int]) -> None:
+    parts = [
+        (np.array([2 * i, 2 * i + 1]), Evaluation([2.0 * i, 2.0 * i + 1], {"score": np.full((2, 3), i)}))
+        for i in order
+        if i not in missing
+    ]
+    whole = merge(parts, 8)
+    expected = np.array([np.nan if row // 2 in missing else row for row in range(8)])
+    np.testing.assert_array_equal(whole.loss, expected)
+    if len(missing) < 4:
+        np.testing.assert_array_equal(whole.metrics["score"][:, 0], expected // 2)
+
+
+def test_a_metric_that_changes_its_shape_is_refused_by_its_name() -> None:
+    parts = [
+        (np.array([0]), Evaluation([0.0], {"score": np.zeros((1, 2))})),
+        (np.array([1]), Evaluation([0.0], {"score": np.zeros((1, 3))})),
+    ]
+    with pytest.raises(ValueError, match=r"'score'.*\(2,\).*\(3,\)"):
+        merge(parts, 2)

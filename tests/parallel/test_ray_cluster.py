@@ -1,0 +1,85 @@
+"""Clusters that an evaluator starts or joins itself, each in a driver process of its own."""
+
+import json
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+
+import psutil
+import pytest
+
+import evoprompt.parallel
+from evoprompt.errors import UserError
+from evoprompt.parallel.ray_cluster import WorkerRequest, connect, usable_cpus
+
+CHECKOUT = Path(evoprompt.parallel.__file__).parents[2]
+
+DRIVER = """
+    import json, os, sys
+
+    sys.path.insert(0, {checkout!r})
+    import numpy as np
+    from evoprompt.errors import UserError
+    from evoprompt.optim.protocol import Trials
+    from evoprompt.parallel import RayEvaluator, evaluate
+
+
+    def squares():
+        return lambda x: (x**2).sum(axis=1)
+
+
+    try:
+        RayEvaluator(squares, batch_size=2, num_workers=10_000)
+    except UserError as error:
+        refusal = str(error)
+
+    with RayEvaluator(squares, batch_size=2, num_workers=1) as pool:
+        losses = evaluate(pool, Trials([0, 1, 2], np.arange(3.0)[:, None])).evaluation.loss.tolist()
+        pids = [pid for _, pid in pool.processes.values()]
+
+    import ray
+
+    print(json.dumps(dict(refusal=refusal, losses=losses, pids=pids, connected=ray.is_initialized())))
+"""
+
+
+def test_an_evaluator_runs_from_a_checkout_and_takes_down_the_cluster_it_started(tmp_path: Path) -> None:
+    script = tmp_path / "driver.py"
+    script.write_text(textwrap.dedent(DRIVER).format(checkout=str(CHECKOUT)))
+    done = subprocess.run([sys.executable, str(script)], cwd=tmp_path, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    answer = json.loads(done.stdout)
+    assert answer["losses"] == [0.0, 1.0, 4.0]
+    assert answer["refusal"].startswith(
+        "10000 Ray workers of 1 CPU and 0 GPU each need 10000 CPU, and this machine has"
+    )
+    assert answer["connected"] is False
+    assert not any(psutil.pid_exists(pid) for pid in answer["pids"])
+    assert done.stderr == ""
+
+
+def test_an_address_where_nothing_answers_is_an_error_at_once() -> None:
+    with pytest.raises(UserError, match=r"nothing answers at the Ray address 'ray://127\.0\.0\.1:1'"):
+        connect("ray://127.0.0.1:1", WorkerRequest(1, 1, 0))
+    with pytest.raises(UserError, match=r"nothing answers at the Ray address '127\.0\.0\.1:1'"):
+        connect("127.0.0.1:1", WorkerRequest(1, 1, 0))
+
+
+def test_more_workers_than_this_machine_has_cpus_for_are_refused_before_a_cluster_is_started() -> None:
+    with pytest.raises(UserError, match=rf"this machine has {usable_cpus()};"):
+        connect(None, WorkerRequest(usable_cpus() + 1, 1, 0))
+
+
+@pytest.mark.parametrize("share", [-1, float("nan"), float("inf")])
+def test_a_share_that_is_no_amount_is_refused_by_its_name(share: float) -> None:
+    with pytest.raises(UserError, match=f"gpus_per_worker.*{share}"):
+        WorkerRequest(1, 1, share)
+
+
+def test_a_worker_is_never_spread_over_two_nodes() -> None:
+    request = WorkerRequest(2, cpus=4, gpus=0.5)
+    assert request.room_in({"CPU": 7, "GPU": 8}) == 1
+    assert request.room_in({"CPU": 3, "GPU": 8}) == 0
+    assert request.room_in({"CPU": 64}) == 0
+    assert request.room_in({"CPU": 64, "GPU": 1}) == 2

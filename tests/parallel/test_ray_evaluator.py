@@ -1,0 +1,227 @@
+"""The Ray evaluator on a small cluster on this machine, with processes that really die."""
+
+import logging
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import psutil
+import pytest
+from parallel_objectives import (
+    BuildsOnce,
+    Kills,
+    Raises,
+    Slow,
+    SmallNet,
+    chosen_at_random,
+    healthy,
+    numbered_trials,
+    raising,
+    refusing,
+    sleeping,
+)
+
+import evoprompt.parallel
+from evoprompt.errors import UserError
+from evoprompt.optim.protocol import Objective
+from evoprompt.parallel import LocalEvaluator, RayEvaluator, evaluate
+
+CHECKOUT = Path(evoprompt.parallel.__file__).parents[2]
+
+JOINING_DRIVER = """
+    import sys
+
+    sys.path.insert(0, {checkout!r})
+    import numpy as np
+    from evoprompt.optim.protocol import Trials
+    from evoprompt.parallel import RayEvaluator, evaluate
+
+
+    def squares():
+        return lambda x: (x**2).sum(axis=1)
+
+
+    with RayEvaluator(squares, batch_size=2, num_workers=2, address={address!r}) as pool:
+        print(*evaluate(pool, Trials([0, 1, 2], np.arange(3.0)[:, None])).evaluation.loss.tolist())
+"""
+
+os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def cluster() -> Iterator[None]:
+    import ray
+
+    ray.init(
+        address="local",
+        num_cpus=2,
+        include_dashboard=False,
+        logging_level=logging.ERROR,
+        log_to_driver=False,
+        object_store_memory=100 * 2**20,
+    )
+    yield
+    ray.shutdown()
+
+
+def wait_until(condition: Callable[[], bool], seconds: float = 20.0) -> bool:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(0.05)
+    return True
+
+
+@pytest.mark.parametrize("num_workers", [1, 2])
+def test_local_and_ray_give_the_same_bits_from_the_same_micro_batches(num_workers: int) -> None:
+    trials = chosen_at_random(37)
+    with LocalEvaluator(SmallNet()(), batch_size=5, threads=1) as local:
+        here = evaluate(local, trials)
+    with RayEvaluator(SmallNet(), batch_size=5, num_workers=num_workers) as pool:
+        there = evaluate(pool, trials)
+        again = evaluate(pool, trials)
+    for other in (there, again):
+        assert other.evaluation.loss.tobytes() == here.evaluation.loss.tobytes()
+        assert list(other.evaluation.metrics) == list(here.evaluation.metrics)
+        for name, values in here.evaluation.metrics.items():
+            assert other.evaluation.metrics[name].dtype == values.dtype
+            assert other.evaluation.metrics[name].tobytes() == values.tobytes()
+    np.testing.assert_array_equal(there.evaluation.metrics["batch"], [5] * 35 + [2] * 2)
+    assert set(there.workers) <= {f"ray-{index}" for index in range(num_workers)}
+    assert (there.seconds > 0).all()
+
+
+def test_one_raising_candidate_costs_only_itself_and_nan_passes() -> None:
+    trials = numbered_trials(8)
+    here = evaluate(LocalEvaluator(Raises()(), batch_size=4), trials).evaluation
+    with RayEvaluator(Raises(), batch_size=4, num_workers=1) as pool:
+        there = evaluate(pool, trials).evaluation
+        assert "ArithmeticError: candidate four is not to be had" in str(pool.last_error)
+        assert pool.restarts == 0
+    np.testing.assert_array_equal(there.loss, [0, 1, 2, 3, np.nan, 5, np.nan, np.inf])
+    np.testing.assert_array_equal(there.loss, here.loss)
+    for name, values in here.metrics.items():
+        np.testing.assert_array_equal(there.metrics[name], values)
+
+
+def test_a_worker_killed_in_the_middle_of_a_micro_batch_loses_nothing_and_repeats_nothing(tmp_path: Path) -> None:
+    trials = numbered_trials(20)
+    seen: list[int] = []
+    with RayEvaluator(Kills(tmp_path, victim=9), batch_size=2, num_workers=2) as pool:
+        gathered = evaluate(pool, trials, lambda part, _: seen.extend(part.ids.tolist()))
+        assert pool.restarts == 1
+        assert "[8, 9]" in str(pool.last_error)
+    np.testing.assert_array_equal(gathered.evaluation.loss, np.arange(20))
+    np.testing.assert_array_equal(gathered.evaluation.metrics["row"], trials.x)
+    assert sorted(seen) == list(range(20))
+    finished = [int(line) for line in (tmp_path / "finished.txt").read_text().split()]
+    assert sorted(finished) == list(range(20))
+
+
+def test_a_worker_killed_from_outside_is_replaced(tmp_path: Path) -> None:
+    with RayEvaluator(Slow(tmp_path, seconds=0.4), batch_size=1, num_workers=2) as pool:
+        _, victim = pool.processes["ray-1"]
+
+        def kill_when_busy() -> None:
+            wait_until((tmp_path / f"begun-{victim}").exists)
+            os.kill(victim, signal.SIGKILL)
+
+        killer = threading.Thread(target=kill_when_busy)
+        killer.start()
+        gathered = evaluate(pool, numbered_trials(12))
+        killer.join()
+        assert pool.restarts == 1
+        assert victim not in gathered.evaluation.metrics["pid"]
+    np.testing.assert_array_equal(gathered.evaluation.loss, np.arange(12))
+
+
+def test_a_micro_batch_that_kills_every_worker_fails_after_the_retries_and_the_others_live(tmp_path: Path) -> None:
+    with RayEvaluator(Kills(tmp_path, victim=2, times=99), batch_size=2, num_workers=1, max_retries=1) as pool:
+        gathered = evaluate(pool, numbered_trials(6))
+        assert pool.restarts == 2
+    np.testing.assert_array_equal(gathered.evaluation.loss, [0, 1, np.nan, np.nan, 4, 5])
+    assert len(list(tmp_path.glob("killed-*"))) == 2
+    assert np.isnan(gathered.evaluation.metrics["row"][2:4]).all()
+
+
+def test_losing_the_last_worker_for_good_is_an_error_that_says_why(tmp_path: Path) -> None:
+    with RayEvaluator(BuildsOnce(tmp_path), batch_size=2, num_workers=1) as pool:
+        pool.submit(numbered_trials(4))
+        with pytest.raises(RuntimeError, match=r"no Ray worker is left.*OSError: the model folder is gone"):
+            list(pool.collect())
+
+
+def test_another_process_can_join_the_cluster_and_leaves_it_running(tmp_path: Path) -> None:
+    import ray
+
+    address = ray.get_runtime_context().gcs_address
+    script = tmp_path / "driver.py"
+    script.write_text(textwrap.dedent(JOINING_DRIVER).format(checkout=str(CHECKOUT), address=address))
+    done = subprocess.run([sys.executable, str(script)], cwd=tmp_path, capture_output=True, text=True, timeout=300)
+    assert (done.returncode, done.stdout.split()) == (0, ["0.0", "1.0", "4.0"]), done.stderr
+    assert ray.cluster_resources()["CPU"] == 2
+
+
+def test_a_timeout_leaves_micro_batches_outstanding_and_a_closed_pool_leaves_no_process(tmp_path: Path) -> None:
+    pool = RayEvaluator(Slow(tmp_path, seconds=0.5), batch_size=1, num_workers=1)
+    pids = [pid for _, pid in pool.processes.values()]
+    pool.submit(numbered_trials(2))
+    assert list(pool.collect(timeout=0)) == []
+    assert [part.ids.tolist() for part, _ in pool.collect()] == [[0], [1]]
+    assert all(psutil.pid_exists(pid) for pid in pids)
+    pool.close()
+    pool.close()
+    assert wait_until(lambda: not any(psutil.pid_exists(pid) for pid in pids))
+    with pytest.raises(RuntimeError, match="closed"):
+        pool.submit(numbered_trials(1))
+
+
+def test_a_factory_that_raises_gives_its_message() -> None:
+    with pytest.raises(RuntimeError, match=r"OSError: the model folder is empty"):
+        RayEvaluator(raising, batch_size=1, num_workers=1)
+    with pytest.raises(UserError, match=r"^unknown model 'lama'; did you mean llama\?$"):
+        RayEvaluator(refusing, batch_size=1, num_workers=1)
+
+
+def test_a_factory_that_cannot_be_pickled_is_refused_by_its_name() -> None:
+    lock = threading.Lock()
+
+    def locked() -> Objective:
+        with lock:
+            return healthy()
+
+    with pytest.raises(UserError, match=r"locked.*cannot be pickled"):
+        RayEvaluator(locked, batch_size=1, num_workers=1)
+
+
+def test_a_request_for_ten_thousand_cpus_fails_at_once_with_what_there_is() -> None:
+    before = time.monotonic()
+    with pytest.raises(UserError, match=r"1 Ray worker of 10000 CPU.*has 2 CPU and 0 GPU on 1 node"):
+        RayEvaluator(healthy, batch_size=1, num_workers=1, cpus_per_worker=10_000)
+    with pytest.raises(UserError, match=r"1 Ray worker of 1 CPU and 64 GPU each do not fit"):
+        RayEvaluator(healthy, batch_size=1, num_workers=1, gpus_per_worker=64)
+    assert time.monotonic() - before < 10
+
+
+def test_workers_that_do_not_come_up_in_time_are_an_error_that_counts_them() -> None:
+    with (
+        RayEvaluator(healthy, batch_size=1, num_workers=1, cpus_per_worker=2),
+        pytest.raises(UserError, match=r"not all ready after 2 s: 0 of 1 have a process"),
+    ):
+        RayEvaluator(healthy, batch_size=1, num_workers=1, timeout_s=2)
+    with pytest.raises(UserError, match=r"after 3 s: .* 0 their objective.*raise timeout_s"):
+        RayEvaluator(sleeping, batch_size=1, num_workers=1, timeout_s=3)
+
+
+@pytest.mark.parametrize("num_workers", [0, -1, 1.5, True])
+def test_a_number_of_workers_that_is_no_positive_whole_number_is_refused(num_workers: int) -> None:
+    with pytest.raises(UserError, match=f"num_workers.*{num_workers}"):
+        RayEvaluator(healthy, batch_size=1, num_workers=num_workers)
