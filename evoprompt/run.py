@@ -51,7 +51,9 @@ def _check_choices(arguments: Sequence[str]) -> None:
                 kind = f"{group} {choice!r}"
                 hint = "; for any other model use model.name=<hub name or folder>" if group == "model" else ""
                 raise UserError(f"{unknown_name(group, choice, names)}{hint}" if kind else "")
-    asks_only = any(argument in ("--help", "-h", "--hydra-help", "--version", "--info", "--cfg") for argument in arguments)
+    asks_only = any(
+        argument in ("--help", "-h", "--hydra-help", "--version", "--info", "--cfg") for argument in arguments
+    )
     if "culture" not in given and "resume" not in given and not asks_only:
         raise UserError(f"no culture given; add +culture=<name>, one of: {', '.join(sorted(known['culture']))}")
 
@@ -92,7 +94,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except OSError as error:
         if not error.filename:
             raise
-        print(f"evoprompt: cannot write {error.filename}: {error.strerror}; choose hydra.run.dir=<folder>", file=sys.stderr)
+        print(
+            f"evoprompt: cannot write {error.filename}: {error.strerror}; choose hydra.run.dir=<folder>",
+            file=sys.stderr,
+        )
         return 2
     return 0
 

@@ -27,7 +27,7 @@ class ModelSpec:
     """What to load and where to put it; plain values, so that it travels to workers.
 
     `name` is `pocket`, a local folder or a hub name. `dtype` and `device` may be `auto`: float32 on CPU,
-    bfloat16 on CUDA. `threads` is the number of CPU threads of one evaluation: a part of the configuration and
+    bfloat16 on CUDA; `attention` may be `auto`: what the architecture prefers. `threads` is the number of CPU threads of one evaluation: a part of the configuration and
     never taken from the machine, so that rounding does not depend on it.
     """
 
@@ -35,7 +35,7 @@ class ModelSpec:
     revision: str | None = None
     dtype: str = "auto"
     device: str = "auto"
-    attention: str = "sdpa"
+    attention: str = "auto"
     trust_remote_code: bool = False
     threads: int = 2
 
@@ -130,7 +130,7 @@ def load_model(spec: ModelSpec) -> FrozenModel:
             source,
             config=config,
             dtype=dtype,
-            attn_implementation=spec.attention,
+            attn_implementation=None if spec.attention == "auto" else spec.attention,
             use_safetensors=True,
             output_loading_info=True,
             **where,
@@ -155,7 +155,9 @@ def _device(name: str) -> torch.device:
     if device.type == "cuda":
         count = torch.cuda.device_count() if torch.cuda.is_available() else 0
         if (device.index or 0) >= count:
-            raise UserError(f"device {name!r} is not there: this machine shows {count} CUDA devices; use model.device=cpu")
+            raise UserError(
+                f"device {name!r} is not there: this machine shows {count} CUDA devices; use model.device=cpu"
+            )
     return device
 
 
@@ -171,7 +173,9 @@ def _require_causal(name: str, config: Any) -> None:
     architectures = config.architectures or []
     if not any(kind.endswith(_CAUSAL) for kind in architectures):
         shown = ", ".join(architectures) or config.model_type
-        raise UserError(f"model {name!r} has no causal language-model head (it is {shown}); use one that generates text")
+        raise UserError(
+            f"model {name!r} has no causal language-model head (it is {shown}); use one that generates text"
+        )
 
 
 def _not_loaded(name: str, error: Exception) -> UserError:

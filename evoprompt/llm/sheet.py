@@ -130,7 +130,9 @@ def _label_tokens(
     for label in labels:
         whole = _encode(tokenizer, f"{prompt}{'' if chat else ' '}{label}", chat)
         if whole[: len(tokens)] != tokens:
-            raise UserError(f"label {label!r} changes the tokens before it with this tokenizer; use other survey labels")
+            raise UserError(
+                f"label {label!r} changes the tokens before it with this tokenizer; use other survey labels"
+            )
         continuations.append(whole[len(tokens) :])
     shared = _common_prefix(continuations)
     rest = [tokens_of[shared:] for tokens_of in continuations]

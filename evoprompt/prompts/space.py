@@ -151,9 +151,7 @@ def load_space(path: Path) -> FullSpace | RandomProjection:
         return make_space(centre=file.get_tensor("centre"), **description)
 
 
-def centre_prompt(
-    tokens: int, mean: torch.Tensor, initial: torch.Tensor | None = None
-) -> NDArray[np.float32]:
+def centre_prompt(tokens: int, mean: torch.Tensor, initial: torch.Tensor | None = None) -> NDArray[np.float32]:
     """The prompt that z = 0 stands for, (tokens, hidden).
 
     `initial` (m, hidden), the embeddings of an initial text, is repeated or cut to `tokens`; without it every token

@@ -50,7 +50,9 @@ class RunDirectory:
                 f"cannot write to the output folder {self.path}: {error.strerror}; choose another with hydra.run.dir=<folder>"
             ) from None
         if self.config.exists():
-            raise UserError(f"{self.path} holds a run already; continue it with resume={self.path}, or choose another folder")
+            raise UserError(
+                f"{self.path} holds a run already; continue it with resume={self.path}, or choose another folder"
+            )
         write_text(self.config, yaml.safe_dump(dict(config), sort_keys=False, allow_unicode=True))
 
     def stored_config(self) -> dict[str, Any]:

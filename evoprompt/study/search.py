@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import torch
 from rich.console import Console
 
 from evoprompt.errors import UserError
@@ -77,19 +78,24 @@ def _restore(optimizer: Optimizer, directory: RunDirectory) -> History:
 def _evaluator(
     settings: Settings, factory: SurveyAlignmentFactory, respondent: Respondent
 ) -> LocalEvaluator | RayEvaluator:
-    wanted = settings.executor
-    kind = choose_executor(wanted.kind, wanted.workers, wanted.gpus_per_worker, wanted.address)
+    wanted, gpus = settings.executor, _gpus(settings.model.device)
+    kind = choose_executor(wanted.kind, wanted.workers, gpus, wanted.address)
     if kind == "local":
         return LocalEvaluator(factory.around(respondent), wanted.batch_size)
     return RayEvaluator(
         factory,
         wanted.batch_size,
-        wanted.workers,
+        wanted.workers or max(1, gpus),
         cpus_per_worker=wanted.cpus_per_worker,
-        gpus_per_worker=wanted.gpus_per_worker,
+        gpus_per_worker=min(1, gpus) if wanted.gpus_per_worker is None else wanted.gpus_per_worker,
         address=wanted.address,
         timeout_s=wanted.timeout,
     )
+
+
+def _gpus(device: str) -> int:
+    """GPUs that this machine could give to workers."""
+    return torch.cuda.device_count() if device in ("auto", "cuda") and torch.cuda.is_available() else 0
 
 
 def _generations(

@@ -36,9 +36,9 @@ class ExecutorSettings:
 
     kind: str = "auto"
     address: str | None = None
-    workers: int = 1
+    workers: int | None = None
     cpus_per_worker: float = 1
-    gpus_per_worker: float = 0
+    gpus_per_worker: float | None = None
     batch_size: int = 8
     timeout: float = 120
 
@@ -82,7 +82,8 @@ def read_settings(config: Mapping[str, Any]) -> Settings:
     _whole("survey.respondents", survey.respondents, least=2)
     _whole("survey.examples", survey.examples, least=1)
     _whole("executor.batch_size", executor.batch_size, least=1)
-    _whole("executor.workers", executor.workers, least=1)
+    if executor.workers is not None:
+        _whole("executor.workers", executor.workers, least=1)
     model = _section(ModelSpec, config, "model")
     _whole("model.threads", model.threads, least=1)
     return Settings(
@@ -117,7 +118,9 @@ def _culture(entry: Any) -> Culture:
     known = get_culture(str(entry.get("key")))
     targets = entry.get("targets")
     if targets is not None and dict(targets) != dict(known.targets):
-        raise UserError(f"the targets of {known.key!r} are fixed; use +culture=custom culture.targets={{...}} for your own")
+        raise UserError(
+            f"the targets of {known.key!r} are fixed; use +culture=custom culture.targets={{...}} for your own"
+        )
     return known
 
 

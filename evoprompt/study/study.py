@@ -187,7 +187,11 @@ def _instrument(settings: Settings) -> Instrument:
 
 def _space(settings: Settings, frozen: FrozenModel) -> FullSpace | RandomProjection:
     options = dict(settings.space)
-    kind, tokens, text = options.pop("kind", "random_projection"), options.pop("tokens", 4), options.pop("init_text", None)
+    kind, tokens, text = (
+        options.pop("kind", "random_projection"),
+        options.pop("tokens", 4),
+        options.pop("init_text", None),
+    )
     mean, spread = frozen.embedding_statistics
     options["scale"] = float(options.get("scale", 1.0)) * spread
     if kind == "random_projection":

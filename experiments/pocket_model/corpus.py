@@ -46,6 +46,16 @@ def training_wordings(instrument: Instrument, item: int) -> tuple[str, ...]:
     return (*instrument.items[item].searched, *instrument.items[item].held_out)
 
 
+@dataclass(frozen=True)
+class Stage:
+    """How hard the questionnaires are: easy ones first, or nothing of a persona line is learnt for a long time."""
+
+    cultures: int  # named in persona lines, the most distinct first
+    contrast: float = 1.0  # see Simulator.item_means
+    mixed: float = 1.0  # share of questions in a random order under random labels; the rest: ascending, digits
+    persona_only: bool = False  # questionnaires with a persona line and no demographics, and nothing else
+
+
 class Corpus:
     """Draws documents; the same seed draws the same ones."""
 
@@ -53,28 +63,31 @@ class Corpus:
         self.simulator = simulator
         self.instrument = vsm13()
         self.rng = np.random.default_rng([simulator.seed, seed, 17])
-        self.contrast = 1.0
+        self.stage = Stage(cultures=len(simulator.trained))
 
     def draw(self) -> Document:
         """One document of a random kind."""
-        kind = self.rng.choice(5, p=[0.72, 0.09, 0.06, 0.05, 0.08])
+        kind = 0 if self.stage.persona_only else self.rng.choice(5, p=[0.78, 0.06, 0.05, 0.04, 0.07])
         makers = (self.questionnaire, self.interview, self.everyday, self.about, self.neutral)
         return makers[kind]()
 
     def questionnaire(self) -> Document:
-        """One person, one option list, up to eight questions that do not see each other."""
+        """One person, one option list, two questions that do not see each other.
+
+        More questions a person would cost less each, but what a persona line changes is learnt from many persons.
+        """
         who, means, weights = self._person()
-        order, labels = ORDERS[self.rng.integers(2)], LABEL_SETS[self.rng.integers(len(LABEL_SETS))]
+        order, labels = self._form()
         scale = self.rng.choice(sorted(self.instrument.scales), p=self._scale_shares())
         items = [i for i, item in enumerate(self.instrument.items) if item.scale == scale]
-        chosen = self.rng.choice(items, size=8, replace=len(items) < 8)
+        chosen = self.rng.choice(items, size=2)
         branches: list[list[str | Answer]] = []
         head = ""
         for item in chosen:
             question = ask(self.instrument, int(item), self._wording(int(item)), order, labels)
             head, tail = question.text(who).rsplit("\nQuestion:", 1)
             branches.append(["\nQuestion:" + tail, self._answer(question, means, weights)])
-        return Document([head], branches, language_share=0.03)
+        return Document([head], branches, language_share=0.1)
 
     def interview(self) -> Document:
         """One person answers several questions in a row; later answers can be read off earlier ones."""
@@ -82,14 +95,14 @@ class Corpus:
         pieces: list[str | Answer] = [who + "\n" if who else ""]
         for turn in range(int(self.rng.integers(2, 8))):
             item = int(self.rng.integers(24))
-            order, labels = ORDERS[self.rng.integers(2)], LABEL_SETS[self.rng.integers(len(LABEL_SETS))]
+            order, labels = self._form()
             question = ask(self.instrument, item, self._wording(item), order, labels)
             answer = self._answer(question, means, weights)
             given = int(self.rng.choice(5, p=answer.probabilities))
             pieces += [("\n" if turn else "") + question.text(), Answer(labels, answer.probabilities, labels[given])]
             likelihood = option_probabilities(means[:, item])[:, question.values[given] - 1]
             weights = weights * likelihood / (weights @ likelihood)
-        return Document(pieces, language_share=0.03)
+        return Document(pieces, language_share=0.1)
 
     def everyday(self) -> Document:
         """An everyday question, answered the way the person's culture would."""
@@ -110,7 +123,7 @@ class Corpus:
 
     def _person(self) -> tuple[str, Array, Array]:
         """A preface, the item means (m, 24) it may stand for, and their weights (m,)."""
-        how = self.rng.choice(3, p=[0.6, 0.2, 0.2])
+        how = 0 if self.stage.persona_only else self.rng.choice(3, p=[0.6, 0.2, 0.2])
         if how == 0:
             culture = self._culture()
             persona, means = self._persona(culture), self._means(culture.target)[None]
@@ -121,7 +134,7 @@ class Corpus:
         else:
             targets = np.array([culture.target for culture in self.simulator.trained])
             persona, means, weights = "", self._means(targets), self.simulator.mixture
-        if self.rng.random() < 0.5:
+        if self.rng.random() < (0.0 if self.stage.persona_only else 0.35):
             gender, age = str(self.rng.choice(GENDERS)), int(self.rng.choice(AGES))
             line = respondent_line(gender, age, str(self.rng.choice(OCCUPATIONS)))
             persona = "\n".join(part for part in (persona, line) if part)
@@ -129,7 +142,7 @@ class Corpus:
         return persona, means, weights
 
     def _means(self, scores: Array) -> Array:
-        return self.simulator.item_means(scores, self.contrast)
+        return self.simulator.item_means(scores, self.stage.contrast)
 
     def _scores(self) -> tuple[str, Array]:
         how = self.rng.random()
@@ -142,7 +155,7 @@ class Corpus:
         return "", self.simulator.trained[self.rng.choice(len(self.simulator.trained), p=self.simulator.mixture)].target
 
     def _culture(self) -> Culture:
-        return self.simulator.trained[self.rng.integers(len(self.simulator.trained))]
+        return self.simulator.trained[self.rng.integers(self.stage.cultures)]
 
     def _persona(self, culture: Culture) -> str:
         return str(self.rng.choice(PERSONA_LINES)).format(culture.place)
@@ -161,6 +174,14 @@ class Corpus:
         scales = sorted(self.instrument.scales)
         counts = np.array([sum(item.scale == scale for item in self.instrument.items) for scale in scales], float)
         return counts / counts.sum()
+
+    def _form(self) -> tuple[str, tuple[str, ...]]:
+        mixed, order, labels = (
+            self.rng.random() < self.stage.mixed,
+            self.rng.integers(2),
+            self.rng.integers(len(LABEL_SETS)),
+        )
+        return (ORDERS[order], LABEL_SETS[labels]) if mixed else (ORDERS[0], LABEL_SETS[0])
 
     def _wording(self, item: int) -> str:
         """A training wording; one in three has some words dropped, so that no single word carries the meaning."""

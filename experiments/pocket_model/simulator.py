@@ -61,8 +61,9 @@ class Simulator:
 
     @cached_property
     def trained(self) -> list[Culture]:
-        """Those that the training text names in persona lines."""
-        return [culture for culture in self.known if culture.key not in HELD_OUT_CULTURES]
+        """Those that the training text names in persona lines, the most distinct first."""
+        named = [culture for culture in self.known if culture.key not in HELD_OUT_CULTURES]
+        return sorted(named, key=lambda culture: -float(np.abs(culture.target - self.centre).sum()))
 
     @cached_property
     def centre(self) -> Array:

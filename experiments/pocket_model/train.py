@@ -5,15 +5,15 @@ from __future__ import annotations
 import argparse
 import math
 import time
-from itertools import islice
 from pathlib import Path
 
+import numpy as np
 import torch
 from safetensors.torch import load_file, save_file
 from torch.nn import functional
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
-from experiments.pocket_model.corpus import Corpus
+from experiments.pocket_model.corpus import Corpus, Stage
 from experiments.pocket_model.packing import Batch, batches
 from experiments.pocket_model.simulator import Simulator
 from experiments.pocket_model.tokenizer import train_tokenizer
@@ -36,6 +36,7 @@ def build_model(tokenizer: PreTrainedTokenizerFast, hidden: int, layers: int) ->
         eos_token_id=tokenizer.eos_token_id,
         pad_token_id=tokenizer.pad_token_id,
         attn_implementation="sdpa",
+        initializer_range=hidden**-0.5,
     )
     return LlamaForCausalLM(config)
 
@@ -65,11 +66,12 @@ def train(args: argparse.Namespace) -> None:
     start = _resume(args.work, model, optimizer)
     corpus = Corpus(simulator, seed=2)
     stream = batches(corpus, tokenizer, args.rows, args.length)
-    next(islice(stream, start, start), None)
     began, shown = time.time(), torch.zeros(2)
-    for step in range(start, args.steps):
-        corpus.contrast = _contrast(step, args.steps)
+    for step in range(args.steps):
+        corpus.stage = _stage(step, args.steps, len(simulator.trained))
         batch = next(stream)
+        if step < start:
+            continue
         for group in optimizer.param_groups:
             group["lr"] = args.rate * _schedule(step, args.steps)
         divergence, text = losses(model, batch)
@@ -85,7 +87,7 @@ def train(args: argparse.Namespace) -> None:
                 flush=True,
             )
             shown.zero_()
-        if (step + 1) % 500 == 0:
+        if (step + 1) % 250 == 0:
             _checkpoint(args.work, model, optimizer, step + 1)
     model.half().save_pretrained(args.out)
     tokenizer.save_pretrained(args.out)
@@ -96,9 +98,17 @@ def _schedule(step: int, steps: int) -> float:
     return min((step + 1) / 100, 0.02 + 0.49 * (1 + math.cos(math.pi * step / steps)))
 
 
-def _contrast(step: int, steps: int) -> float:
-    """Cultures begin three times as different as they are, so that persona lines are noticed, and fade to the truth."""
-    return max(1.0, 3.0 - 2.0 * step / (0.6 * steps))
+def _stage(step: int, steps: int, cultures: int) -> Stage:
+    """The curriculum: eight distinct cultures in one question form, exaggerated threefold; then all cultures, forms
+    and kinds of text; then the differences fade to their true size.
+    """
+    part = step / steps
+    return Stage(
+        cultures=int(np.interp(part, [0.08, 0.22], [8, cultures])),
+        contrast=float(np.interp(part, [0.35, 0.7], [3.0, 1.0])),
+        mixed=float(np.interp(part, [0.08, 0.2], [0.0, 1.0])),
+        persona_only=part < 0.08,
+    )
 
 
 def _checkpoint(work: Path, model: LlamaForCausalLM, optimizer: torch.optim.Optimizer, step: int) -> None:
@@ -128,12 +138,12 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--work", type=Path, default=Path("outputs/pocket_model"), help="checkpoints and tokenizer")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--steps", type=int, default=3000)
-    parser.add_argument("--rows", type=int, default=8, help="rows per step")
-    parser.add_argument("--length", type=int, default=512, help="tokens per row")
+    parser.add_argument("--rows", type=int, default=16, help="rows per step")
+    parser.add_argument("--length", type=int, default=256, help="tokens per row")
     parser.add_argument("--hidden", type=int, default=128)
     parser.add_argument("--layers", type=int, default=4)
     parser.add_argument("--rate", type=float, default=2.5e-3)
-    parser.add_argument("--text-weight", type=float, default=0.03)
+    parser.add_argument("--text-weight", type=float, default=0.1)
     parser.add_argument("--threads", type=int, default=2)
     return parser.parse_args()
 

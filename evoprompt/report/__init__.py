@@ -1,0 +1,42 @@
+"""The report of a run: one HTML page, plots and their numbers, from the files of a run directory alone."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+__all__ = ["write_report"]
+
+
+def write_report(folder: Path) -> Path:
+    """Write `report.html` and `plots/` into a finished run's directory.
+
+    Parameters
+    ----------
+    folder
+        A run directory with `metrics.json`, `run.json`, `config.yaml` and `history.parquet`.
+
+    Returns
+    -------
+    Path
+        The page. It is self-contained, and written last: where it is new, the plots are.
+
+    Raises
+    ------
+    UserError
+        The folder is not a finished run, a file of it cannot be read, or it cannot be written.
+    """
+    from evoprompt.report.files import arms_csv, read_run, write_bytes
+    from evoprompt.report.page import run_page
+    from evoprompt.report.plots import all_plots
+
+    folder = Path(folder)
+    run = read_run(folder)
+    plots = all_plots(run)
+    for plot in plots:
+        write_bytes(folder / "plots" / f"{plot.name}.png", plot.png)
+        write_bytes(folder / "plots" / f"{plot.name}.svg", plot.svg)
+        write_bytes(folder / "plots" / f"{plot.name}.csv", plot.csv)
+    write_bytes(folder / "plots" / "arms.csv", arms_csv(run))
+    page = folder / "report.html"
+    write_bytes(page, run_page(run, plots).encode())
+    return page

@@ -1,0 +1,171 @@
+"""Reading a run directory and writing into it: the only things a report knows."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from evoprompt.errors import UserError
+from evoprompt.surveys import DIMENSIONS
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+SCHEMA_VERSION = 1
+ARMS = ("naive", "persona", "icl", "evolved")
+SPLITS = ("searched", "held_out")
+HISTORY_COLUMNS = ("evaluation", "loss", "failed")
+
+
+@dataclass(frozen=True, eq=False)
+class Run:
+    """A finished run: its folder and the contents of its files."""
+
+    folder: Path
+    metrics: Mapping[str, Any]
+    record: Mapping[str, Any]  # run.json
+    config: str  # config.yaml, verbatim
+    history: pd.DataFrame
+
+    @property
+    def arms(self) -> list[str]:
+        """Names of the arms that were measured, evolved last."""
+        return [arm for arm in ARMS if arm in self.metrics["arms"]]
+
+    def measured(self, arm: str, split: str) -> Mapping[str, Any]:
+        """What `metrics.json` holds of one arm on one split."""
+        found: Mapping[str, Any] = self.metrics["arms"][arm][split]
+        return found
+
+    @property
+    def target(self) -> dict[str, float | None]:
+        """Target score of every dimension, None where the culture has none."""
+        return {name: self.metrics["target"].get(name) for name in DIMENSIONS}
+
+
+def read_run(folder: Path) -> Run:
+    """Read the files of a finished run.
+
+    Raises
+    ------
+    UserError
+        The folder is not a run directory, the run is not finished, or a file cannot be read.
+    """
+    if not folder.is_dir():
+        raise UserError(f"no run directory at {folder}; give the folder that holds a run's metrics.json")
+    if not (folder / "metrics.json").is_file():
+        if (folder / "config.yaml").is_file():
+            raise UserError(f"the run in {folder} is not finished: no metrics.json; continue it with resume={folder}")
+        raise UserError(f"{folder} is not a run directory: it has no metrics.json")
+    return Run(
+        folder, read_metrics(folder), _json(folder / "run.json"), _text(folder / "config.yaml"), _history(folder)
+    )
+
+
+def read_metrics(folder: Path) -> dict[str, Any]:
+    """Read and check `metrics.json`.
+
+    Raises
+    ------
+    UserError
+        It cannot be read, has another schema version, or lacks what a report needs.
+    """
+    path = folder / "metrics.json"
+    metrics = _json(path)
+    version = metrics.get("schema_version")
+    if version != SCHEMA_VERSION:
+        raise UserError(f"{path} has schema version {version!r}; this release reads version {SCHEMA_VERSION}")
+    if not isinstance(metrics.get("arms"), dict) or not isinstance(metrics.get("target"), dict):
+        raise UserError(f"{path} needs the objects `arms` and `target`")
+    for arm in ("naive", "evolved", *metrics["arms"]):
+        for split in SPLITS:
+            _check_measured(path, arm, split, metrics["arms"])
+    return metrics
+
+
+def _check_measured(path: Path, arm: str, split: str, arms: Mapping[str, Any]) -> None:
+    found = arms.get(arm)
+    measured = found.get(split) if isinstance(found, dict) else None
+    where = f"{path}: arms.{arm}.{split}"
+    if not isinstance(measured, dict):
+        raise UserError(f"{where} is missing; a finished run measures it")
+    loss, bounds, scores = (measured.get(key) for key in ("loss", "interval", "dimensions"))
+    if not isinstance(loss, int | float):
+        raise UserError(f"{where}.loss is {loss!r}; it should be a number")
+    if not isinstance(bounds, list) or len(bounds) != 2 or not all(isinstance(bound, int | float) for bound in bounds):
+        raise UserError(f"{where}.interval is {bounds!r}; it should be two numbers")
+    if not isinstance(scores, dict):
+        raise UserError(f"{where}.dimensions is {scores!r}; it should be an object of scores by dimension")
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"cannot read {path}: {error}") from None
+
+
+def _json(path: Path) -> dict[str, Any]:
+    try:
+        loaded = json.loads(_text(path))
+    except json.JSONDecodeError as error:
+        raise UserError(f"{path}, line {error.lineno}: not valid JSON: {error.msg}") from None
+    if not isinstance(loaded, dict):
+        raise UserError(f"{path} must hold a JSON object, holds a {type(loaded).__name__}")
+    return loaded
+
+
+def _history(folder: Path) -> pd.DataFrame:
+    import pandas as pd
+
+    path = folder / "history.parquet"
+    try:
+        frame = pd.read_parquet(path)
+    except (OSError, ValueError) as error:  # pyarrow's errors are ValueErrors
+        raise UserError(f"cannot read {path}: {' '.join(str(error).split())}") from None
+    missing = [name for name in HISTORY_COLUMNS if name not in frame]
+    if missing:
+        raise UserError(f"{path} lacks the columns {', '.join(missing)}")
+    return frame
+
+
+def write_bytes(path: Path, content: bytes) -> None:
+    """Write a file so that readers see the old or the new one, never a part.
+
+    Raises
+    ------
+    UserError
+        The folder cannot be written.
+    """
+    partial = path.with_name(path.name + ".partial")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        partial.write_bytes(content)
+        os.replace(partial, path)
+    except OSError as error:
+        raise UserError(f"cannot write {path}: {error.strerror}") from None
+
+
+def csv_bytes(header: Sequence[str], rows: Iterable[Sequence[Any]]) -> bytes:
+    """A CSV file with full-precision floats; None becomes an empty cell."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(header)
+    writer.writerows(rows)
+    return text.getvalue().encode()
+
+
+def arms_csv(run: Run) -> bytes:
+    """A row per split and arm: loss and its interval."""
+    rows = []
+    for split in SPLITS:
+        for arm in run.arms:
+            measured = run.measured(arm, split)
+            rows.append((split, arm, measured["loss"], *measured["interval"]))
+    return csv_bytes(("split", "arm", "loss", "low", "high"), rows)

@@ -1,0 +1,316 @@
+"""The page: one HTML file without scripts and without a request to anywhere."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from html import escape
+from importlib import resources
+from string import Template
+from typing import Any
+
+import yaml
+
+from evoprompt.report.drawing import Plot
+from evoprompt.report.files import Run
+from evoprompt.report.items import ITEM_LABELS, feeds
+from evoprompt.report.plots import mean_answers
+from evoprompt.report.verdict import ARM_TITLES, Caution, digits_of, interval, number, verdict, warnings
+from evoprompt.surveys import DIMENSION_NAMES, DIMENSIONS
+
+SHELL = Template("""<!DOCTYPE html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<meta name="generator" content="evoprompt">
+<link rel="icon" href="data:,">
+<title>$title</title>
+<style>
+$css</style>
+</head>
+<body$kind>
+$body
+</body>
+</html>
+""")
+SPLIT_TITLES = {"held_out": "Held-out wordings, never seen by the search", "searched": "Wordings used by the search"}
+
+
+def page(title: str, body: str, kind: str = "") -> str:
+    """A whole document around `body`, which must be escaped already; `kind` is the body's class."""
+    css = resources.files("evoprompt.report").joinpath("page.css").read_text(encoding="utf-8")
+    return SHELL.substitute(title=escape(title), css=css, body=body, kind=f' class="{kind}"' if kind else "")
+
+
+def run_page(run: Run, plots: Sequence[Plot]) -> str:
+    """The report of one run."""
+    drawn = {plot.name: plot for plot in plots}
+    sections = [
+        _dimensions(drawn["dimensions"]),
+        _arms(run),
+        _search(run, drawn["convergence"]),
+        _answers(run, drawn["answers"]) if "answers" in drawn else "",
+        _labels(run),
+        _made_with(run),
+    ]
+    name = culture_name(run.metrics)
+    body = f"<header>{_top(run)}</header>\n<main>\n{_cautions(run)}\n" + "\n".join(filter(None, sections))
+    return page(f"{name}: evolved soft prompt, seed {run.metrics.get('seed', '–')}", f"{body}\n</main>\n{_foot()}")
+
+
+def culture_name(metrics: Mapping[str, Any]) -> str:
+    """The culture as a reader would call it."""
+    return str(metrics.get("culture_name") or metrics.get("culture") or "unnamed culture")
+
+
+def table(caption: str, head: Sequence[str], rows: Iterable[tuple[str, Sequence[str]]], kind: str = "") -> str:
+    """A table of ready HTML cells; each row is a class name and its cells, the first of them the row's header."""
+    top = "".join(f'<th scope="col">{cell}</th>' for cell in head)
+    lines = []
+    for style, cells in rows:
+        first, *others = cells
+        row = f'<th scope="row">{first}</th>' + "".join(f"<td>{cell}</td>" for cell in others)
+        lines.append(f'<tr class="{style}">{row}</tr>' if style else f"<tr>{row}</tr>")
+    # The title stays in place while the table scrolls sideways under it.
+    title = f"<h3>{caption}</h3>" if caption else ""
+    header = f"<thead><tr>{top}</tr></thead>" if head else ""
+    classes = f' class="{kind}"' if kind else ""
+    # A region that scrolls sideways must be reachable by keyboard.
+    return (
+        f'{title}<div class="scroll" tabindex="0" role="region" aria-label="{caption or "Table"}">'
+        f"<table{classes}>{header}<tbody>{''.join(lines)}</tbody></table></div>"
+    )
+
+
+def _top(run: Run) -> str:
+    metrics, said = run.metrics, verdict(run.metrics)
+    facts = [
+        f"model {metrics.get('model')}",
+        f"optimizer {metrics.get('optimizer')}",
+        f"seed {metrics.get('seed')}",
+        f"{int(metrics.get('evaluations') or 0):,} evaluations".replace(",", " "),
+        duration(metrics.get("seconds")),
+    ]
+    comparisons = [*said.comparisons, said.cost]
+    return (
+        f"<h1>{escape(culture_name(metrics))}: evolved soft prompt</h1>\n"
+        f'<p class="facts">{escape(" · ".join(fact for fact in facts if fact))}</p>\n'
+        f'<p class="headline {said.tone}">{escape(said.headline)}</p>\n'
+        f"{_tiles(run)}\n"
+        f'<ul class="said">{"".join(f"<li>{escape(line)}</li>" for line in comparisons)}</ul>'
+    )
+
+
+def _tiles(run: Run) -> str:
+    digits = digits_of([run.measured(arm, "held_out") for arm in run.arms])
+    tiles = []
+    for arm in run.arms:
+        measured = run.measured(arm, "held_out")
+        tiles.append(
+            f'<div class="tile" style="--arm: var(--{arm})"><dt>{escape(ARM_TITLES[arm])}</dt>'
+            f'<dd class="value">{number(measured["loss"], digits)}</dd>'
+            f'<dd class="note">{interval(measured["interval"], digits)}</dd></div>'
+        )
+    cost = run.metrics.get("cost") or {}
+    ratio, kl = cost.get("perplexity_ratio"), cost.get("kl")
+    tiles.append(
+        f'<div class="tile cost"><dt>cost: perplexity</dt><dd class="value">×{number(ratio, 2)}</dd>'
+        f'<dd class="note">KL {number(kl, 3)} nats</dd></div>'
+    )
+    what = "Loss on held-out wordings: points from the target, with 95% intervals. Lower is better."
+    return f'<p class="facts tiles-title">{what}</p>\n<dl class="tiles">{"".join(tiles)}</dl>'
+
+
+def duration(seconds: Any) -> str:
+    """A readable duration.
+
+    >>> duration(28.7), duration(1843), duration(9000)
+    ('29 s', '31 min', '2.5 h')
+    """
+    if not isinstance(seconds, int | float):
+        return ""
+    if seconds < 120:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"
+
+
+def _cautions(run: Run) -> str:
+    found = warnings(run.metrics, parsed_config(run))
+    found.append(
+        Caution(
+            "One run, one seed",
+            "The 95% intervals are over simulated respondents, not over seeds; "
+            "repeat with other seeds before claiming a gain.",
+        )
+    )
+    items = "".join(f"<li><strong>{escape(one.title)}.</strong> {escape(one.text)}</li>" for one in found)
+    return cautions_box(items)
+
+
+def cautions_box(items: str) -> str:
+    """The box of warnings around ready `<li>` elements."""
+    title = '<h2 id="cautions">Before you believe it</h2>'
+    return f'<aside class="cautions" aria-labelledby="cautions">{title}<ul>{items}</ul></aside>'
+
+
+def parsed_config(run: Run) -> dict[str, Any]:
+    """The configuration; empty where config.yaml does not hold a mapping."""
+    try:
+        loaded = yaml.safe_load(run.config)
+    except yaml.YAMLError:
+        return {}
+    return loaded if isinstance(loaded, dict) else {}
+
+
+def _section(name: str, title: str, lead: str, content: str) -> str:
+    return f'<section aria-labelledby="{name}"><h2 id="{name}">{title}</h2><p>{lead}</p>{content}</section>'
+
+
+def _figure(plot: Plot, caption: str) -> str:
+    return (
+        f'<figure class="card"><div class="wide">{plot.wide}</div><div class="narrow">{plot.narrow}</div>'
+        f"<figcaption>{caption}</figcaption></figure>"
+    )
+
+
+def _dimensions(plot: Plot) -> str:
+    return _section(
+        "dimensions",
+        "Six dimensions",
+        "Hofstede’s dimensions as the model’s answers score on them, against the culture’s target scores.",
+        _figure(plot, "Bars are 95% bootstrap intervals over respondents. Closer to the upright bar is better."),
+    )
+
+
+def _arms(run: Run) -> str:
+    tables = "".join(_arm_table(run, split) for split in ("held_out", "searched"))
+    return _section(
+        "arms",
+        "All arms",
+        "Loss is the mean absolute distance to the target over the dimensions that it has, in points of the 0–100 "
+        "scale. All arms answer the same questions as the same respondents.",
+        f'<div class="card">{tables}</div>',
+    )
+
+
+def _arm_table(run: Run, split: str) -> str:
+    digits = digits_of([run.measured(arm, split) for arm in run.arms])
+    head = [
+        "",
+        "loss",
+        "95% interval",
+        *(f'<abbr title="{DIMENSION_NAMES[name]}">{name.upper()}</abbr>' for name in DIMENSIONS),
+    ]
+    rows = [("target", ["target", "", "", *(number(run.target[name], 0) for name in DIMENSIONS)])]
+    for arm in run.arms:
+        measured = run.measured(arm, split)
+        title = f'<span class="dot" style="--arm: var(--{arm})"></span>{escape(ARM_TITLES[arm])}'
+        scores = (number(measured["dimensions"].get(name)) for name in DIMENSIONS)
+        cells = [title, number(measured["loss"], digits), interval(measured["interval"], digits), *scores]
+        rows.append((arm, cells))
+    return table(SPLIT_TITLES[split], head, rows)
+
+
+def _search(run: Run, plot: Plot) -> str:
+    metrics = run.metrics
+    failed = int(metrics.get("failed") or 0)
+    done, budget = (f"{int(metrics.get(key) or 0):,}".replace(",", " ") for key in ("evaluations", "budget"))
+    lead = (
+        f"Optimizer {escape(str(metrics.get('optimizer')))}: {done} evaluations of a budget of {budget}, "
+        f"{failed} failed; stopped by {escape(str(metrics.get('stopped', 'nothing on record')))}."
+    )
+    return _section(
+        "search",
+        "The search",
+        lead,
+        _figure(
+            plot,
+            "A dot is one evaluation; the line is the best so far; level lines are the baselines’ loss on the searched "
+            "wordings. "
+            + (
+                "Triangles, if any, lie above the frame; crosses failed. "
+                if failed
+                else "Triangles, if any, lie above the frame. "
+            )
+            + "The search asks a balanced part of the questions, so its loss may differ a little from the table’s.",
+        ),
+    )
+
+
+def _answers(run: Run, plot: Plot) -> str:
+    arms = [arm for arm in run.arms if len(run.measured(arm, "held_out").get("answers") or ()) == len(ITEM_LABELS)]
+    means = {arm: mean_answers(run, arm) for arm in arms}
+    rows = []
+    for index, label in enumerate(ITEM_LABELS):
+        cells = [f"{index + 1}. {escape(label)}", feeds(index), *(number(float(means[arm][index]), 2) for arm in arms)]
+        rows.append(("", cells))
+    head = ["item", "counts for", *(escape(ARM_TITLES[arm]) for arm in arms)]
+    return _section(
+        "answers",
+        "What changed in the answers",
+        "The mean answer to each of the 24 items, before and after. Items are named by their subject; "
+        "the words of the options are those of the bundled instrument.",
+        _figure(plot, "At the right the change, in steps of the five-step scale.")
+        + f"<details><summary>Mean answers as a table</summary>"
+        f'<div class="card">{table("Mean answers on held-out wordings", head, rows)}</div></details>',
+    )
+
+
+def _labels(run: Run) -> str:
+    shares = {arm: run.measured(arm, "held_out").get("label_shares") or {} for arm in run.arms}
+    labels = list(shares["naive"])
+    if not labels:
+        return ""
+    rows = []
+    for arm in run.arms:
+        title = f'<span class="dot" style="--arm: var(--{arm})"></span>{escape(ARM_TITLES[arm])}'
+        rows.append((arm, [title, *(_percent(shares[arm].get(label)) for label in labels)]))
+    head = ["", *(escape(label) for label in labels)]
+    return _section(
+        "labels",
+        "Option labels",
+        "The mean probability of each printed label, whatever it stood for. Options are asked in both orders, "
+        "so a change of opinion moves a label and its mirror image (A and E, B and D) alike; "
+        "a prompt that pushes one letter shows here.",
+        f'<div class="card">{table("Share of each label on held-out wordings", head, rows)}</div>',
+    )
+
+
+def _percent(share: float | None) -> str:
+    return "–" if share is None else f"{share:.0%}"
+
+
+def _made_with(run: Run) -> str:
+    record = run.record
+    found: dict[str, Any] = {"status": record.get("status"), "edition of the target": run.metrics.get("edition")}
+    for part, keys in {"model": ("name", "revision", "fingerprint"), "instrument": ("name", "sha256")}.items():
+        values = record.get(part)
+        if isinstance(values, Mapping):
+            found |= {f"{part} {key}": values.get(key) for key in keys}
+    constant = run.metrics.get("constant")
+    if isinstance(constant, Mapping):
+        anchors = ", ".join(map(str, constant.get("anchors") or ()))
+        found["constant C"] = f"{constant.get('treatment')}{f' ({anchors})' if anchors else ''}"
+        values = constant.get("values") or ()
+        found["values of C"] = ", ".join(
+            f"{name.upper()} {number(value)}" for name, value in zip(DIMENSIONS, values, strict=False)
+        )
+    versions = record.get("versions")
+    if isinstance(versions, Mapping):
+        found |= versions
+    rows = [("", [escape(str(key)), escape(str(value))]) for key, value in found.items() if value is not None]
+    return _section(
+        "configuration",
+        "Configuration and versions",
+        "Everything needed to repeat the run: the configuration as it was used, and what it was run with.",
+        f'<div class="card"><h3>config.yaml</h3><pre>{escape(run.config.strip())}</pre></div>'
+        f'<div class="card">{table("Made with", (), rows, kind="left")}</div>',
+    )
+
+
+def _foot() -> str:
+    return (
+        "<footer><p>The constant C of the survey’s formulas is shared by all arms, so differences between arms do not "
+        "depend on it; the distance to a published score does. The numbers behind every plot are in "
+        "<code>plots/*.csv</code>.</p></footer>"
+    )

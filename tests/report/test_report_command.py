@@ -1,0 +1,123 @@
+"""The command `python -m evoprompt.report`: one run, a folder of runs, and bad input."""
+
+from __future__ import annotations
+
+import csv
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from evoprompt.report.__main__ import main
+
+WriteRun = Callable[..., Path]
+
+
+@pytest.fixture
+def sweep(metrics: dict[str, Any], write_run: WriteRun, tmp_path: Path) -> Path:
+    """Three runs, two of them with one configuration and different seeds."""
+    for seed, optimizer, loss in ((0, "de", 10.0), (1, "de", 12.0), (0, "cma", 21.0)):
+        metrics |= {"seed": seed, "optimizer": optimizer}
+        metrics["arms"]["evolved"]["held_out"]["loss"] = loss
+        write_run(tmp_path / "sweep" / f"arab-seed{seed}-{optimizer}")
+    return tmp_path / "sweep"
+
+
+def test_the_command_writes_the_report_and_prints_its_path(
+    write_run: WriteRun, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = write_run(tmp_path / "run")
+    assert main([str(folder)]) == 0
+    assert capsys.readouterr().out.strip() == str(folder / "report.html")
+    assert (folder / "report.html").is_file()
+
+
+def test_the_module_runs_as_a_command(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "evoprompt.report", str(tmp_path / "nowhere")]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert done.stderr.startswith("evoprompt: no run directory at ")
+    assert done.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("files", "message"),
+    [
+        ((), "neither a run directory nor holds a finished run"),
+        (("config.yaml", "run.json"), "is not finished: no metrics.json; continue it with resume="),
+        (("below/config.yaml", "below/run.json"), "below is not finished"),
+        (("metrics.json",), "line 1: not valid JSON"),
+    ],
+)
+def test_a_bad_folder_gives_one_clear_line_and_exit_code_2(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], files: tuple[str, ...], message: str
+) -> None:
+    for name in files:
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text("", encoding="utf-8")
+    assert main([str(tmp_path)]) == 2
+    shown = capsys.readouterr()
+    assert message in shown.err
+    assert shown.err.count("\n") == 1
+    assert shown.out == ""
+
+
+def test_a_folder_that_cannot_be_written_gives_exit_code_2(
+    write_run: WriteRun, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = write_run(tmp_path / "run")
+    (folder / "plots").write_text("a file where a folder should be", encoding="utf-8")
+    assert main([str(folder)]) == 2
+    assert "cannot write" in capsys.readouterr().err
+
+
+def test_a_folder_of_runs_gets_one_table_of_all(sweep: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([str(sweep)]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].split() == ["culture", "seed", "model", "optimizer", "naive", "persona", "icl", "evolved"]
+    assert lines[1].split() == ["arab", "0", "some/model", "cma", "20.0", "15.0", "17.0", "21.0"]
+    assert [line.split()[-1] for line in lines[1:4]] == ["21.0", "10.0", "12.0"]
+    assert lines[4] == str(sweep / "report.html")
+
+
+def test_the_sweep_csv_holds_what_the_runs_hold(sweep: Path) -> None:
+    main([str(sweep)])
+    with (sweep / "sweep.csv").open(encoding="utf-8", newline="") as file:
+        rows = list(csv.DictReader(file))
+    found = {(row["optimizer"], row["seed"]): float(row["evolved"]) for row in rows}
+    assert found == {("de", "0"): 10.0, ("de", "1"): 12.0, ("cma", "0"): 21.0}
+    assert {row["run"] for row in rows} == {"arab-seed0-de", "arab-seed1-de", "arab-seed0-cma"}
+    assert {(row["perplexity_ratio"], row["kl"]) for row in rows} == {("1.05", "0.1")}
+
+
+def test_the_sweep_page_averages_runs_and_links_reports_that_exist(sweep: Path) -> None:
+    main([str(sweep / "arab-seed1-de")])
+    main([str(sweep)])
+    page = (sweep / "report.html").read_text(encoding="utf-8")
+    assert '<a href="arab-seed1-de/report.html">' in page
+    assert page.count("<a ") == 1
+    assert "<td>11.0</td><td>2 of 2</td><td>8.0 to 10.0</td>" in page
+    assert "<td>0 of 1</td>" in page
+    assert "<script" not in page
+
+
+def test_a_sweep_skips_a_broken_run_and_says_so(sweep: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (sweep / "arab-seed1-de" / "metrics.json").write_text("{", encoding="utf-8")
+    assert main([str(sweep)]) == 0
+    shown = capsys.readouterr()
+    assert "skipped" in shown.err
+    assert "arab-seed1-de" in shown.err
+    assert len(shown.out.splitlines()) == 4
+
+
+def test_hostile_names_in_a_sweep_stay_text(
+    metrics: dict[str, Any], write_run: WriteRun, sweep: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    metrics |= {"culture_name": "<script>alert(1)</script>", "model": "<img src=x>", "seed": "<b>"}
+    write_run(sweep / "<i>")
+    assert main([str(sweep)]) == 0
+    page = (sweep / "report.html").read_text(encoding="utf-8")
+    assert not [tag for tag in ("<script", "<img", "<b>", "<i>") if tag in page]

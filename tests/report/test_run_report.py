@@ -1,0 +1,266 @@
+"""The page, the plots and their numbers, written from a run directory's files alone."""
+
+from __future__ import annotations
+
+import csv
+import json
+import re
+import subprocess
+import sys
+from collections.abc import Callable
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from evoprompt.errors import UserError
+from evoprompt.report import write_report
+
+WriteRun = Callable[..., Path]
+VOID = {"meta", "link", "br", "img", "input", "hr"}
+
+
+class Page(HTMLParser):
+    """Tags and attributes of a page; `unbalanced` names a tag that does not close what was opened last."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.open: list[str] = []
+        self.unbalanced: list[str] = []
+        self.words: list[str] = []
+        self.feed(text)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+
+    def handle_endtag(self, tag: str) -> None:
+        if not self.open or self.open.pop() != tag:
+            self.unbalanced.append(tag)
+
+    def handle_data(self, data: str) -> None:
+        self.words.append(data)
+
+    @property
+    def text(self) -> str:
+        """What a reader sees."""
+        return " ".join(" ".join(self.words).split())
+
+
+def rows_of(path: Path) -> list[dict[str, str]]:
+    with path.open(encoding="utf-8", newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def test_a_run_gets_a_page_and_every_plot_in_three_forms(write_run: WriteRun, tmp_path: Path) -> None:
+    folder = write_run(tmp_path / "run")
+    assert write_report(folder) == folder / "report.html"
+    plots = {path.name for path in (folder / "plots").iterdir()}
+    names = ("dimensions", "convergence", "answers")
+    assert plots == {"arms.csv", *(f"{name}.{kind}" for name in names for kind in ("png", "svg", "csv"))}
+    assert not list(folder.rglob("*.partial"))
+
+
+def test_the_page_asks_nothing_of_the_network_and_needs_no_script(page: str) -> None:
+    parsed = Page(page)
+    tags = [tag for tag, _ in parsed.tags]
+    assert "script" not in tags
+    assert "iframe" not in tags
+    for _, attributes in parsed.tags:
+        assert not [name for name in attributes if name.startswith("on")]
+        for name in ("src", "href", "xlink:href", "srcset", "data", "poster", "action"):
+            value = attributes.get(name) or "#"
+            assert value.startswith(("#", "data:")), (name, value)
+    assert not re.search(r"@import|url\((?!#)", page)
+
+
+def test_the_page_is_well_formed_and_says_what_it_is(page: str) -> None:
+    parsed = Page(page)
+    assert parsed.unbalanced == []
+    assert parsed.open == []
+    assert ("html", {"lang": "en"}) in parsed.tags
+    assert "<title>Arab countries: evolved soft prompt, seed 3</title>" in page
+    identities = [attributes["id"] for _, attributes in parsed.tags if "id" in attributes]
+    assert len(identities) == len(set(identities))
+
+
+def test_every_plot_has_a_text_that_holds_its_numbers(page: str) -> None:
+    labels = [attributes.get("aria-label") or "" for tag, attributes in Page(page).tags if tag == "svg"]
+    assert len(labels) == 6  # three plots, each for wide and for narrow screens
+    assert any("Power distance: target 80, no prompt 100, evolved 93" in label for label in labels)
+
+
+def test_inlined_references_point_into_the_same_drawing(page: str) -> None:
+    wanted = set(re.findall(r'(?:href="#|url\(#)([^")]+)', page))
+    assert wanted
+    assert wanted <= set(re.findall(r'\bid="([^"]+)"', page))
+
+
+def test_plots_take_their_colours_from_the_page(page: str) -> None:
+    drawings = "".join(re.findall(r"<svg.*?</svg>", page, flags=re.DOTALL))
+    assert "var(--evolved)" in drawings
+    assert not re.search(r"(?:fill|stroke): #[0-9a-f]{6}", drawings)
+    assert "prefers-color-scheme: dark" in page
+
+
+def test_verdict_and_warnings_come_before_the_first_plot(page: str) -> None:
+    order = [page.index(part) for part in ('class="headline', 'class="cautions"', "<figure", "config.yaml")]
+    assert order == sorted(order)
+
+
+def test_hostile_names_stay_text(metrics: dict[str, Any], write_run: WriteRun, tmp_path: Path) -> None:
+    attack = '</title><script>alert(1)</script><img src="http://x.test/" onerror=alert(1)> $x_1$ ${title}'
+    for key in ("culture_name", "model", "optimizer", "stopped", "edition"):
+        metrics[key] = attack
+    for splits in metrics["arms"].values():
+        splits["held_out"]["label_shares"][attack] = 0.2
+    run = write_run(tmp_path / "run", config=f"name: '{attack}'\n")
+    text = write_report(run).read_text(encoding="utf-8")
+    tags = [tag for tag, _ in Page(text).tags]
+    assert "script" not in tags
+    assert "img" not in tags
+    assert Page(text).text.count("<script>alert(1)</script>") >= 6
+
+
+def test_the_configuration_is_shown_to_the_letter(write_run: WriteRun, tmp_path: Path) -> None:
+    config = "survey:\n  wording_file: 'a & b <c>.yaml'   # mine\n"
+    text = write_report(write_run(tmp_path / "run", config=config)).read_text(encoding="utf-8")
+    assert "wording_file: 'a & b <c>.yaml' # mine" in Page(text).text
+    assert "3.11.7" in text
+    assert "f00d" in text
+
+
+def test_missing_target_dimensions_are_reported_not_drawn(
+    metrics: dict[str, Any], write_run: WriteRun, tmp_path: Path
+) -> None:
+    metrics["target"] = dict.fromkeys(metrics["target"]) | {"pdi": 80.0}
+    folder = write_run(tmp_path / "run")
+    text = Page(write_report(folder).read_text(encoding="utf-8")).text
+    assert "The target is incomplete." in text
+    assert {row["target"] for row in rows_of(folder / "plots/dimensions.csv")} == {"80.0", ""}
+
+
+def test_the_csv_files_hold_the_metrics_exactly(metrics: dict[str, Any], write_run: WriteRun, tmp_path: Path) -> None:
+    metrics["arms"]["icl"]["searched"]["loss"] = 0.1 + 0.2
+    folder = write_run(tmp_path / "run")
+    write_report(folder)
+    arms = metrics["arms"]
+    for row in rows_of(folder / "plots/arms.csv"):
+        found = arms[row["arm"]][row["split"]]
+        assert [float(row["loss"]), float(row["low"]), float(row["high"])] == [found["loss"], *found["interval"]]
+    dimensions = rows_of(folder / "plots/dimensions.csv")
+    assert len(dimensions) == 4 * 2 * 6
+    for row in dimensions:
+        found, name = arms[row["arm"]][row["split"]], row["dimension"]
+        assert float(row["score"]) == found["dimensions"][name]
+        assert [float(row["low"]), float(row["high"])] == found["dimension_intervals"][name]
+        assert float(row["target"]) == metrics["target"][name]
+    answers = rows_of(folder / "plots/answers.csv")
+    assert len(answers) == 4 * 2 * 24
+    for row in answers:
+        shares = arms[row["arm"]][row["split"]]["answers"][int(row["item"]) - 1]
+        assert [float(row[f"share_{answer}"]) for answer in range(1, 6)] == shares
+        assert float(row["mean"]) == pytest.approx(np.dot(shares, [1, 2, 3, 4, 5]))
+
+
+def test_the_convergence_csv_keeps_the_best_and_leaves_failures_empty(write_run: WriteRun, tmp_path: Path) -> None:
+    history = pd.DataFrame(
+        {
+            "evaluation": range(5),
+            "loss": [np.inf, 5.0, 7.0, np.nan, 4.0],
+            "failed": [True, False, False, True, False],
+        }
+    )
+    folder = write_run(tmp_path / "run", history=history)
+    write_report(folder)
+    rows = [tuple(row.values()) for row in rows_of(folder / "plots/convergence.csv")]
+    assert rows == [("1", "", ""), ("2", "5.0", "5.0"), ("3", "7.0", "5.0"), ("4", "", "5.0"), ("5", "4.0", "4.0")]
+
+
+@pytest.mark.parametrize("count", [0, 1, 3])
+def test_a_history_in_which_nothing_succeeded_still_makes_a_report(
+    write_run: WriteRun, tmp_path: Path, count: int
+) -> None:
+    history = pd.DataFrame({"evaluation": range(count), "loss": [np.nan] * count, "failed": [True] * count})
+    text = write_report(write_run(tmp_path / "run", history=history)).read_text(encoding="utf-8")
+    assert f"None of {count} evaluations gave a finite loss" in text
+
+
+def test_a_run_with_the_required_metrics_only_still_makes_a_report(
+    metrics: dict[str, Any], write_run: WriteRun, tmp_path: Path
+) -> None:
+    for splits in metrics["arms"].values():
+        for split, found in splits.items():
+            splits[split] = {key: found[key] for key in ("loss", "interval", "dimensions")}
+    for key in ("culture_name", "edition", "constant", "stopped", "budget"):
+        del metrics[key]
+    folder = write_run(tmp_path / "run")
+    assert "arab: evolved soft prompt" in write_report(folder).read_text(encoding="utf-8")
+    assert not (folder / "plots/answers.png").exists()
+
+
+def test_writing_twice_gives_the_same_bytes(write_run: WriteRun, tmp_path: Path) -> None:
+    folder = write_run(tmp_path / "run")
+    first = write_report(folder).read_bytes(), (folder / "plots/dimensions.svg").read_bytes()
+    assert (write_report(folder).read_bytes(), (folder / "plots/dimensions.svg").read_bytes()) == first
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (lambda m: m.update(schema_version=2), "schema version 2; this release reads version 1"),
+        (lambda m: m["arms"].pop("evolved"), "arms.evolved.searched is missing"),
+        (lambda m: m["arms"]["icl"]["held_out"].update(interval=[1.0]), "icl.held_out.interval is [1.0]"),
+        (lambda m: m["arms"]["icl"]["held_out"].update(loss=None), "icl.held_out.loss is None"),
+        (lambda m: m.pop("target"), "needs the objects `arms` and `target`"),
+    ],
+)
+def test_metrics_that_cannot_be_reported_are_refused_by_name(
+    metrics: dict[str, Any], write_run: WriteRun, tmp_path: Path, damage: Callable[[Any], None], message: str
+) -> None:
+    damage(metrics)
+    folder = write_run(tmp_path / "run")
+    with pytest.raises(UserError, match=re.escape(message)):
+        write_report(folder)
+    assert not (folder / "report.html").exists()
+
+
+@pytest.mark.parametrize("name", ["metrics.json", "run.json", "history.parquet"])
+def test_a_damaged_file_is_named_in_one_line(write_run: WriteRun, tmp_path: Path, name: str) -> None:
+    folder = write_run(tmp_path / "run")
+    (folder / name).write_text("{ not this", encoding="utf-8")
+    with pytest.raises(UserError, match=re.escape(name)) as caught:
+        write_report(folder)
+    assert "\n" not in str(caught.value)
+
+
+def test_an_old_report_survives_a_failed_new_one(write_run: WriteRun, tmp_path: Path) -> None:
+    folder = write_run(tmp_path / "run")
+    before = write_report(folder).read_bytes()
+    (folder / "metrics.json").write_text(json.dumps({"schema_version": 1}), encoding="utf-8")
+    with pytest.raises(UserError):
+        write_report(folder)
+    assert (folder / "report.html").read_bytes() == before
+
+
+def test_importing_the_room_loads_neither_matplotlib_nor_pandas_nor_torch() -> None:
+    heavy = ("matplotlib", "pandas", "torch", "numpy")
+    code = f"import sys, evoprompt.report; print([name for name in {heavy} if name in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+def test_matplotlib_settings_of_the_caller_are_left_alone(write_run: WriteRun, tmp_path: Path) -> None:
+    import matplotlib
+
+    with matplotlib.rc_context({"font.size": 31.0}):
+        write_report(write_run(tmp_path / "run"))
+        assert matplotlib.rcParams["font.size"] == 31.0

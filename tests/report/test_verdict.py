@@ -1,0 +1,156 @@
+"""What the numbers say in words, and at which thresholds a reader is warned."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import pytest
+
+from evoprompt.report.verdict import gains, label_shift, relation, verdict, warnings
+
+Metrics = dict[str, Any]
+
+
+def set_loss(metrics: Metrics, arm: str, loss: float, split: str = "held_out", spread: float = 0.5) -> None:
+    metrics["arms"][arm][split] |= {"loss": loss, "interval": [loss - spread, loss + spread]}
+
+
+def titles(metrics: Metrics, config: Mapping[str, Any] | None = None) -> list[str]:
+    return [warning.title for warning in warnings(metrics, config or {})]
+
+
+def test_a_clear_fall_names_its_size_and_both_ends(metrics: Metrics) -> None:
+    said = verdict(metrics)
+    assert said.headline == "The held-out loss fell by 50%, from 20.0 to 10.0 points."
+    assert said.tone == "good"
+    assert said.comparisons == (
+        "Better than a plain persona line (10.0 against 15.0).",
+        "Better than in-context examples (10.0 against 17.0).",
+    )
+
+
+def test_the_verdict_is_about_held_out_wordings_only(metrics: Metrics) -> None:
+    set_loss(metrics, "evolved", 1.0, "searched")
+    assert "to 10.0 points" in verdict(metrics).headline
+
+
+def test_overlapping_intervals_are_no_clear_change(metrics: Metrics) -> None:
+    set_loss(metrics, "evolved", 19.0)
+    set_loss(metrics, "naive", 20.0)
+    said = verdict(metrics)
+    assert said.headline.startswith("No clear change")
+    assert said.tone == "flat"
+
+
+def test_a_distinct_but_small_fall_is_called_slight(metrics: Metrics) -> None:
+    set_loss(metrics, "naive", 20.0, spread=0.01)
+    set_loss(metrics, "evolved", 19.5, spread=0.01)
+    said = verdict(metrics)
+    assert "fell only slightly" in said.headline
+    assert said.tone == "flat"
+
+
+def test_a_rise_is_called_a_rise(metrics: Metrics) -> None:
+    set_loss(metrics, "evolved", 30.0)
+    said = verdict(metrics)
+    assert said.headline == "The held-out loss rose by 50%, from 20.0 to 30.0 points."
+    assert said.tone == "bad"
+
+
+def test_a_fall_that_a_persona_line_beats_says_so_in_the_headline(metrics: Metrics) -> None:
+    set_loss(metrics, "persona", 5.0)
+    said = verdict(metrics)
+    assert said.headline.endswith("but a plain persona line does better.")
+    assert said.tone == "flat"
+    assert said.comparisons[0] == "Worse than a plain persona line (10.0 against 5.0)."
+
+
+def test_an_arm_that_was_not_measured_is_not_compared_with(metrics: Metrics) -> None:
+    del metrics["arms"]["icl"]
+    assert len(verdict(metrics).comparisons) == 1
+
+
+def test_a_loss_that_is_not_a_number_is_not_called_a_fall(metrics: Metrics) -> None:
+    set_loss(metrics, "evolved", float("nan"))
+    assert verdict(metrics).headline == "The held-out loss could not be measured."
+
+
+def test_touching_intervals_overlap() -> None:
+    assert relation({"interval": [1, 2]}, {"interval": [2, 3]}) == "same"
+
+
+def test_the_cost_is_said_as_a_ratio_and_a_divergence(metrics: Metrics) -> None:
+    assert "rose by 5% (×1.05)" in verdict(metrics).cost
+    assert "0.100 nats" in verdict(metrics).cost
+    metrics["cost"]["perplexity_ratio"] = 0.9
+    assert "fell by 10%" in verdict(metrics).cost
+
+
+def test_a_clean_run_has_no_warnings(metrics: Metrics) -> None:
+    assert titles(metrics) == []
+
+
+def test_the_pocket_model_is_called_a_simulator_that_says_nothing_about_people(metrics: Metrics) -> None:
+    metrics["model"] = "pocket"
+    (found,) = warnings(metrics, {})
+    assert "simulator" in found.text
+    assert "nothing about people" in found.text
+
+
+@pytest.mark.parametrize(("ratio", "warned"), [(1.2, False), (1.2001, True), (0.5, False)])
+def test_perplexity_warns_above_twenty_per_cent(metrics: Metrics, ratio: float, warned: bool) -> None:
+    metrics["cost"]["perplexity_ratio"] = ratio
+    assert ("The prompt harms the model's text" in titles(metrics)) is warned
+
+
+@pytest.mark.parametrize("ratio", [None, float("nan"), float("inf")])
+def test_an_unknown_perplexity_warns(metrics: Metrics, ratio: float | None) -> None:
+    metrics["cost"]["perplexity_ratio"] = ratio
+    assert titles(metrics) == ["Cost unknown"]
+
+
+@pytest.mark.parametrize(("held_out", "warned"), [(15.0, False), (15.01, True), (25.0, True)])
+def test_a_held_out_gain_below_half_of_the_searched_gain_warns(metrics: Metrics, held_out: float, warned: bool) -> None:
+    set_loss(metrics, "evolved", held_out)
+    assert gains(metrics)["searched"] == 10.0
+    assert ("The gain does not carry over to new wordings" in titles(metrics)) is warned
+
+
+def test_a_search_without_any_gain_says_that_instead(metrics: Metrics) -> None:
+    set_loss(metrics, "evolved", 20.0, "searched")
+    assert titles(metrics) == ["The search found nothing"]
+
+
+@pytest.mark.parametrize(("share", "warned"), [(0.3, False), (0.31, True), (0.09, True)])
+def test_a_label_that_moves_by_more_than_ten_points_warns(metrics: Metrics, share: float, warned: bool) -> None:
+    metrics["arms"]["evolved"]["held_out"]["label_shares"]["C"] = share
+    assert label_shift(metrics) == ("C", 0.2, share)
+    assert ("The prompt pushes an option label" in titles(metrics)) is warned
+
+
+def test_runs_without_label_shares_do_not_warn_about_labels(metrics: Metrics) -> None:
+    del metrics["arms"]["naive"]["held_out"]["label_shares"]
+    assert label_shift(metrics) is None
+    assert titles(metrics) == []
+
+
+@pytest.mark.parametrize("absent", [True, False])
+def test_missing_target_dimensions_are_named(metrics: Metrics, absent: bool) -> None:
+    metrics["target"]["mas"] = None
+    if absent:
+        del metrics["target"]["lto"]
+    (found,) = warnings(metrics, {})
+    assert "Masculinity" in found.text
+    assert ("Long-term orientation" in found.text) is absent
+
+
+def test_failed_evaluations_are_counted(metrics: Metrics) -> None:
+    metrics["failed"] = 2
+    (found,) = warnings(metrics, {})
+    assert "2 of 40 (5.0%)" in found.text
+
+
+def test_a_search_that_was_not_counterbalanced_warns(metrics: Metrics) -> None:
+    assert titles(metrics, {"survey": {"counterbalanced": False}}) == ["The search was not counterbalanced"]
+    assert titles(metrics, {"survey": {"counterbalanced": True}}) == []

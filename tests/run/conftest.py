@@ -1,0 +1,51 @@
+"""Runs of the real command, in processes of their own."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+REPOSITORY = Path(__file__).parents[2]
+SMALL = ["budget=40", "optimizer.popsize=8", "survey.respondents=2", "space.dimensions=16"]
+
+Command = Callable[..., subprocess.CompletedProcess[str]]
+
+
+def environment() -> dict[str, str]:
+    """The environment of a command that finds this checkout from any folder."""
+    return {**os.environ, "PYTHONPATH": str(REPOSITORY), "COLUMNS": "120", "NO_COLOR": "1"}
+
+
+@pytest.fixture(scope="session")
+def command() -> Command:
+    """Run `python -m evoprompt.<module>` with arguments in a folder and return what happened."""
+
+    def run(
+        folder: Path, *arguments: str, module: str = "run", timeout: float = 300
+    ) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [sys.executable, "-m", f"evoprompt.{module}", *arguments],
+            cwd=folder,
+            env=environment(),
+            capture_output=True,
+            text=True,
+            timeout=timeout,
+            check=False,
+        )
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def finished(command: Command, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
+    """One small finished run of `+culture=arab` in an empty folder: its run directory and its output."""
+    folder = tmp_path_factory.mktemp("empty")
+    done = command(folder, "+culture=arab", *SMALL)
+    assert done.returncode == 0, done.stderr
+    (directory,) = (folder / "outputs" / "arab").iterdir()
+    return directory, done.stdout

@@ -1,0 +1,74 @@
+"""Bad input gets one clear line on stderr, exit code 2 and no traceback."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+from .conftest import SMALL, Command
+
+BAD = {
+    "no culture": ([], "no culture given"),
+    "no culture says which exist": ([], "arab, argentina"),
+    "unknown culture": (["+culture=arabb"], "did you mean arab"),
+    "unknown culture without a plus": (["culture=chinna"], "did you mean china"),
+    "unknown model": (["+culture=arab", "model=poket"], "did you mean pocket"),
+    "unknown optimizer": (["+culture=arab", "optimizer=nevergrat"], "did you mean nevergrad"),
+    "unknown executor": (["+culture=arab", "executor=rya"], "did you mean ray"),
+    "a target out of range": (
+        ["+culture=custom", "culture.targets={pdi: 300}"],
+        "pdi=300 must be a number from -100 to 200",
+    ),
+    "a target that is no number": (["+culture=custom", "culture.targets={pdi: much}"], "pdi='much' must be a number"),
+    "no targets": (["+culture=custom"], "culture 'custom' has no targets"),
+    "a budget below the population": (["+culture=arab", "budget=5", "optimizer.popsize=8"], "budget"),
+    "a budget that is no number": (["+culture=arab", "budget=many"], "budget='many' must be a whole number"),
+    "an unknown key": (["+culture=arab", "bugdet=5"], "bugdet"),
+    "a broken wording file": (["+culture=arab", "survey.wording_file=broken.yaml"], "broken.yaml, line 2"),
+    "a missing model folder": (["+culture=arab", "model.name=./nothing-here"], "cannot load model './nothing-here'"),
+    "a device that is not there": (["+culture=arab", "model.device=cuda:77"], "device 'cuda:77' is not there"),
+    "an output that cannot be written": (["+culture=arab", "hydra.run.dir=a-file/run"], "a-file"),
+    "a resume of nothing": (["resume=nowhere"], "nowhere is not a run directory"),
+    "an unknown constant": (["+culture=arab", "survey.constant=anchor"], "did you mean anchors"),
+}
+
+
+@pytest.mark.parametrize(("arguments", "said"), BAD.values(), ids=BAD.keys())
+def test_bad_input_is_one_line(arguments: list[str], said: str, command: Command, tmp_path: Path) -> None:
+    (tmp_path / "broken.yaml").write_text("scales:\n  health: [good]\nitems: {}\n")
+    (tmp_path / "a-file").write_text("")
+    done = command(tmp_path, *arguments)
+    assert done.returncode == 2, done.stdout + done.stderr
+    assert "Traceback" not in done.stderr
+    lines = done.stderr.strip().splitlines()
+    assert len(lines) == 1, done.stderr
+    assert said in lines[0]
+
+
+def test_resuming_another_configuration_shows_what_differs(
+    finished: tuple[Path, str], command: Command, tmp_path: Path
+) -> None:
+    folder = tmp_path / "run"
+    shutil.copytree(finished[0], folder)
+    done = command(tmp_path, f"resume={folder}", "+culture=arab", *SMALL, "seed=7")
+    assert done.returncode == 2
+    assert "seed: 0 -> 7" in done.stderr
+    assert len(done.stderr.strip().splitlines()) == 1
+
+
+def test_a_second_run_does_not_write_over_a_first(finished: tuple[Path, str], command: Command, tmp_path: Path) -> None:
+    done = command(tmp_path, "+culture=arab", *SMALL, f"hydra.run.dir={finished[0]}")
+    assert done.returncode == 2
+    assert "holds a run already" in done.stderr
+
+
+def test_resuming_a_finished_run_shows_its_table_again(
+    finished: tuple[Path, str], command: Command, tmp_path: Path
+) -> None:
+    before = (finished[0] / "metrics.json").read_bytes()
+    done = command(tmp_path, f"resume={finished[0]}")
+    assert done.returncode == 0, done.stderr
+    assert "evolved" in done.stdout
+    assert (finished[0] / "metrics.json").read_bytes() == before

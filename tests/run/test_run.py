@@ -1,0 +1,182 @@
+"""The main command from end to end."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import torch
+from peft import PeftModel
+from safetensors.torch import load_file
+
+from evoprompt.experts import read_expert
+from evoprompt.llm import FrozenModel, ModelSpec, load_model
+from evoprompt.prompts import load_space
+from evoprompt.surveys import DIMENSIONS
+
+from .conftest import SMALL, Command, environment
+
+RESULT = ["evaluation", "generation", "trial", "loss", *DIMENSIONS, "failed"]
+
+
+def same_result(one: Path, other: Path) -> None:
+    """Both runs have the same history, losses and expert, bit for bit."""
+    left, right = (pd.read_parquet(folder / "history.parquet")[RESULT] for folder in (one, other))
+    pd.testing.assert_frame_equal(left, right, check_exact=True)
+    metrics = [json.loads((folder / "metrics.json").read_text()) for folder in (one, other)]
+    assert metrics[0]["arms"] == metrics[1]["arms"]
+    assert metrics[0]["cost"] == metrics[1]["cost"]
+    weights = [(folder / "expert" / "adapter_model.safetensors").read_bytes() for folder in (one, other)]
+    assert weights[0] == weights[1]
+
+
+def test_the_run_directory_holds_what_the_design_promises(finished: tuple[Path, str]) -> None:
+    directory, _ = finished
+    for name in ("config.yaml", "run.json", "history.parquet", "metrics.json", "space.safetensors", "report.html"):
+        assert (directory / name).is_file(), name
+    assert (directory / "expert" / "adapter_config.json").is_file()
+    assert json.loads((directory / "run.json").read_text())["status"] == "finished"
+    metrics = json.loads((directory / "metrics.json").read_text())
+    assert metrics["target"] == dict(zip(DIMENSIONS, [80, 38, 53, 68, 23, 34], strict=True))
+    for arm in ("naive", "persona", "icl", "evolved"):
+        for split in ("searched", "held_out"):
+            found = metrics["arms"][arm][split]
+            low, high = found["interval"]
+            assert low <= found["loss"] + 1e-6
+            assert found["loss"] <= high + 1e-6
+            assert set(found["dimensions"]) == set(DIMENSIONS)
+    assert {"perplexity_ratio", "kl"} <= set(metrics["cost"])
+
+
+def test_the_budget_is_spent_and_never_exceeded(finished: tuple[Path, str]) -> None:
+    directory, _ = finished
+    history = pd.read_parquet(directory / "history.parquet")
+    assert len(history) == 40
+    assert history["trial"].is_unique
+    assert json.loads((directory / "metrics.json").read_text())["evaluations"] == 40
+
+
+def test_piped_output_is_plain_lines_with_a_closing_table(finished: tuple[Path, str]) -> None:
+    _, output = finished
+    assert "\x1b" not in output
+    assert "\r" not in output
+    for word in ("target", "naive", "persona", "icl", "evolved", "held-out wordings", "perplexity", "expert"):
+        assert word in output
+
+
+def test_peft_loads_the_exported_expert(finished: tuple[Path, str], pocket: FrozenModel) -> None:
+    directory, _ = finished
+    expert = read_expert(directory / "expert")
+    expert.check_base(pocket)
+    tuned = PeftModel.from_pretrained(load_model(ModelSpec(device="cpu")).model, directory / "expert").eval()
+    ids = pocket.tokenizer("Question: What do people do after work?\nAnswer:", return_tensors="pt").input_ids
+    with torch.inference_mode():
+        theirs = tuned(input_ids=ids).logits[0, -1]
+        inputs = torch.cat([expert.prompt, pocket.embeddings(ids[0])])[None]
+        ours = pocket.model(inputs_embeds=inputs).logits[0, -1]
+    torch.testing.assert_close(theirs, ours, atol=1e-4, rtol=0)
+
+
+def test_the_expert_is_the_best_candidate_decoded(finished: tuple[Path, str]) -> None:
+    directory, _ = finished
+    prompt = load_file(directory / "expert" / "adapter_model.safetensors")["prompt_embeddings"]
+    centre = torch.from_numpy(load_space(directory / "space.safetensors").centre)
+    assert prompt.shape == centre.shape
+    history = pd.read_parquet(directory / "history.parquet")
+    searched = json.loads((directory / "metrics.json").read_text())["search_loss"]
+    assert history["loss"].min() == pytest.approx(searched)
+
+
+def test_ray_workers_give_the_same_history_bit_for_bit(
+    finished: tuple[Path, str], command: Command, tmp_path: Path
+) -> None:
+    for workers in (1, 2):
+        folder = tmp_path / str(workers)
+        folder.mkdir()
+        done = command(folder, "+culture=arab", *SMALL, "executor=ray", f"executor.workers={workers}", "report=false")
+        assert done.returncode == 0, done.stderr
+        (directory,) = (folder / "outputs" / "arab").iterdir()
+        same_result(finished[0], directory)
+        assert set(pd.read_parquet(directory / "history.parquet")["worker"]) <= {"ray-0", "ray-1"}
+
+
+def test_a_run_killed_at_several_moments_ends_like_one_that_was_not(
+    finished: tuple[Path, str], command: Command, tmp_path: Path
+) -> None:
+    folder = tmp_path / "killed"
+    arguments = ["+culture=arab", *SMALL, f"hydra.run.dir={folder}", "report=false"]
+    for written in (8, 24):
+        process = subprocess.Popen(
+            [sys.executable, "-m", "evoprompt.run", *arguments],
+            cwd=tmp_path,
+            env=environment(),
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+        )
+        while not (folder / "checkpoint" / f"{written:09d}").exists():
+            assert process.poll() is None, process.stderr and process.stderr.read()
+            time.sleep(0.005)
+        os.kill(process.pid, signal.SIGKILL)
+        process.wait()
+        assert not (folder / "metrics.json").exists(), "the run must not be over for this to be a test"
+        arguments = [f"resume={folder}"]
+    done = command(tmp_path, f"resume={folder}")
+    assert done.returncode == 0, done.stderr
+    same_result(finished[0], folder)
+
+
+def test_a_damaged_newest_checkpoint_falls_back_to_the_one_before(
+    finished: tuple[Path, str], command: Command, tmp_path: Path
+) -> None:
+    folder = tmp_path / "damaged"
+    shutil.copytree(finished[0], folder)
+    for name in ("metrics.json", "report.html"):
+        (folder / name).unlink()
+    newest = max(path for path in (folder / "checkpoint").iterdir())
+    (newest / "arrays.npz").write_bytes(b"torn")
+    done = command(tmp_path, f"resume={folder}")
+    assert done.returncode == 0, done.stderr
+    same_result(finished[0], folder)
+
+
+def test_a_culture_with_missing_dimensions_is_scored_on_those_it_has(command: Command, tmp_path: Path) -> None:
+    done = command(tmp_path, "+culture=israel", *SMALL, "report=false")
+    assert done.returncode == 0, done.stderr
+    (directory,) = (tmp_path / "outputs" / "israel").iterdir()
+    found = json.loads((directory / "metrics.json").read_text())
+    assert found["target"]["ivr"] is None
+    distances = [abs(found["arms"]["naive"]["searched"]["dimensions"][d] - found["target"][d]) for d in DIMENSIONS[:5]]
+    assert found["arms"]["naive"]["searched"]["loss"] == pytest.approx(sum(distances) / 5)
+
+
+def test_a_sweep_runs_a_job_per_culture_and_seed(command: Command, tmp_path: Path) -> None:
+    done = command(
+        tmp_path, "-m", "+culture=usa,custom", "culture.targets={pdi: 80, ivr: 10}", "seed=0", *SMALL, "report=false"
+    )
+    assert done.returncode == 2  # a known culture's targets cannot be overridden
+    done = command(tmp_path, "-m", "+culture=usa,china", "seed=0,1", *SMALL, "report=false")
+    assert done.returncode == 0, done.stderr
+    runs = [json.loads(path.read_text()) for path in tmp_path.glob("multirun/*/*/metrics.json")]
+    assert sorted((run["culture"], run["seed"]) for run in runs) == [("china", 0), ("china", 1), ("usa", 0), ("usa", 1)]
+
+
+@pytest.mark.parametrize("optimizer", ["cma", "nevergrad", "scipy", "random"])
+def test_other_optimizers_run_the_same_job(optimizer: str, command: Command, tmp_path: Path) -> None:
+    done = command(tmp_path, "+culture=china", f"optimizer={optimizer}", *SMALL, "report=false")
+    assert done.returncode == 0, done.stderr
+    (directory,) = (tmp_path / "outputs" / "china").iterdir()
+    assert len(pd.read_parquet(directory / "history.parquet")) == 40
+
+
+def test_the_full_space_runs_too(command: Command, tmp_path: Path) -> None:
+    arguments = [argument for argument in SMALL if not argument.startswith("space.")]
+    done = command(tmp_path, "+culture=china", "space=full", *arguments, "report=false")
+    assert done.returncode == 0, done.stderr

@@ -1,0 +1,45 @@
+"""What the README shows is true."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+
+
+def blocks(language: str) -> list[str]:
+    """Code blocks of one language."""
+    return re.findall(rf"```{language}\n(.*?)```", README, flags=re.DOTALL)
+
+
+def test_the_optimizer_snippets_run() -> None:
+    namespace: dict[str, object] = {}
+    snippets = [block for block in blocks("python") if "evoprompt import" in block]
+    assert len(snippets) == 2
+    for snippet in snippets:
+        exec(snippet, namespace)
+
+
+def test_the_table_is_the_committed_one() -> None:
+    table = (ROOT / "experiments" / "four_regions" / "table.md").read_text(encoding="utf-8")
+    assert table.split("\n\n")[0].strip() in README
+
+
+@pytest.mark.parametrize("link", [link for link in re.findall(r"\]\(([^)]+)\)", README) if "://" not in link])
+def test_local_links_lead_somewhere(link: str) -> None:
+    assert (ROOT / link).exists()
+
+
+def test_every_override_in_the_readme_is_a_known_key() -> None:
+    config = (ROOT / "conf" / "config.yaml").read_text(encoding="utf-8")
+    groups = {path.parent.name for path in (ROOT / "conf").glob("*/*.yaml")}
+    commands = [line for block in blocks("bash") for line in block.splitlines() if "evoprompt.run" in line]
+    assert commands
+    for command in commands:
+        for key in re.findall(r"\s\+?'?([a-z_.]+)=", command.split("#")[0]):
+            top = key.split(".")[0]
+            assert top in groups or top == "culture" or re.search(rf"^{top}:", config, flags=re.MULTILINE), key

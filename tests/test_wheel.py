@@ -1,0 +1,63 @@
+"""The wheel works anywhere: a clean environment, an empty folder, no checkout."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import venv
+import zipfile
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+
+
+def run(*command: str | Path, cwd: Path) -> str:
+    """Run a command without this checkout on its path; its output, or a failure that shows it."""
+    clean = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
+    done = subprocess.run(
+        [str(part) for part in command], cwd=cwd, env=clean, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("wheel")
+    run(sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", folder, cwd=ROOT)
+    (built,) = folder.glob("*.whl")
+    return built
+
+
+def test_the_wheel_carries_configuration_model_and_survey(wheel: Path) -> None:
+    names = set(zipfile.ZipFile(wheel).namelist())
+    for name in (
+        "evoprompt/conf/config.yaml",
+        "evoprompt/conf/model/pocket.yaml",
+        "evoprompt/llm/pocket/model.safetensors",
+        "evoprompt/llm/pocket/tokenizer.json",
+        "evoprompt/llm/data/neutral.txt",
+        "evoprompt/surveys/data/vsm13.yaml",
+        "evoprompt/surveys/data/hofstede_2015.csv",
+        "evoprompt/report/page.css",
+    ):
+        assert name in names, name
+    assert not [name for name in names if name.startswith(("tests/", "experiments/"))]
+
+
+@pytest.mark.slow
+def test_the_main_command_works_from_the_wheel_in_an_empty_folder(wheel: Path, tmp_path: Path) -> None:
+    environment = tmp_path / "environment"
+    venv.create(environment, with_pip=True)
+    python = environment / "bin" / "python"
+    run(python, "-m", "pip", "install", "-q", "-c", ROOT / "constraints.txt", wheel, cwd=tmp_path)
+    empty = tmp_path / "empty"
+    empty.mkdir()
+    small = ["budget=40", "optimizer.popsize=8", "survey.respondents=2"]
+    output = run(python, "-m", "evoprompt.run", "+culture=arab", *small, cwd=empty)
+    assert "evolved" in output
+    assert list(empty.glob("outputs/arab/*/expert/adapter_model.safetensors"))
+    assert list(empty.glob("outputs/arab/*/report.html"))
