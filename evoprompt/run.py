@@ -48,9 +48,8 @@ def _check_choices(arguments: Sequence[str]) -> None:
     for group, names in known.items():
         for choice in given.get(group, "").split(","):
             if choice and not choice.startswith(("range(", "choice(", "glob(", "'", '"')) and choice not in names:
-                kind = f"{group} {choice!r}"
                 hint = "; for any other model use model.name=<hub name or folder>" if group == "model" else ""
-                raise UserError(f"{unknown_name(group, choice, names)}{hint}" if kind else "")
+                raise UserError(f"{unknown_name(group, choice, names)}{hint}")
     asks_only = any(
         argument in ("--help", "-h", "--hydra-help", "--version", "--info", "--cfg") for argument in arguments
     )
@@ -66,12 +65,18 @@ def _plus_for_culture(arguments: Sequence[str]) -> list[str]:
 @hydra.main(config_path=str(CONF), config_name="config", version_base="1.3")
 def _job(config: DictConfig) -> float:
     """One run; a sweep calls it once a job. Returns the held-out loss."""
-    from evoprompt.study.job import run_job
+    from evoprompt.report import write_report
+    from evoprompt.study import closing_table, run_job
 
     plain: dict[str, Any] = OmegaConf.to_container(config, resolve=True)  # type: ignore[assignment]
     output = Path(HydraConfig.get().runtime.output_dir)
     given = [override for override in HydraConfig.get().overrides.task if not override.startswith("resume=")]
-    return run_job(plain, output, given, Console(soft_wrap=True))
+    console = Console(soft_wrap=True)
+    outcome = run_job(plain, output, given, console)
+    if plain["report"]:
+        write_report(outcome.directory.path)
+    closing_table(outcome, console)
+    return float(outcome.metrics["arms"]["evolved"]["held_out"]["loss"])
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

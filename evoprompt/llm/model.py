@@ -26,9 +26,10 @@ _FINGERPRINT_FIELDS = ("model_type", "vocab_size", "hidden_size", "num_hidden_la
 class ModelSpec:
     """What to load and where to put it; plain values, so that it travels to workers.
 
-    `name` is `pocket`, a local folder or a hub name. `dtype` and `device` may be `auto`: float32 on CPU,
-    bfloat16 on CUDA; `attention` may be `auto`: what the architecture prefers. `threads` is the number of CPU threads of one evaluation: a part of the configuration and
-    never taken from the machine, so that rounding does not depend on it.
+    `name` is `pocket`, a local folder or a hub name. `auto` means: for `dtype`, float32 on CPU and bfloat16 on CUDA;
+    for `device`, CUDA where there is one; for `attention`, what the architecture prefers. `threads` is the number of
+    CPU threads of one evaluation: a part of the configuration and never taken from the machine, so that rounding does
+    not depend on it.
     """
 
     name: str = POCKET

@@ -4,5 +4,6 @@ from evoprompt.study.job import run_job
 from evoprompt.study.rundir import RunDirectory
 from evoprompt.study.settings import Settings, read_settings
 from evoprompt.study.study import Outcome, Study
+from evoprompt.study.table import closing_table
 
-__all__ = ["Outcome", "RunDirectory", "Settings", "Study", "read_settings", "run_job"]
+__all__ = ["Outcome", "RunDirectory", "Settings", "Study", "closing_table", "read_settings", "run_job"]

@@ -10,12 +10,11 @@ from rich.console import Console
 
 from evoprompt.study.rundir import RunDirectory
 from evoprompt.study.settings import read_settings, require_same
-from evoprompt.study.study import Study
-from evoprompt.study.table import closing_table
+from evoprompt.study.study import Outcome, Study
 
 
-def run_job(config: Mapping[str, Any], output: Path, overrides: Sequence[str], console: Console) -> float:
-    """Run or continue one study and show its closing table.
+def run_job(config: Mapping[str, Any], output: Path, overrides: Sequence[str], console: Console) -> Outcome:
+    """Run or continue one study.
 
     Parameters
     ----------
@@ -27,11 +26,6 @@ def run_job(config: Mapping[str, Any], output: Path, overrides: Sequence[str], c
         What was given beside `resume`. With nothing given, a continued run takes its stored configuration.
     console
         Where to print.
-
-    Returns
-    -------
-    float
-        Held-out loss of the evolved prompt.
 
     Raises
     ------
@@ -53,10 +47,4 @@ def run_job(config: Mapping[str, Any], output: Path, overrides: Sequence[str], c
         settings = read_settings(fresh)
         directory = RunDirectory(output)
         directory.create(fresh)
-    outcome = Study(settings, directory, console).run()
-    if settings.report:
-        from evoprompt.report import write_report
-
-        write_report(directory.path)
-    closing_table(outcome, console)
-    return float(outcome.metrics["arms"]["evolved"]["held_out"]["loss"])
+    return Study(settings, directory, console).run()

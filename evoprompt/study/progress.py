@@ -53,5 +53,6 @@ class SearchProgress:
             self.printed = now
             left = (self.budget - done) / rate if rate else float("nan")
             self.console.print(
-                f"generation {generation}: {done}/{self.budget} evaluations, {rate:.1f}/s, best loss {shown}, {left:.0f} s left"
+                f"generation {generation}: {done}/{self.budget} evaluations, {rate:.1f}/s, best loss {shown}, "
+                f"{left:.0f} s left"
             )

@@ -47,7 +47,8 @@ class RunDirectory:
                 pass
         except OSError as error:
             raise UserError(
-                f"cannot write to the output folder {self.path}: {error.strerror}; choose another with hydra.run.dir=<folder>"
+                f"cannot write to the output folder {self.path}: {error.strerror}; "
+                "choose another with hydra.run.dir=<folder>"
             ) from None
         if self.config.exists():
             raise UserError(

@@ -20,7 +20,7 @@ from evoprompt.study.rundir import RunDirectory
 from evoprompt.study.settings import Settings
 
 
-class SearchFailed(UserError):
+class SearchFailedError(UserError):
     """Nothing finite came for a whole population; the checkpoint is kept."""
 
 
@@ -46,7 +46,7 @@ def run_search(
 
     Raises
     ------
-    SearchFailed
+    SearchFailedError
         Every candidate of a whole population failed.
     """
     history = _restore(optimizer, directory)
@@ -60,7 +60,7 @@ def run_search(
     if best is None or reason == "failed":
         last = f" (the last error: {evaluator.last_error})" if evaluator.last_error else ""
         directory.remember(status="failed")
-        raise SearchFailed(
+        raise SearchFailedError(
             f"no candidate of a whole population gave a finite loss{last}; "
             f"{optimizer.failed} failed; the checkpoint is kept in {directory.checkpoint}"
         )

@@ -55,7 +55,6 @@ class Settings:
     executor: ExecutorSettings
     budget: int
     seed: int
-    report: bool
     config: Mapping[str, Any]  # what they were read from
 
 
@@ -95,7 +94,6 @@ def read_settings(config: Mapping[str, Any]) -> Settings:
         executor=executor,
         budget=budget,
         seed=_whole("seed", config.get("seed", 0), least=0),
-        report=bool(config.get("report", True)),
         config=config,
     )
 

@@ -6,7 +6,6 @@ import json
 import time
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -67,8 +66,8 @@ class Study:
         space = _space(settings, frozen)
         optimizer = _optimizer(settings, space)
         self.console.print(
-            f"[bold]{settings.culture.name}[/bold]: evolving {space.centre.shape[0]} soft tokens ({space.d} coordinates) "
-            f"of the frozen model {settings.model.name}, {settings.budget} evaluations"
+            f"[bold]{settings.culture.name}[/bold]: evolving {space.centre.shape[0]} soft tokens "
+            f"({space.d} coordinates) of the frozen model {settings.model.name}, {settings.budget} evaluations"
         )
         evaluator = self._evaluator(frozen)
         constant = self._constant(evaluator)
@@ -209,10 +208,3 @@ def _optimizer(settings: Settings, space: FullSpace | RandomProjection) -> Optim
         raise
     except (ValueError, TypeError) as error:
         raise UserError(f"optimizer {name!r}: {error}") from None
-
-
-def open_run(folder: str | Path, config: Mapping[str, Any]) -> RunDirectory:
-    """A fresh run directory for a configuration."""
-    directory = RunDirectory(folder)
-    directory.create(config)
-    return directory

@@ -22,7 +22,8 @@ def closing_table(outcome: Outcome, console: Console) -> None:
         console.print(_table(metrics, split, f"{metrics['culture_name']}, {title}"))
     cost = metrics["cost"]
     console.print(
-        f"cost of the prompt on neutral text: perplexity x{cost['perplexity_ratio']:.2f}, KL {cost['kl']:.3f} nats a token"
+        f"cost of the prompt on neutral text: perplexity x{cost['perplexity_ratio']:.2f}, "
+        f"KL {cost['kl']:.3f} nats a token"
     )
     console.print(
         f"{metrics['evaluations']} evaluations, {metrics['failed']} failed, stopped by {metrics['stopped']}, "
