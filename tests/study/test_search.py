@@ -1,0 +1,73 @@
+"""History, checkpoints, and a search in which nothing works."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from rich.console import Console
+
+from evoprompt.llm import FrozenModel, ModelSpec, load_model
+from evoprompt.study import RunDirectory, run_job
+from evoprompt.study.checkpoint import load_checkpoint, save_checkpoint
+from evoprompt.study.history import COLUMNS, History
+from evoprompt.study.search import SearchFailedError
+
+
+def test_the_newest_two_checkpoints_are_kept_and_a_torn_one_is_passed_over(tmp_path: Path) -> None:
+    for evaluations in (8, 16, 24):
+        save_checkpoint(tmp_path, evaluations, {"evaluations": evaluations, "x": np.arange(evaluations)})
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["000000016", "000000024"]
+    newest = load_checkpoint(tmp_path)
+    assert newest is not None
+    assert newest["evaluations"] == 24
+    (tmp_path / "000000024" / "state.json").write_text('{"torn')
+    older = load_checkpoint(tmp_path)
+    assert older is not None
+    assert older["evaluations"] == 16
+    np.testing.assert_array_equal(older["x"], np.arange(16))
+
+
+def test_no_checkpoint_is_none(tmp_path: Path) -> None:
+    assert load_checkpoint(tmp_path / "none") is None
+
+
+def test_history_comes_back_up_to_the_rows_that_the_checkpoint_knows(tmp_path: Path) -> None:
+    history = History()
+    for generation in range(3):
+        ids = np.arange(4) + 4 * generation
+        loss = np.array([1.0, np.nan, np.inf, 2.0])
+        history.append(generation, ids, loss, np.zeros((4, 6)), np.full(4, 0.1), ["local"] * 4)
+    history.save(tmp_path / "history.parquet")
+    assert list(pd.read_parquet(tmp_path / "history.parquet").columns) == list(COLUMNS)
+    restored = History.load(tmp_path / "history.parquet", 8)
+    assert len(restored) == 8
+    pd.testing.assert_frame_equal(restored.frame, history.frame.iloc[:8])
+    assert history.frame["failed"].sum() == 6
+
+
+def test_when_nothing_is_finite_the_run_ends_in_words_and_keeps_its_checkpoint(
+    pocket: FrozenModel, tmp_path: Path
+) -> None:
+    broken = load_model(ModelSpec(device="cpu"))
+    torch.nn.init.constant_(broken.model.model.norm.weight, float("nan"))
+    broken.model.save_pretrained(tmp_path / "model")
+    pocket.tokenizer.save_pretrained(tmp_path / "model")
+    config = {
+        "culture": {"key": "arab"},
+        "budget": 40,
+        "seed": 0,
+        "model": {"name": str(tmp_path / "model")},
+        "optimizer": {"name": "de", "popsize": 8},
+        "space": {"kind": "random_projection", "tokens": 2, "dimensions": 8},
+        "survey": {"constant": "none", "respondents": 2},
+    }
+    with pytest.raises(SearchFailedError, match="no candidate of a whole population gave a finite loss"):
+        run_job(config, tmp_path / "run", [], Console(quiet=True))
+    directory = RunDirectory(tmp_path / "run")
+    assert directory.recall()["status"] == "failed"
+    assert load_checkpoint(directory.checkpoint) is not None
+    assert pd.read_parquet(directory.history)["failed"].all()

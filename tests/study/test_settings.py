@@ -1,0 +1,50 @@
+"""Configurations: what is refused, and what may differ when a run is continued."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from evoprompt.errors import UserError
+from evoprompt.study import read_settings
+from evoprompt.study.settings import require_same
+
+GOOD: dict[str, Any] = {"culture": {"key": "arab"}, "budget": 10, "seed": 0, "optimizer": {"name": "de"}}
+
+
+def test_defaults_fill_what_is_not_given() -> None:
+    settings = read_settings(GOOD)
+    assert settings.survey.constant == "anchors"
+    assert settings.executor.batch_size == 8
+    assert settings.model.name == "pocket"
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"culture": None}, "no culture given"),
+        ({"culture": {"key": "arab", "targets": {"pdi": 1}}}, "targets of 'arab' are fixed"),
+        ({"budget": 0}, "budget=0 must be a whole number of at least 1"),
+        ({"budget": True}, "budget=True"),
+        ({"seed": -1}, "seed=-1"),
+        ({"optimizer": {"name": "dee"}}, "did you mean de"),
+        ({"survey": {"anchors": ["germny"]}}, "did you mean germany"),
+        ({"survey": {"respondents": 1}}, "survey.respondents=1"),
+        ({"survey": {"respondent": 3}}, "did you mean respondents"),
+        ({"executor": {"batch_size": 0}}, "executor.batch_size=0"),
+    ],
+)
+def test_bad_values_are_named(change: dict[str, Any], said: str) -> None:
+    with pytest.raises(UserError, match=said):
+        read_settings({**GOOD, **change})
+
+
+def test_the_executor_may_change_on_resume_but_not_what_shapes_the_result() -> None:
+    old = {**GOOD, "executor": {"kind": "local", "batch_size": 8}}
+    require_same(old, {**old, "executor": {"kind": "ray", "batch_size": 8}, "report": False}, Path("run"))
+    with pytest.raises(UserError, match=r"executor\.batch_size: 8 -> 4"):
+        require_same(old, {**old, "executor": {"kind": "local", "batch_size": 4}}, Path("run"))
+    with pytest.raises(UserError, match=r"budget: 10 -> 11; seed: 0 -> 1"):
+        require_same(old, {**old, "budget": 11, "seed": 1}, Path("run"))
