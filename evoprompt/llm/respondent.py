@@ -17,6 +17,7 @@ from evoprompt.llm.sheet import Row, Sheet, make_sheet
 logger = logging.getLogger(__name__)
 
 TOLERANCE = 1e-3  # of probabilities, between the packed and the plain path
+LAYOUTS = 2  # kept ready; a search uses one over and over
 ROW_TOKENS = 40_000  # most tokens of one forward pass: bounds memory; part of the fixed layout
 
 
@@ -30,7 +31,7 @@ class Respondent:
 
     frozen: FrozenModel
     _packed: bool | None = field(default=None, init=False)
-    _layouts: dict[tuple[int, int], _Layout] = field(default_factory=dict, init=False)
+    _layouts: dict[tuple[int, int, bool], _Layout] = field(default_factory=dict, init=False)
 
     def sheet(self, texts: Sequence[str], labels: Sequence[Sequence[str]]) -> Sheet:
         """Tokenise questions once; the sheet may be answered any number of times."""
@@ -72,8 +73,10 @@ class Respondent:
         return np.asarray(torch.softmax(logits, dim=-1).numpy())
 
     def _layout(self, sheet: Sheet, tokens: int, packed: bool) -> _Layout:
-        key = (id(sheet), tokens + (1 << 20) * packed)
+        key = (id(sheet), tokens, packed)  # a layout keeps its sheet alive, so the id stays its own
         if key not in self._layouts:
+            while len(self._layouts) >= LAYOUTS:
+                self._layouts.pop(next(iter(self._layouts)))
             self._layouts[key] = _Layout(self.frozen, sheet, tokens, packed)
         return self._layouts[key]
 
