@@ -12,6 +12,7 @@ import hydra
 from hydra.core.config_store import ConfigStore
 from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException
+from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from rich.console import Console
@@ -45,6 +46,8 @@ def _check_choices(arguments: Sequence[str]) -> None:
     given = dict(argument.lstrip("+").split("=", 1) for argument in arguments if "=" in argument)
     known = {group: {path.stem for path in (CONF / group).glob("*.yaml")} for group in GROUPS}
     known["culture"] = {*cultures(), "custom"}
+    if any(argument.startswith(("--config-dir", "-cd", "--config-name", "-cn")) for argument in arguments):
+        return  # the user's own files may name more
     for group, names in known.items():
         for choice in given.get(group, "").split(","):
             if choice and not choice.startswith(("range(", "choice(", "glob(", "'", '"')) and choice not in names:
@@ -62,9 +65,25 @@ def _plus_for_culture(arguments: Sequence[str]) -> list[str]:
     return [f"+{argument}" if argument.startswith("culture=") else argument for argument in arguments]
 
 
+_refused: list[str] = []  # what stopped jobs of this command; kept from Hydra, which would show it at length
+
+
 @hydra.main(config_path=str(CONF), config_name="config", version_base="1.3")
 def _job(config: DictConfig) -> float:
-    """One run; a sweep calls it once a job. Returns the held-out loss."""
+    """One run; a sweep calls it once a job, and a job that is refused leaves the others alone.
+
+    Returns the held-out loss, NaN for a refused job.
+    """
+    try:
+        return _run(config)
+    except (UserError, OmegaConfBaseException) as error:
+        job = HydraConfig.get().job
+        where = f"job {job.num} ({job.override_dirname}): " if HydraConfig.get().mode == RunMode.MULTIRUN else ""
+        _refused.append(where + " ".join(str(error).split()))
+        return float("nan")
+
+
+def _run(config: DictConfig) -> float:
     from evoprompt.report import write_report
     from evoprompt.study import closing_table, run_job
 
@@ -96,15 +115,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
         message = " ".join(str(error).split())
         print(f"evoprompt: {message}", file=sys.stderr)
         return 2
-    except OSError as error:
-        if not error.filename:
-            raise
+    except (PermissionError, NotADirectoryError, FileExistsError, IsADirectoryError) as error:
         print(
             f"evoprompt: cannot write {error.filename}: {error.strerror}; choose hydra.run.dir=<folder>",
             file=sys.stderr,
         )
         return 2
-    return 0
+    for message in _refused:
+        print(f"evoprompt: {message}", file=sys.stderr)
+    return 2 if _refused else 0
 
 
 if __name__ == "__main__":

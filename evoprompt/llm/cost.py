@@ -10,6 +10,7 @@ import torch
 from torch.nn import functional
 
 from evoprompt.llm.model import FrozenModel
+from evoprompt.llm.sheet import encode
 
 
 @dataclass(frozen=True)
@@ -35,7 +36,7 @@ def prompt_cost(frozen: FrozenModel, soft_prompt: torch.Tensor, texts: list[str]
     """
     base_nll, prompted_nll, divergence, count = 0.0, 0.0, 0.0, 0
     for text in texts or neutral_texts():
-        ids = torch.tensor(frozen.tokenizer(text).input_ids, device=frozen.device)
+        ids = torch.tensor(encode(frozen.tokenizer, text), device=frozen.device)
         base = _log_probabilities(frozen, soft_prompt[:0], ids)
         prompted = _log_probabilities(frozen, soft_prompt, ids)
         following = ids[1:, None]

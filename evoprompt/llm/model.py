@@ -85,7 +85,9 @@ class FrozenModel:
     @cached_property
     def embedding_statistics(self) -> tuple[torch.Tensor, float]:
         """Mean embedding (hidden,) and the root mean square of the entries' distance from it, in float32."""
-        weight = self.embeddings.weight.detach().float().cpu()
+        ids = torch.arange(self.embeddings.weight.shape[0], device=self.device)
+        with torch.inference_mode():  # through the layer: some architectures scale there
+            weight = torch.cat([self.embeddings(part).float().cpu() for part in ids.split(8192)]).clone()
         mean = weight.mean(dim=0)
         return mean, float((weight - mean).pow(2).mean().sqrt())
 

@@ -17,6 +17,12 @@ from evoprompt.llm.sheet import Row, Sheet, make_sheet
 logger = logging.getLogger(__name__)
 
 TOLERANCE = 1e-3  # of probabilities, between the packed and the plain path
+PROBE = tuple(
+    f"Respondent {who}.\nOptions: 1 = always; 2 = often; 3 = sometimes; 4 = rarely; 5 = never."
+    f"\nQuestion: {what}?\nAnswer:"
+    for who in ("one", "two")
+    for what in ("How often does it rain", "And the wind", "How often, in all those years, did you see the sea")
+)
 LAYOUTS = 2  # kept ready; a search uses one over and over
 ROW_TOKENS = 40_000  # most tokens of one forward pass: bounds memory; part of the fixed layout
 
@@ -25,7 +31,7 @@ ROW_TOKENS = 40_000  # most tokens of one forward pass: bounds memory; part of t
 class Respondent:
     """Answers question sheets under soft prompts placed before everything else (prefix placement).
 
-    Questions that begin alike share one row under a tree mask. At its first sheet the packed path is compared with
+    Questions that begin alike share one row under a tree mask. Once, the packed path is compared with
     the plain one (a row a question) on a random prompt; a model on which they differ is served by the plain path.
     """
 
@@ -61,8 +67,12 @@ class Respondent:
         if prompts.ndim != 3 or prompts.shape[2] != self.frozen.hidden:
             raise ValueError(f"soft prompts must be (P, T, {self.frozen.hidden}), got {tuple(prompts.shape)}")
         if self._packed is None:
-            self._packed = self._packing_is_exact(sheet)
+            self._packed = self._packing_is_exact()
         return self._forward(prompts, sheet, self._packed)
+
+    def check(self, sheet: Sheet, tokens: int) -> None:
+        """Raise the `UserError` that answering `sheet` under soft prompts of so many tokens would raise."""
+        _require_room(self.frozen, sheet, tokens)
 
     @torch.inference_mode()
     def _forward(self, prompts: torch.Tensor, sheet: Sheet, packed: bool) -> NDArray[np.float32]:
@@ -80,25 +90,54 @@ class Respondent:
             self._layouts[key] = _Layout(self.frozen, sheet, tokens, packed)
         return self._layouts[key]
 
-    def _packing_is_exact(self, sheet: Sheet) -> bool:
-        """Compare both paths on one random prompt and up to 24 questions spread over the sheet."""
-        chosen = np.unique(np.linspace(0, len(sheet) - 1, min(len(sheet), 24)).astype(int))
-        part = sheet.subset([int(i) for i in chosen])
+    def _packing_is_exact(self) -> bool:
+        """Compare both paths, and our output head with the model's own, on one random prompt and fixed questions.
+
+        The questions are the same wherever the model is loaded, so every process decides alike.
+
+        Raises
+        ------
+        UserError
+            Our reading of the output head differs from the model's own logits.
+        """
+        sheet = self.sheet(PROBE, [("1", "2", "3", "4", "5")] * len(PROBE))
         mean, spread = self.frozen.embedding_statistics
         noise = torch.randn(1, 4, self.frozen.hidden, generator=torch.Generator().manual_seed(0))
         prompt = (mean + spread * noise).to(self.frozen.device, self.frozen.dtype)
+        tolerance = TOLERANCE if self.frozen.dtype == torch.float32 else 30 * TOLERANCE
+        plain = self._forward(prompt, sheet, False)
+        difference = np.abs(plain[0, 0] - self._by_the_models_own_logits(prompt[0], sheet)).max()
+        if difference > tolerance:
+            raise UserError(
+                f"model {self.frozen.spec.name!r} changes its output after the head in a way that is not supported "
+                f"(probabilities differ by {difference:.1e}); use another model"
+            )
         try:
-            difference = np.abs(self._forward(prompt, part, True) - self._forward(prompt, part, False)).max()
+            difference = np.abs(self._forward(prompt, sheet, True) - plain).max()
         except (RuntimeError, ValueError, TypeError, NotImplementedError) as error:
-            if isinstance(error, UserError):
-                raise
             logger.warning("questions are scored one a row: this model does not take a tree mask (%s)", error)
             return False
-        tolerance = TOLERANCE if self.frozen.dtype == torch.float32 else 30 * TOLERANCE
-        if not difference < tolerance:
+        if difference > tolerance:
             logger.warning("questions are scored one a row: packed rows differ by %.1e on this model", difference)
             return False
         return True
+
+    @torch.inference_mode()
+    def _by_the_models_own_logits(self, prompt: torch.Tensor, sheet: Sheet) -> NDArray[np.float32]:
+        """Option probabilities of the first question by an ordinary call of the model."""
+        ids = torch.tensor(sheet.ids[0], device=self.frozen.device)
+        inputs = torch.cat([prompt, self.frozen.embeddings(ids)])[None]
+        logits = self.frozen.model(inputs_embeds=inputs, use_cache=False).logits[0, -1].float().cpu()
+        return np.asarray(torch.softmax(logits[torch.from_numpy(sheet.label_ids[0])], dim=-1).numpy())
+
+
+def _require_room(frozen: FrozenModel, sheet: Sheet, tokens: int) -> None:
+    longest = max(len(ids) for ids in sheet.ids) + tokens
+    if frozen.max_length and longest > frozen.max_length:
+        raise UserError(
+            f"the longest question needs {longest} tokens with its {tokens} soft tokens, the model takes "
+            f"{frozen.max_length}; use fewer soft tokens or a shorter wording"
+        )
 
 
 class _Layout:
@@ -106,12 +145,7 @@ class _Layout:
 
     def __init__(self, frozen: FrozenModel, sheet: Sheet, tokens: int, packed: bool) -> None:
         self.sheet = sheet  # kept alive: the cache goes by identity
-        longest = max(len(ids) for ids in sheet.ids) + tokens
-        if frozen.max_length and longest > frozen.max_length:
-            raise UserError(
-                f"the longest question needs {longest} tokens with its {tokens} soft tokens, the model takes "
-                f"{frozen.max_length}; use fewer soft tokens or a shorter wording"
-            )
+        _require_room(frozen, sheet, tokens)
         window = getattr(frozen.model.config.get_text_config(), "sliding_window", None)
         rows = sheet.packed() if packed else sheet.plain()
         if packed and window and max(len(row.ids) for row in rows) + tokens > window:
@@ -183,7 +217,10 @@ class _Block:
         logits = torch.einsum("pqh,qoh->pqo", states, head.weight[self.label_ids].float())
         if getattr(head, "bias", None) is not None:
             logits = logits + head.bias[self.label_ids].float()
-        cap = getattr(frozen.model.config.get_text_config(), "final_logit_softcapping", None)
+        config = frozen.model.config.get_text_config()
+        logits = logits * (getattr(config, "logit_scale", None) or 1.0)
+        logits = logits / (getattr(config, "logits_scaling", None) or 1.0)
+        cap = getattr(config, "final_logit_softcapping", None)
         return cap * torch.tanh(logits / cap) if cap else logits
 
 

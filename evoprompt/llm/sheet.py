@@ -98,11 +98,12 @@ def make_sheet(tokenizer: Any, texts: Sequence[str], labels: Sequence[Sequence[s
     prompts = [_in_chat(tokenizer, text) if chat else text for text in texts]
     leads: dict[tuple[str, ...], tuple[tuple[int, ...], tuple[int, ...]]] = {}
     ids, label_ids = [], []
-    for prompt, options in zip(prompts, labels, strict=True):
+    for text, prompt, options in zip(texts, prompts, labels, strict=True):
         key = tuple(options)
-        tokens = _encode(tokenizer, prompt, chat)
+        tokens = encode(tokenizer, prompt, chat)
         if key not in leads:
-            leads[key] = _label_tokens(tokenizer, prompt, tokens, key, chat)
+            before = _before_answer(tokenizer, text, key[0], chat)
+            leads[key] = _label_tokens(tokenizer, prompt + before, prompt, key, chat)
         lead, last = leads[key]
         ids.append((*tokens, *lead))
         label_ids.append(last)
@@ -110,12 +111,30 @@ def make_sheet(tokenizer: Any, texts: Sequence[str], labels: Sequence[Sequence[s
     return Sheet(tuple(ids), np.array(label_ids), heads)
 
 
-def _in_chat(tokenizer: Any, text: str) -> str:
+def _in_chat(tokenizer: Any, text: str, answer: str | None = None) -> str:
+    """The user's turn up to where the answer begins, or with the answer as the assistant's turn.
+
+    Thinking is switched off and the date fixed for the templates that know them: the answer is read right away, and
+    the same prompt is asked every day.
+    """
     turns = [{"role": "user", "content": text}]
-    return str(tokenizer.apply_chat_template(turns, add_generation_prompt=True, tokenize=False))
+    if answer is not None:
+        turns.append({"role": "assistant", "content": answer})
+    fixed = {"enable_thinking": False, "date_string": "01 Jan 2025"}
+    return str(tokenizer.apply_chat_template(turns, add_generation_prompt=answer is None, tokenize=False, **fixed))
 
 
-def _encode(tokenizer: Any, text: str, chat: bool) -> tuple[int, ...]:
+def _before_answer(tokenizer: Any, text: str, label: str, chat: bool) -> str:
+    """What stands between a prompt and its answer: a space, or whatever the chat template writes there."""
+    if not chat:
+        return " "
+    prompt, whole = _in_chat(tokenizer, text), _in_chat(tokenizer, text, label)
+    if not whole.startswith(prompt) or label not in whole[len(prompt) :]:
+        return ""
+    return whole[len(prompt) : whole.index(label, len(prompt))]
+
+
+def encode(tokenizer: Any, text: str, chat: bool = False) -> tuple[int, ...]:
     """Token ids; special tokens are added only where no chat template has written them, and never at the end."""
     ids = tuple(tokenizer(text, add_special_tokens=not chat).input_ids)
     ends = not chat and ids and ids[-1] == tokenizer.eos_token_id
@@ -123,16 +142,15 @@ def _encode(tokenizer: Any, text: str, chat: bool) -> tuple[int, ...]:
 
 
 def _label_tokens(
-    tokenizer: Any, prompt: str, tokens: tuple[int, ...], labels: tuple[str, ...], chat: bool
+    tokenizer: Any, prefix: str, prompt: str, labels: tuple[str, ...], chat: bool
 ) -> tuple[tuple[int, ...], tuple[int, ...]]:
     """Tokens that all labels begin with after the prompt, and the one by which each differs."""
+    tokens = encode(tokenizer, prompt, chat)
     continuations = []
     for label in labels:
-        whole = _encode(tokenizer, f"{prompt}{'' if chat else ' '}{label}", chat)
+        whole = encode(tokenizer, prefix + label, chat)
         if whole[: len(tokens)] != tokens:
-            raise UserError(
-                f"label {label!r} changes the tokens before it with this tokenizer; use other survey labels"
-            )
+            raise UserError(f"label {label!r} changes the tokens before it with this tokenizer; use another model")
         continuations.append(whole[len(tokens) :])
     shared = _common_prefix(continuations)
     rest = [tokens_of[shared:] for tokens_of in continuations]

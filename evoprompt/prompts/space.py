@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -82,10 +83,15 @@ class RandomProjection:
     seed: int = 0
     limit: float = 3.0
 
-    def __post_init__(self) -> None:
+    @cached_property
+    def matrix(self) -> NDArray[np.float32]:
+        """A, scaled, transposed: (d, tokens * hidden). Rebuilt from the seed wherever it is needed."""
         rng = np.random.Generator(np.random.Philox(key=self.seed))
-        matrix = rng.standard_normal((self.dimensions, self.centre.size), dtype=np.float32)
-        object.__setattr__(self, "_matrix", matrix * np.float32(self.scale / np.sqrt(self.dimensions)))
+        gaussian = rng.standard_normal((self.dimensions, self.centre.size), dtype=np.float32)
+        return gaussian * np.float32(self.scale / np.sqrt(self.dimensions))
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: value for name, value in self.__dict__.items() if name != "matrix"}
 
     @property
     def d(self) -> int:
@@ -98,9 +104,11 @@ class RandomProjection:
         return np.tile([-self.limit, self.limit], (self.d, 1))
 
     def decode(self, z: NDArray[np.floating[Any]]) -> torch.Tensor:
-        """(n, d) -> (n, tokens, hidden). Row by row: rounding does not depend on how many come together."""
-        matrix: NDArray[np.float32] = self._matrix  # type: ignore[attr-defined]
-        steps = np.stack([row @ matrix for row in _checked(z, self.d)])
+        """(n, d) -> (n, tokens, hidden).
+
+        Row by row and without BLAS: rounding depends neither on how many come together nor on the number of threads.
+        """
+        steps = np.stack([np.einsum("d,dh->h", row, self.matrix) for row in _checked(z, self.d)])
         return torch.from_numpy(self.centre + steps.reshape(-1, *self.centre.shape))
 
     def describe(self) -> dict[str, Any]:

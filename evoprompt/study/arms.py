@@ -72,7 +72,8 @@ def summarise(plan: Plan, probabilities: NDArray[np.floating[Any]], target: Arra
     -------
     dict
         `loss`; `interval` and `dimension_intervals` (95 %, percentile bootstrap over respondents); `dimensions`;
-        `answers`, the mean answer distribution of each item over answers 1..5, shape (24, 5).
+        `answers`, the mean answer distribution of each item over answers 1..5, shape (24, 5); `label_shares`;
+        `form_inconsistency`, see `Plan.inconsistency`.
     """
     by_person = plan.respondent_means(probabilities)  # (respondents, 24)
     scores = raw_scores(by_person.mean(axis=0)) + constant
@@ -100,6 +101,7 @@ def summarise(plan: Plan, probabilities: NDArray[np.floating[Any]], target: Arra
         "dimension_intervals": dict(zip(DIMENSIONS, intervals[1:], strict=True)),
         "answers": answer_distributions(plan, probabilities).tolist(),
         "label_shares": label_shares(plan, probabilities),
+        "form_inconsistency": float(plan.inconsistency(probabilities)),
     }
 
 
@@ -125,8 +127,11 @@ def icl_preface(culture: Culture, instrument: Instrument, means: Array, constant
     """Persona line and `count` solved questions, answered the way the culture's scores imply.
 
     Item means that score like the target and are nearest to the frozen model's own `means` (24,) are found by least
-    squares; the items that they move most become the examples, in searched wordings, answered by the nearest option.
+    squares; the items that they move most become the examples, in searched wordings, each answered by the option next
+    to the model's own mean on the side that the culture lies.
     """
+    if not np.isfinite(means).all():
+        return culture.persona()
     known = np.isfinite(culture.target)
     gap = (culture.target - constant - raw_scores(means))[known]
     implied = np.clip(means + np.linalg.pinv(WEIGHTS[known]) @ gap, 1.0, 5.0)
@@ -136,6 +141,7 @@ def icl_preface(culture: Culture, instrument: Instrument, means: Array, constant
         item = instrument.items[index]
         order, labels = COMBINATIONS[turn % len(COMBINATIONS)]
         question = ask(instrument, int(index), item.searched[turn % len(item.searched)], order, labels)
-        answer = labels[question.values.index(int(np.rint(implied[index])))]
+        towards = np.floor(implied[index]) if implied[index] < means[index] else np.ceil(implied[index])
+        answer = labels[question.values.index(int(towards))]
         lines.append(f"{question.text()} {answer}")
     return "\n".join(lines)

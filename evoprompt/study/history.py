@@ -62,4 +62,6 @@ class History:
     @classmethod
     def load(cls, path: Path, rows: int) -> History:
         """The first `rows` rows of a file: those that the checkpoint knows of."""
+        if not path.exists():
+            return cls()
         return cls(pd.read_parquet(path).iloc[:rows].reset_index(drop=True))

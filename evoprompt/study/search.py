@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from rich.console import Console
 
@@ -18,6 +20,7 @@ from evoprompt.study.history import History
 from evoprompt.study.progress import SearchProgress
 from evoprompt.study.rundir import RunDirectory
 from evoprompt.study.settings import Settings
+from evoprompt.surveys import DIMENSIONS
 
 
 class SearchFailedError(UserError):
@@ -41,24 +44,28 @@ def run_search(
     optimizer: Optimizer,
     directory: RunDirectory,
     console: Console,
+    clock: Callable[[], None],
 ) -> SearchResult:
     """Search until the optimizer says stop; continue from the newest checkpoint if there is one.
+
+    `clock` is called after each checkpoint, to record the time spent.
 
     Raises
     ------
     SearchFailedError
         Every candidate of a whole population failed.
     """
-    history = _restore(optimizer, directory)
+    history, last_error = _restore(optimizer, directory), None
     if optimizer.should_stop() is None:
         evaluator = _evaluator(settings, factory, respondent)
         try:
-            _generations(settings, evaluator, optimizer, history, directory, console)
+            _generations(settings, evaluator, optimizer, history, directory, console, clock)
         finally:
+            last_error = evaluator.last_error
             evaluator.close()
     reason, best = optimizer.should_stop(), optimizer.best
     if best is None or reason == "failed":
-        last = f" (the last error: {evaluator.last_error})" if evaluator.last_error else ""
+        last = f" (the last error: {last_error})" if last_error else ""
         directory.remember(status="failed")
         raise SearchFailedError(
             f"no candidate of a whole population gave a finite loss{last}; "
@@ -72,7 +79,13 @@ def _restore(optimizer: Optimizer, directory: RunDirectory) -> History:
     if state is None:
         return History()
     optimizer.load_state_dict(state["optimizer"])
-    return History.load(directory.history, state["evaluations"])
+    history = History.load(directory.history, state["evaluations"])
+    if len(history) < state["evaluations"]:
+        raise UserError(
+            f"{directory.history} holds {len(history)} evaluations, its checkpoint {state['evaluations']}; "
+            "the run cannot be continued without them"
+        )
+    return history
 
 
 def _evaluator(
@@ -105,6 +118,7 @@ def _generations(
     history: History,
     directory: RunDirectory,
     console: Console,
+    clock: Callable[[], None],
 ) -> None:
     with SearchProgress(console, settings.budget, optimizer.evaluations) as progress:
         while optimizer.should_stop() is None:
@@ -114,10 +128,11 @@ def _generations(
                 break
             found = evaluate(evaluator, trials)
             optimizer.tell(trials, found.evaluation)
-            dimensions = found.evaluation.metrics["dimensions"]
+            dimensions = found.evaluation.metrics.get("dimensions", np.full((len(trials), len(DIMENSIONS)), np.nan))
             history.append(generation, trials.ids, found.evaluation.loss, dimensions, found.seconds, found.workers)
             history.save(directory.history)
             state = {"evaluations": len(history), "optimizer": optimizer.state_dict()}
             save_checkpoint(directory.checkpoint, len(history), state)
+            clock()
             best = optimizer.best
             progress.update(len(history), generation, best.loss if best else None, optimizer.failed)

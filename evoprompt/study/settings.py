@@ -10,6 +10,7 @@ from typing import Any
 from evoprompt.errors import UserError, unknown_name
 from evoprompt.llm import ModelSpec
 from evoprompt.optim import OPTIMIZERS
+from evoprompt.prompts import SPACES
 from evoprompt.surveys import Culture, cultures, custom_culture, get_culture
 from evoprompt.surveys.anchoring import TREATMENTS
 
@@ -83,13 +84,16 @@ def read_settings(config: Mapping[str, Any]) -> Settings:
     _whole("executor.batch_size", executor.batch_size, least=1)
     if executor.workers is not None:
         _whole("executor.workers", executor.workers, least=1)
+    _whole("survey.respondent_seed", survey.respondent_seed, least=0)
+    space = dict(config.get("space") or {})
+    _check_space(space)
     model = _section(ModelSpec, config, "model")
     _whole("model.threads", model.threads, least=1)
     return Settings(
         culture=_culture(config.get("culture")),
         model=model,
         optimizer=optimizer,
-        space=dict(config.get("space") or {}),
+        space=space,
         survey=survey,
         executor=executor,
         budget=budget,
@@ -105,6 +109,22 @@ def _section(kind: type, config: Mapping[str, Any], name: str) -> Any:
         if key not in known:
             raise unknown_name(f"key {name}.*", key, known)
     return kind(**{key: tuple(value) if isinstance(value, list) else value for key, value in values.items()})
+
+
+def _check_space(space: Mapping[str, Any]) -> None:
+    kind = space.get("kind", SPACES[1])
+    if kind not in SPACES:
+        raise unknown_name("space", kind, SPACES)
+    known = ["kind", "tokens", "scale", "limit", "init_text", *(["dimensions"] if kind == "random_projection" else [])]
+    for key, value in space.items():
+        if key not in known:
+            raise unknown_name("key space.*", key, known)
+        if key in ("tokens", "dimensions"):
+            _whole(f"space.{key}", value, least=1)
+        if key in ("scale", "limit") and (
+            not isinstance(value, int | float) or isinstance(value, bool) or not value > 0
+        ):
+            raise UserError(f"space.{key}={value!r} must be a number greater than 0")
 
 
 def _culture(entry: Any) -> Culture:

@@ -61,8 +61,10 @@ class Study:
         began = time.monotonic()
         settings, directory = self.settings, self.directory
         if directory.metrics.exists():
+            directory.remember(status="finished")
             return Outcome(json.loads(directory.metrics.read_text(encoding="utf-8")), directory)
         frozen = load_model(settings.model)
+        self._check_inputs(frozen)
         space = _space(settings, frozen)
         optimizer = _optimizer(settings, space)
         self.console.print(
@@ -75,18 +77,28 @@ class Study:
             status="running",
             seed=settings.seed,
             versions=versions(),
-            model={**asdict(settings.model), "fingerprint": frozen.fingerprint},
+            model={
+                **asdict(settings.model),
+                "fingerprint": frozen.fingerprint,
+                "placed": f"{frozen.dtype} on {frozen.device.type}",
+            },
             instrument={"name": self.instrument.name, "sha256": self.instrument.sha256},
             constant=asdict(constant),
         )
         save_space(directory.space, space)
-        arms = self._baselines(evaluator, constant)
         factory = self._factory(space, constant)
-        result = run_search(settings, factory, evaluator.respondent, optimizer, directory, self.console)
+        evaluator.respondent.check(factory.around(evaluator.respondent).sheet, space.centre.shape[0])
+        arms = self._baselines(evaluator, constant)
+        before = directory.recall().get("seconds", 0.0)
+        directory.remember(seconds=before)
+
+        def clock() -> None:
+            directory.remember(seconds=before + time.monotonic() - began)
+
+        result = run_search(settings, factory, evaluator.respondent, optimizer, directory, self.console, clock)
         prompt = space.decode(result.best.x[None])[0]
         arms["evolved"] = evaluator.measure(settings.culture, constant.array, prompt=prompt)
         metrics = self._metrics(frozen, prompt, arms, constant)
-        before = directory.recall().get("seconds", 0.0)
         seconds = before + time.monotonic() - began
         metrics |= {
             "evaluations": result.evaluations,
@@ -100,11 +112,31 @@ class Study:
         directory.remember(status="finished", seconds=seconds)
         return Outcome(metrics, directory)
 
+    def _check_inputs(self, frozen: FrozenModel) -> None:
+        """A continued run needs the weights, the place and the wordings that it began with.
+
+        Raises
+        ------
+        UserError
+            One of them changed; says which, from what to what.
+        """
+        stored = self.directory.recall()
+        if "model" not in stored:
+            return
+        now = {"fingerprint": frozen.fingerprint, "placed": f"{frozen.dtype} on {frozen.device.type}"}
+        pairs = [(f"model {key}", stored["model"][key], value) for key, value in now.items()]
+        pairs.append(("wordings", stored["instrument"]["sha256"], self.instrument.sha256))
+        for name, old, new in pairs:
+            if old != new:
+                raise UserError(f"{self.directory.path} cannot be continued: {name} was {old}, is {new}")
+
     def _evaluator(self, frozen: FrozenModel) -> Evaluator:
+        return Evaluator(Respondent(frozen), self.instrument, self._people()[SEARCH_RESPONDENTS:])
+
+    def _people(self) -> list[str]:
+        """Respondents of the search, then those of the final evaluation; no two alike."""
         survey = self.settings.survey
-        return Evaluator(
-            Respondent(frozen), self.instrument, sample_respondents(survey.respondents, survey.respondent_seed)
-        )
+        return sample_respondents(SEARCH_RESPONDENTS + survey.respondents, survey.respondent_seed)
 
     def _constant(self, evaluator: Evaluator) -> Constant:
         """C, fitted once with the base model; a continued run keeps the one it began with."""
@@ -132,7 +164,7 @@ class Study:
 
     def _factory(self, space: FullSpace | RandomProjection, constant: Constant) -> SurveyAlignmentFactory:
         settings = self.settings
-        people = sample_respondents(SEARCH_RESPONDENTS, settings.survey.respondent_seed + 1)
+        people = self._people()[:SEARCH_RESPONDENTS]
         plan = balanced_plan(self.instrument, "searched", people, settings.survey.counterbalanced)
         return SurveyAlignmentFactory(settings.model, space, plan, settings.culture.target, constant.array)
 

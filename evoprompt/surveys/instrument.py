@@ -102,6 +102,9 @@ def _parse(text: str, path: str) -> Instrument:
     except yaml.MarkedYAMLError as error:
         line = error.problem_mark.line + 1 if error.problem_mark else 1
         raise UserError(f"{path}, line {line}: not valid YAML: {error.problem}") from None
+    except yaml.reader.ReaderError as error:
+        line = text[: error.position].count("\n") + 1
+        raise UserError(f"{path}, line {line}: a character that YAML does not allow: {error.character!r}") from None
     if node is None:
         raise UserError(f"{path}, line 1: the file is empty; it needs `scales` and `items`")
     root = _At(path, node)
@@ -122,7 +125,7 @@ def _parse(text: str, path: str) -> Instrument:
 
 
 def _item(number: str, at: _At, scales: Mapping[str, tuple[str, ...]]) -> Item:
-    if not number.isdigit() or not 1 <= int(number) <= N_ITEMS:
+    if number not in map(str, range(1, N_ITEMS + 1)):
         raise at.error(f"item {number!r} is not a number from 1 to {N_ITEMS}")
     fields = at.mapping(f"item {number}")
     for name in ("scale", *SPLITS):

@@ -69,6 +69,22 @@ class Plan:
         """Mean answer of each item over its questions: (..., Q, 5) -> (..., 24)."""
         return self.expected(probabilities) @ self._averaging()
 
+    def inconsistency(self, probabilities: NDArray[np.floating]) -> NDArray[np.float64]:
+        """How much answers depend on the form of a question: (..., Q, 5) -> (...).
+
+        The standard deviation of an item's expected answer over its forms (option order and labels), averaged over
+        the items, in answer steps. A respondent who looks at what an option says has none.
+        """
+        expected, matrix = self.expected(probabilities), self._item_matrix()
+        forms = sorted({(question.labels, question.values) for question in self.questions})
+        which = np.array([forms.index((question.labels, question.values)) for question in self.questions])
+        by_form = []
+        for form in range(len(forms)):
+            weights = matrix * (which == form)[:, None]
+            counts = weights.sum(axis=0)
+            by_form.append(np.where(counts > 0, expected @ weights / np.maximum(counts, 1), np.nan))
+        return np.asarray(np.nanstd(by_form, axis=0).mean(axis=-1))
+
     def respondent_means(self, probabilities: NDArray[np.floating]) -> NDArray[np.float64]:
         """Mean answer of each item by respondent: (Q, 5) -> (respondents, 24)."""
         expected = self.expected(probabilities)

@@ -7,6 +7,7 @@ interrupted and started again. Writes `results.csv` and `table.md` beside itself
 from __future__ import annotations
 
 import argparse
+import hashlib
 import json
 import subprocess
 import sys
@@ -15,10 +16,22 @@ from typing import Any
 
 import pandas as pd
 
+from evoprompt.llm import ModelSpec, load_model
+
 CULTURES = ("arab", "usa", "china", "india")
 ARMS = ("naive", "persona", "icl", "evolved")
 UNNAMED = ("arab", "india")  # never in a persona line of the pocket model's training text
 HERE = Path(__file__).parent
+CONF = HERE.parents[1] / "conf"
+
+
+def method(overrides: list[str]) -> str:
+    """A short name for model weights, defaults and overrides: runs of another method are never mixed in."""
+    digest = hashlib.sha256(load_model(ModelSpec(device="cpu")).fingerprint.encode())
+    for path in sorted(CONF.rglob("*.yaml")):
+        digest.update(path.read_bytes())
+    digest.update(" ".join(overrides).encode())
+    return digest.hexdigest()[:10]
 
 
 def run_all(folder: Path, cultures: list[str], seeds: list[int], overrides: list[str]) -> None:
@@ -33,16 +46,16 @@ def run_all(folder: Path, cultures: list[str], seeds: list[int], overrides: list
             subprocess.run([sys.executable, "-m", "evoprompt.run", *arguments], check=True)
 
 
-def results(folder: Path) -> pd.DataFrame:
+def results(folder: Path, cultures: list[str], seeds: list[int]) -> pd.DataFrame:
     """A row per run, in points of loss."""
     rows: list[dict[str, Any]] = []
-    for path in sorted(folder.glob("*/metrics.json")):
+    for path in [folder / f"{culture}-{seed}" / "metrics.json" for culture in cultures for seed in seeds]:
         metrics = json.loads(path.read_text(encoding="utf-8"))
         row = {"culture": metrics["culture"], "seed": metrics["seed"], "seconds": metrics["seconds"]}
         for split in ("searched", "held_out"):
             row |= {f"{arm} {split}": metrics["arms"][arm][split]["loss"] for arm in ARMS}
         rows.append(row | {"perplexity ratio": metrics["cost"]["perplexity_ratio"], "kl": metrics["cost"]["kl"]})
-    return pd.DataFrame(rows).sort_values(["culture", "seed"]).reset_index(drop=True)
+    return pd.DataFrame(rows)
 
 
 def table(frame: pd.DataFrame) -> str:
@@ -87,8 +100,9 @@ def main() -> None:
     parser.add_argument("--seeds", nargs="+", type=int, default=list(range(5)))
     parser.add_argument("overrides", nargs="*", help="further overrides, such as budget=400")
     args = parser.parse_args()
-    run_all(args.folder, args.cultures, args.seeds, args.overrides)
-    frame = results(args.folder)
+    folder = args.folder / method(args.overrides)
+    run_all(folder, args.cultures, args.seeds, args.overrides)
+    frame = results(folder, args.cultures, args.seeds)
     frame.round(4).to_csv(args.out / "results.csv", index=False)
     text = "\n".join([table(frame), "", *(f"- {claim}" for claim in claims(frame)), ""])
     (args.out / "table.md").write_text(text, encoding="utf-8")

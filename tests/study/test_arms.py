@@ -13,7 +13,6 @@ from evoprompt.surveys import (
     balanced_plan,
     full_plan,
     get_culture,
-    l1_loss,
     raw_scores,
     sample_respondents,
     vsm13,
@@ -48,41 +47,59 @@ def test_examples_answer_the_way_the_culture_would(naive: Evaluator) -> None:
     assert preface.count("Answer: ") == 4
     asked = {item.number for item in vsm13().items for wording in item.searched if wording in preface}
     assert asked <= {7, 2, 20, 23}, "only items of power distance need to move"
+    implied_up = {7: True, 20: True, 2: False, 23: False}  # the culture's PDI lies 30 below the model's: all reversed
+    for item in asked:
+        answered = _answers(preface, item)
+        assert all((answer < means[item - 1]) == implied_up[item] for answer in answered)
     held_out = [wording for item in vsm13().items for wording in item.held_out]
     assert not any(wording in preface for wording in held_out)
 
 
-def biased(plan: Plan, shares: np.ndarray, label: str, strength: float) -> np.ndarray:
-    """What the model would answer if a prompt only pushed one option label."""
+def _answers(preface: str, number: int) -> list[int]:
+    """Scale values that the examples about one item gave."""
+    found = []
+    for part in preface.split("Options: ")[1:]:
+        if not any(f"Question: {wording}\n" in part for wording in vsm13().items[number - 1].searched):
+            continue
+        label = part.split("Answer: ")[1].split("\n")[0]
+        option = next(entry for entry in part.split(".\n")[0].split("; ") if entry.startswith(f"{label} = "))
+        found.append(vsm13().scales[vsm13().items[number - 1].scale].index(option.split(" = ")[1]) + 1)
+    return found
+
+
+def pushed(plan: Plan, shares: np.ndarray, label: str | None, position: int | None) -> np.ndarray:
+    """What the model would answer if a prompt did nothing but push one option label or one position, hard."""
     logits = np.log(shares)
     for row, question in zip(logits, plan.questions, strict=True):
         if label in question.labels:
-            row[question.labels.index(label)] += strength
-    pushed = np.exp(logits - logits.max(axis=1, keepdims=True))
-    return pushed / pushed.sum(axis=1, keepdims=True)
+            row[question.labels.index(label)] += 12.0
+        if position is not None:
+            row[position] += 12.0
+    moved = np.exp(logits - logits.max(axis=1, keepdims=True))
+    return moved / moved.sum(axis=1, keepdims=True)
 
 
-def best_gain(evaluator: Evaluator, plan: Plan) -> float:
-    """The most that any single-label bias lowers the loss, in points, starting from the model's own answers."""
+def worst_move_away_from_indifference(evaluator: Evaluator, plan: Plan) -> float:
+    """The most that any single push moves any item's mean answer further from the middle of the scale, in steps."""
     sheet = evaluator.respondent.sheet(plan.texts(), [question.labels for question in plan.questions])
     shares = evaluator.respondent.answer(torch.zeros(1, 0, evaluator.respondent.frozen.hidden), sheet)[0]
-    fresh = raw_scores(plan.item_means(shares))
-    gains = []
-    for culture in map(get_culture, ("arab", "usa", "china", "india")):
-        # C makes the naive answers wrong by the culture's distance from the mean of the matrix
-        constant = np.array([59.0, 45.0, 49.0, 67.0, 46.0, 45.0]) - fresh
-        before = l1_loss(fresh + constant, culture.target)
-        for label in "12345ABCDE":
-            for strength in (-4.0, -1.0, 1.0, 4.0):
-                scores = raw_scores(plan.item_means(biased(plan, shares, label, strength))) + constant
-                gains.append(float(before - l1_loss(scores, culture.target)))
-    return max(gains)
+    own = np.abs(plan.item_means(shares) - 3.0)
+    pushes = [(label, None) for label in "12345ABCDE"] + [(None, position) for position in range(5)]
+    moved = [np.abs(plan.item_means(pushed(plan, shares, *push)) - 3.0) - own for push in pushes]
+    return float(np.max(moved))
 
 
-def test_pushing_a_label_gains_far_less_than_without_counterbalancing(naive: Evaluator) -> None:
-    counterbalanced = best_gain(naive, balanced_plan(vsm13()))
-    open_to_bias = best_gain(naive, balanced_plan(vsm13(), counterbalanced=False))
-    assert open_to_bias > 2 * max(counterbalanced, 0.5)
+def test_pushing_a_label_or_position_can_only_erase_opinions_when_counterbalanced(naive: Evaluator) -> None:
+    assert worst_move_away_from_indifference(naive, balanced_plan(vsm13())) < 0.02
+    assert worst_move_away_from_indifference(naive, balanced_plan(vsm13(), counterbalanced=False)) > 1.0
+
+
+def test_a_push_shows_as_inconsistency_between_forms(naive: Evaluator) -> None:
+    plan = balanced_plan(vsm13())
+    sheet = naive.respondent.sheet(plan.texts(), [question.labels for question in plan.questions])
+    shares = naive.respondent.answer(torch.zeros(1, 0, naive.respondent.frozen.hidden), sheet)[0]
+    assert plan.inconsistency(shares) < 0.1
+    assert plan.inconsistency(pushed(plan, shares, "1", None)) > 0.5
 
 
 def test_label_shares_sum_to_one_within_a_label_set() -> None:
