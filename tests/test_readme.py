@@ -5,7 +5,10 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+import pandas as pd
 import pytest
+
+from experiments.four_regions.__main__ import claims, table
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -27,6 +30,17 @@ def test_the_optimizer_snippets_run() -> None:
 def test_the_table_is_the_committed_one() -> None:
     table = (ROOT / "experiments" / "four_regions" / "table.md").read_text(encoding="utf-8")
     assert table.split("\n\n")[0].strip() in README
+
+
+def test_nothing_is_left_to_fill_in() -> None:
+    assert "@@" not in README
+
+
+def test_the_table_follows_from_the_committed_runs() -> None:
+    frame = pd.read_csv(ROOT / "experiments" / "four_regions" / "results.csv")
+    assert table(frame) in README
+    for claim in claims(frame)[:-1]:
+        assert claim in (ROOT / "experiments" / "four_regions" / "table.md").read_text(encoding="utf-8")
 
 
 @pytest.mark.parametrize("link", [link for link in re.findall(r"\]\(([^)]+)\)", README) if "://" not in link])

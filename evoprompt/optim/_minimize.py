@@ -72,7 +72,7 @@ def minimize(
     checkpoint : path-like, optional
         A folder. The state is written to it after every generation; a state that is found there is continued.
     seed : int or None
-        Equal seeds give equal runs; None gives a different one each time.
+        Equal seeds give equal runs; None gives a different one each time, but a checkpoint keeps its own.
     popsize : int, optional
         Number of candidates in a generation; by default it depends on the budget.
     dtype : dtype-like
@@ -104,6 +104,8 @@ def minimize(
         raise ValueError("minimize needs either fun or evaluator, and the other one None")
     if evaluator is not None and (args or vectorized):
         raise ValueError("args and vectorized go with fun, not with evaluator")
+    if seed is None and checkpoint is not None and has_state(checkpoint):
+        seed = load_state(checkpoint)["optimizer"]["config"]["seed"]
     optimizer = make_optimizer(
         method, bounds=bounds, budget=budget, seed=seed, popsize=popsize, dtype=dtype, x0=x0, **options
     )

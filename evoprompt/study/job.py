@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -23,7 +24,8 @@ def run_job(config: Mapping[str, Any], output: Path, overrides: Sequence[str], c
     output
         Folder of a fresh run.
     overrides
-        What was given beside `resume`. With nothing given, a continued run takes its stored configuration.
+        What was given beside `resume`, as `key=value`. A continued run takes everything else from its stored
+        configuration.
     console
         Where to print.
 
@@ -36,11 +38,8 @@ def run_job(config: Mapping[str, Any], output: Path, overrides: Sequence[str], c
     if config.get("resume"):
         directory = RunDirectory(config["resume"])
         stored = directory.stored_config()
-        if overrides:
-            fresh = {**fresh, "culture": fresh.get("culture") or stored.get("culture")}
-            require_same(stored, fresh, directory.path)
-        else:
-            fresh = stored
+        fresh = _overridden(stored, fresh, overrides)
+        require_same(stored, fresh, directory.path)
         settings = read_settings(fresh)
         console.print(f"continuing {directory.path}")
     else:
@@ -48,3 +47,15 @@ def run_job(config: Mapping[str, Any], output: Path, overrides: Sequence[str], c
         directory = RunDirectory(output)
         directory.create(fresh)
     return Study(settings, directory, console).run()
+
+
+def _overridden(stored: Mapping[str, Any], composed: Mapping[str, Any], overrides: Sequence[str]) -> dict[str, Any]:
+    """The stored configuration with the values of the overridden keys taken from the composed one."""
+    result: dict[str, Any] = copy.deepcopy(dict(stored))
+    for override in overrides:
+        path = override.lstrip("+~").split("=", 1)[0].split(".")
+        source, target = composed, result
+        for key in path[:-1]:
+            source, target = source.get(key) or {}, target.setdefault(key, {})
+        target[path[-1]] = source.get(path[-1])
+    return result

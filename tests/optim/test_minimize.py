@@ -1,5 +1,7 @@
 """minimize, as somebody who knows scipy's would use it."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 from scipy.optimize import Bounds, OptimizeResult
@@ -180,3 +182,15 @@ def test_options_reach_the_method():
     assert minimize(sphere, BOX, budget=5000, target=0.01).stop_reason == "target"
     with pytest.raises(ValueError, match="no option noise"):
         minimize(sphere, BOX, budget=50, noise=0.1)
+
+
+def test_a_checkpoint_keeps_its_seed_when_none_is_given(tmp_path: Path) -> None:
+    def run(stop_at: int | None) -> OptimizeResult:
+        def stop(intermediate_result: OptimizeResult) -> bool:
+            return stop_at is not None and intermediate_result.nfev >= stop_at
+
+        return minimize(sphere, [(-5, 5)] * 3, budget=200, seed=None, checkpoint=tmp_path, callback=stop)
+
+    first = run(60)
+    assert first.stop_reason == "callback"
+    assert run(None).nfev == 200

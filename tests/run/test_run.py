@@ -158,10 +158,6 @@ def test_a_culture_with_missing_dimensions_is_scored_on_those_it_has(command: Co
 
 
 def test_a_sweep_runs_a_job_per_culture_and_seed(command: Command, tmp_path: Path) -> None:
-    done = command(
-        tmp_path, "-m", "+culture=usa,custom", "culture.targets={pdi: 80, ivr: 10}", "seed=0", *SMALL, "report=false"
-    )
-    assert done.returncode == 2  # a known culture's targets cannot be overridden
     done = command(tmp_path, "-m", "+culture=usa,china", "seed=0,1", *SMALL, "report=false")
     assert done.returncode == 0, done.stderr
     runs = [json.loads(path.read_text()) for path in tmp_path.glob("multirun/*/*/metrics.json")]
@@ -180,3 +176,36 @@ def test_the_full_space_runs_too(command: Command, tmp_path: Path) -> None:
     arguments = [argument for argument in SMALL if not argument.startswith("space.")]
     done = command(tmp_path, "+culture=china", "space=full", *arguments, "report=false")
     assert done.returncode == 0, done.stderr
+
+
+def test_a_refused_job_of_a_sweep_is_listed_and_leaves_the_others_alone(command: Command, tmp_path: Path) -> None:
+    done = command(tmp_path, "-m", "+culture=usa", "budget=40,5", *SMALL[1:], "report=false")
+    assert done.returncode == 2
+    assert len(list(tmp_path.glob("multirun/*/*/metrics.json"))) == 1
+    (line,) = done.stderr.strip().splitlines()
+    assert "job 1" in line
+    assert "budget" in line
+
+
+def test_a_continued_run_may_change_its_executor(finished: tuple[Path, str], command: Command, tmp_path: Path) -> None:
+    folder = tmp_path / "moved"
+    shutil.copytree(finished[0], folder)
+    (folder / "metrics.json").unlink()
+    shutil.rmtree(max((folder / "checkpoint").iterdir()))
+    done = command(tmp_path, f"resume={folder}", "executor=ray")
+    assert done.returncode == 0, done.stderr
+    same_result(finished[0], folder)
+
+
+def test_a_run_whose_model_changed_is_not_continued(
+    finished: tuple[Path, str], command: Command, tmp_path: Path
+) -> None:
+    folder = tmp_path / "changed"
+    shutil.copytree(finished[0], folder)
+    (folder / "metrics.json").unlink()
+    run = json.loads((folder / "run.json").read_text())
+    run["model"]["fingerprint"] = "0" * 32
+    (folder / "run.json").write_text(json.dumps(run))
+    done = command(tmp_path, f"resume={folder}")
+    assert done.returncode == 2
+    assert "model fingerprint was 000" in done.stderr

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import fields
 from pathlib import Path
 
 import numpy as np
@@ -10,11 +11,15 @@ import pytest
 import torch
 from rich.console import Console
 
-from evoprompt.llm import FrozenModel, ModelSpec, load_model
-from evoprompt.study import RunDirectory, run_job
+from evoprompt.llm import FrozenModel, ModelSpec, Respondent, load_model
+from evoprompt.objectives import SurveyAlignment, SurveyAlignmentFactory
+from evoprompt.optim import Evaluation, make_optimizer
+from evoprompt.prompts import make_space
+from evoprompt.study import RunDirectory, read_settings, run_job
 from evoprompt.study.checkpoint import load_checkpoint, save_checkpoint
 from evoprompt.study.history import COLUMNS, History
-from evoprompt.study.search import SearchFailedError
+from evoprompt.study.search import SearchFailedError, run_search
+from evoprompt.surveys import balanced_plan, get_culture, vsm13
 
 
 def test_the_newest_two_checkpoints_are_kept_and_a_torn_one_is_passed_over(tmp_path: Path) -> None:
@@ -49,6 +54,38 @@ def test_history_comes_back_up_to_the_rows_that_the_checkpoint_knows(tmp_path: P
     assert history.frame["failed"].sum() == 6
 
 
+class Refusing(SurveyAlignmentFactory):
+    """The survey objective, but every candidate raises."""
+
+    def around(self, respondent: Respondent) -> SurveyAlignment:
+        built = super().around(respondent)
+        return RefusingAlignment(*(getattr(built, field.name) for field in fields(built)))
+
+
+class RefusingAlignment(SurveyAlignment):
+    """Raises when called."""
+
+    def __call__(self, z: np.ndarray) -> Evaluation:
+        raise RuntimeError("the device went away")
+
+
+def test_when_every_candidate_raises_the_last_error_is_told(pocket: FrozenModel, tmp_path: Path) -> None:
+    config = {"culture": {"key": "arab"}, "budget": 24, "seed": 0, "executor": {"kind": "local"}}
+    directory = RunDirectory(tmp_path)
+    directory.create(config)
+    space = make_space("random_projection", np.zeros((2, pocket.hidden), np.float32), scale=1.0, dimensions=8)
+    plan = balanced_plan(vsm13())
+    factory = Refusing(pocket.spec, space, plan, get_culture("arab").target, np.zeros(6))
+    optimizer = make_optimizer("de", bounds=space.bounds, budget=24, seed=0, popsize=8)
+    with pytest.raises(SearchFailedError, match="the device went away"):
+        run_search(
+            read_settings(config), factory, Respondent(pocket), optimizer, directory, Console(quiet=True), lambda: None
+        )
+    history = pd.read_parquet(directory.history)
+    assert len(history) == 8
+    assert history["failed"].all()
+
+
 def test_when_nothing_is_finite_the_run_ends_in_words_and_keeps_its_checkpoint(
     pocket: FrozenModel, tmp_path: Path
 ) -> None:
@@ -71,3 +108,6 @@ def test_when_nothing_is_finite_the_run_ends_in_words_and_keeps_its_checkpoint(
     assert directory.recall()["status"] == "failed"
     assert load_checkpoint(directory.checkpoint) is not None
     assert pd.read_parquet(directory.history)["failed"].all()
+
+    with pytest.raises(SearchFailedError, match="the checkpoint is kept"):
+        run_job({**config, "resume": str(tmp_path / "run")}, tmp_path, [], Console(quiet=True))
