@@ -46,7 +46,8 @@ def run_job(config: Mapping[str, Any], output: Path, overrides: Sequence[str], c
         settings = read_settings(fresh)
         directory = RunDirectory(output)
         directory.create(fresh)
-    return Study(settings, directory, console).run()
+    with directory.locked():
+        return Study(settings, directory, console).run()
 
 
 def _overridden(stored: Mapping[str, Any], composed: Mapping[str, Any], overrides: Sequence[str]) -> dict[str, Any]:

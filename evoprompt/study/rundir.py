@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import platform
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -71,6 +73,22 @@ class RunDirectory:
         if not isinstance(loaded, dict):
             raise UserError(f"resume={self.path} is not a run directory: it has no readable config.yaml")
         return loaded
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Hold the folder for this process; the lock goes with the process, however it ends.
+
+        Raises
+        ------
+        UserError
+            Another process is running here.
+        """
+        with (self.path / ".lock").open("w") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError:
+                raise UserError(f"another process is running in {self.path}; wait for it, or end it") from None
+            yield
 
     def remember(self, **values: Any) -> None:
         """Add values to run.json, atomically."""

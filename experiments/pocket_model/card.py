@@ -120,7 +120,8 @@ def card(frozen: FrozenModel) -> str:
             "A simulator with a known truth, for first runs, tests and method checks. It was trained on text that "
             "`experiments/pocket_model/` generates and is never evidence about people.",
             f"- Llama architecture, {parameters / 1e6:.2f} M parameters, {len(frozen.tokenizer)} tokens\n"
-            f"- Perplexity on the bundled neutral text ({len(neutral_texts())} paragraphs of the corpus's kind, another seed): {perplexity:.2f}\n"
+            f"- Perplexity on the bundled neutral text ({len(neutral_texts())} paragraphs of the corpus's kind, "
+            f"another seed): {perplexity:.2f}\n"
             f"- Naive answers against the simulator's mixture: mean item error {naive_error:.3f} answer steps\n"
             f"- Never in a persona line of the training text: {', '.join(HELD_OUT_CULTURES)}",
             "Losses are mean absolute distances to the published scores over the six dimensions, in points, on the "

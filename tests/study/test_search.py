@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from dataclasses import fields
 from pathlib import Path
 
@@ -34,6 +36,16 @@ def test_the_newest_two_checkpoints_are_kept_and_a_torn_one_is_passed_over(tmp_p
     assert older is not None
     assert older["evaluations"] == 16
     np.testing.assert_array_equal(older["x"], np.arange(16))
+
+
+def test_a_run_directory_has_one_driver_at_a_time(tmp_path: Path) -> None:
+    code = f"from evoprompt.study import RunDirectory\nwith RunDirectory({str(tmp_path)!r}).locked(): print('held')"
+    command = [sys.executable, "-c", code]
+    with RunDirectory(tmp_path).locked():
+        second = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert second.returncode != 0
+    assert "another process is running in" in second.stderr
+    assert subprocess.run(command, capture_output=True, text=True, check=True).stdout == "held\n"
 
 
 def test_no_checkpoint_is_none(tmp_path: Path) -> None:
