@@ -39,7 +39,7 @@ def test_nothing_is_left_to_fill_in() -> None:
 def test_the_table_follows_from_the_committed_runs() -> None:
     frame = pd.read_csv(ROOT / "experiments" / "four_regions" / "results.csv")
     assert table(frame) in README
-    for claim in claims(frame)[:-1]:
+    for claim in claims(frame):
         assert claim in (ROOT / "experiments" / "four_regions" / "table.md").read_text(encoding="utf-8")
 
 

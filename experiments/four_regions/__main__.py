@@ -51,7 +51,7 @@ def results(folder: Path, cultures: list[str], seeds: list[int]) -> pd.DataFrame
     rows: list[dict[str, Any]] = []
     for path in [folder / f"{culture}-{seed}" / "metrics.json" for culture in cultures for seed in seeds]:
         metrics = json.loads(path.read_text(encoding="utf-8"))
-        row = {"culture": metrics["culture"], "seed": metrics["seed"], "seconds": metrics["seconds"]}
+        row = {"culture": metrics["culture"], "seed": metrics["seed"]}
         for split in ("searched", "held_out"):
             row |= {f"{arm} {split}": metrics["arms"][arm][split]["loss"] for arm in ARMS}
         rows.append(row | {"perplexity ratio": metrics["cost"]["perplexity_ratio"], "kl": metrics["cost"]["kl"]})
@@ -87,7 +87,6 @@ def claims(frame: pd.DataFrame) -> list[str]:
         wins = [int((part["evolved held_out"] < part[f"{arm} held_out"]).sum()) for arm in ("persona", "icl")]
         kind = "never named in training" if culture in UNNAMED else "named in training"
         found.append(f"{culture} ({kind}): below persona in {wins[0]}, below ICL in {wins[1]} of {len(part)} runs")
-    found.append(f"seconds a run: median {frame['seconds'].median():.0f}, longest {frame['seconds'].max():.0f}")
     return found
 
 
