@@ -95,7 +95,7 @@ def write_expert(folder: Path, prompt: torch.Tensor, frozen: FrozenModel, proven
         "hidden": tensor.shape[1],
         "prompt_sha256": digest,
     }
-    save_file({KEY: tensor}, folder / WEIGHTS, metadata={"format": "pt", "prompt_sha256": digest})
+    save_file({KEY: tensor}, folder / WEIGHTS, metadata={"format": "pt"})  # of two entries the order would vary
     (folder / CONFIG).write_text(json.dumps(adapter, indent=2, sort_keys=True) + "\n", encoding="utf-8")
     (folder / PROVENANCE).write_text(json.dumps(full, indent=2) + "\n", encoding="utf-8")
     (folder / CARD).write_text(_card(full), encoding="utf-8")
