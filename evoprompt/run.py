@@ -91,7 +91,12 @@ def _run(config: DictConfig) -> float:
     output = Path(HydraConfig.get().runtime.output_dir)
     given = [override for override in HydraConfig.get().overrides.task if not override.startswith("resume=")]
     console = Console(soft_wrap=True)
-    outcome = run_job(plain, output, given, console)
+    try:
+        outcome = run_job(plain, output, given, console)
+    except KeyboardInterrupt:
+        raise KeyboardInterrupt(
+            f"; continue with: python -m evoprompt.run resume={plain['resume'] or output}"
+        ) from None
     if plain["report"]:
         write_report(outcome.directory.path)
     closing_table(outcome, console)
@@ -99,7 +104,7 @@ def _run(config: DictConfig) -> float:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Parse, build, run. Returns the exit code: 0, or 2 for bad input."""
+    """Parse, build, run. Returns the exit code: 0, 2 for bad input, 130 when interrupted."""
     given = _plus_for_culture(sys.argv[1:] if arguments is None else arguments)
     os.environ["HYDRA_FULL_ERROR"] = "1"  # let errors come here, to be shown as one line
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
@@ -115,6 +120,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         message = " ".join(str(error).split())
         print(f"evoprompt: {message}", file=sys.stderr)
         return 2
+    except KeyboardInterrupt as stop:
+        print(f"evoprompt: interrupted{stop}", file=sys.stderr)
+        return 130
     except (PermissionError, NotADirectoryError, FileExistsError, IsADirectoryError) as error:
         print(
             f"evoprompt: cannot write {error.filename}: {error.strerror}; choose hydra.run.dir=<folder>",

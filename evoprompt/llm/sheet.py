@@ -42,11 +42,6 @@ class Sheet:
     def __len__(self) -> int:
         return len(self.ids)
 
-    def subset(self, indices: Sequence[int]) -> Sheet:
-        """The sheet of some of the questions."""
-        chosen = list(indices)
-        return Sheet(tuple(self.ids[i] for i in chosen), self.label_ids[chosen], tuple(self.heads[i] for i in chosen))
-
     def packed(self) -> list[Row]:
         """Rows in which questions continue one shared beginning: as many as are no longer than it, at least eight."""
         groups: dict[str, list[int]] = defaultdict(list)

@@ -23,7 +23,7 @@ RESAMPLES = 2000
 
 
 @dataclass(frozen=True, eq=False)
-class Evaluator:
+class SurveyPanel:
     """Asks the full plan of either split under any arm."""
 
     respondent: Respondent
@@ -78,11 +78,9 @@ def summarise(plan: Plan, probabilities: NDArray[np.floating[Any]], target: Arra
     by_person = plan.respondent_means(probabilities)  # (respondents, 24)
     scores = raw_scores(by_person.mean(axis=0)) + constant
 
-    def scores_of(people: NDArray[np.int64], axis: int = -1) -> Array:
-        return raw_scores(by_person[people].mean(axis=-2)) + constant
-
     def statistic(people: NDArray[np.int64], axis: int = -1) -> Array:
-        resampled = scores_of(people)
+        """Loss and dimensions (7, ...) of resampled respondents (..., people); scipy passes the last axis."""
+        resampled = raw_scores(by_person[people].mean(axis=-2)) + constant
         return np.concatenate([l1_loss(resampled, target)[None], np.moveaxis(resampled, -1, 0)])
 
     found = bootstrap(

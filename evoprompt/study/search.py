@@ -12,8 +12,7 @@ from rich.console import Console
 from evoprompt.errors import UserError
 from evoprompt.llm import Respondent
 from evoprompt.objectives import SurveyAlignmentFactory
-from evoprompt.optim import Best, Optimizer
-from evoprompt.optim import Evaluator as EvaluatorProtocol
+from evoprompt.optim import Best, Evaluator, Optimizer
 from evoprompt.parallel import LocalEvaluator, RayEvaluator, choose_executor, evaluate
 from evoprompt.study.checkpoint import load_checkpoint, save_checkpoint
 from evoprompt.study.history import History
@@ -113,7 +112,7 @@ def _gpus(device: str) -> int:
 
 def _generations(
     settings: Settings,
-    evaluator: EvaluatorProtocol,
+    evaluator: Evaluator,
     optimizer: Optimizer,
     history: History,
     directory: RunDirectory,

@@ -19,7 +19,7 @@ from evoprompt.llm import FrozenModel, Respondent, load_model, prompt_cost
 from evoprompt.objectives import SurveyAlignmentFactory
 from evoprompt.optim import Optimizer, make_optimizer
 from evoprompt.prompts import FullSpace, RandomProjection, centre_prompt, make_space, save_space
-from evoprompt.study.arms import Evaluator, icl_preface
+from evoprompt.study.arms import SurveyPanel, icl_preface
 from evoprompt.study.rundir import SCHEMA_VERSION, RunDirectory, versions, write_text
 from evoprompt.study.search import run_search
 from evoprompt.study.settings import Settings
@@ -71,8 +71,8 @@ class Study:
             f"[bold]{settings.culture.name}[/bold]: evolving {space.centre.shape[0]} soft tokens "
             f"({space.d} coordinates) of the frozen model {settings.model.name}, {settings.budget} evaluations"
         )
-        evaluator = self._evaluator(frozen)
-        constant = self._constant(evaluator)
+        panel = self._panel(frozen)
+        constant = self._constant(panel)
         directory.remember(
             status="running",
             seed=settings.seed,
@@ -87,17 +87,17 @@ class Study:
         )
         save_space(directory.space, space)
         factory = self._factory(space, constant)
-        evaluator.respondent.check(factory.around(evaluator.respondent).sheet, space.centre.shape[0])
-        arms = self._baselines(evaluator, constant)
+        panel.respondent.check(factory.around(panel.respondent).sheet, space.centre.shape[0])
+        arms = self._baselines(panel, constant)
         before = directory.recall().get("seconds", 0.0)
         directory.remember(seconds=before)
 
         def clock() -> None:
             directory.remember(seconds=before + time.monotonic() - began)
 
-        result = run_search(settings, factory, evaluator.respondent, optimizer, directory, self.console, clock)
+        result = run_search(settings, factory, panel.respondent, optimizer, directory, self.console, clock)
         prompt = space.decode(result.best.x[None])[0]
-        arms["evolved"] = evaluator.measure(settings.culture, constant.array, prompt=prompt)
+        arms["evolved"] = panel.measure(settings.culture, constant.array, prompt=prompt)
         metrics = self._metrics(frozen, prompt, arms, constant)
         seconds = before + time.monotonic() - began
         metrics |= {
@@ -130,15 +130,15 @@ class Study:
             if old != new:
                 raise UserError(f"{self.directory.path} cannot be continued: {name} was {old}, is {new}")
 
-    def _evaluator(self, frozen: FrozenModel) -> Evaluator:
-        return Evaluator(Respondent(frozen), self.instrument, self._people()[SEARCH_RESPONDENTS:])
+    def _panel(self, frozen: FrozenModel) -> SurveyPanel:
+        return SurveyPanel(Respondent(frozen), self.instrument, self._people()[SEARCH_RESPONDENTS:])
 
     def _people(self) -> list[str]:
         """Respondents of the search, then those of the final evaluation; no two alike."""
         survey = self.settings.survey
         return sample_respondents(SEARCH_RESPONDENTS + survey.respondents, survey.respondent_seed)
 
-    def _constant(self, evaluator: Evaluator) -> Constant:
+    def _constant(self, panel: SurveyPanel) -> Constant:
         """C, fitted once with the base model; a continued run keeps the one it began with."""
         stored = self.directory.recall().get("constant")
         if stored:
@@ -147,17 +147,17 @@ class Study:
         if survey.constant != "anchors":
             return fixed_constant(survey.constant)
         anchors = choose_anchors([get_culture(key) for key in survey.anchors], self.settings.culture)
-        return anchored_constant(anchors, np.stack([evaluator.raw(anchor.persona()) for anchor in anchors]))
+        return anchored_constant(anchors, np.stack([panel.raw(anchor.persona()) for anchor in anchors]))
 
-    def _baselines(self, evaluator: Evaluator, constant: Constant) -> dict[str, Any]:
+    def _baselines(self, panel: SurveyPanel, constant: Constant) -> dict[str, Any]:
         culture, survey = self.settings.culture, self.settings.survey
-        plan = evaluator.plan("searched")
-        means = plan.item_means(evaluator.probabilities("searched"))
+        plan = panel.plan("searched")
+        means = plan.item_means(panel.probabilities("searched"))
         icl = icl_preface(culture, self.instrument, means, constant.array, survey.examples)
         prefaces = {"naive": "", "persona": culture.persona(), "icl": icl}
         arms = {}
         for arm, preface in prefaces.items():
-            arms[arm] = evaluator.measure(culture, constant.array, preface)
+            arms[arm] = panel.measure(culture, constant.array, preface)
             searched, held_out = (arms[arm][split]["loss"] for split in ("searched", "held_out"))
             self.console.print(f"{arm:8s} loss {searched:5.1f} searched, {held_out:5.1f} held out")
         return arms

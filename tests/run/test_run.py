@@ -133,6 +133,30 @@ def test_a_run_killed_at_several_moments_ends_like_one_that_was_not(
     same_result(finished[0], folder)
 
 
+def test_an_interrupted_run_says_how_to_continue_and_does(
+    finished: tuple[Path, str], command: Command, tmp_path: Path
+) -> None:
+    folder = tmp_path / "interrupted"
+    process = subprocess.Popen(
+        [sys.executable, "-m", "evoprompt.run", "+culture=arab", *SMALL, f"hydra.run.dir={folder}"],
+        cwd=tmp_path,
+        env=environment(),
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    while not (folder / "checkpoint" / f"{8:09d}").exists():
+        assert process.poll() is None
+        time.sleep(0.005)
+    process.send_signal(signal.SIGINT)
+    _, said = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert "Traceback" not in said
+    assert f"continue with: python -m evoprompt.run resume={folder}" in said
+    assert command(tmp_path, f"resume={folder}").returncode == 0
+    same_result(finished[0], folder)
+
+
 def test_a_damaged_newest_checkpoint_falls_back_to_the_one_before(
     finished: tuple[Path, str], command: Command, tmp_path: Path
 ) -> None:

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from evoprompt.llm import FrozenModel, Respondent
-from evoprompt.study.arms import Evaluator, icl_preface, label_shares, summarise
+from evoprompt.study.arms import SurveyPanel, icl_preface, label_shares, summarise
 from evoprompt.surveys import (
     Plan,
     balanced_plan,
@@ -22,8 +22,8 @@ ARAB = get_culture("arab")
 
 
 @pytest.fixture(scope="module")
-def naive(pocket: FrozenModel) -> Evaluator:
-    return Evaluator(Respondent(pocket), vsm13(), sample_respondents(3, 0))
+def naive(pocket: FrozenModel) -> SurveyPanel:
+    return SurveyPanel(Respondent(pocket), vsm13(), sample_respondents(3, 0))
 
 
 def test_the_interval_holds_the_loss_and_is_narrow_when_respondents_agree() -> None:
@@ -39,7 +39,7 @@ def test_the_interval_holds_the_loss_and_is_narrow_when_respondents_agree() -> N
     assert alike["interval"] == pytest.approx([alike["loss"]] * 2)
 
 
-def test_examples_answer_the_way_the_culture_would(naive: Evaluator) -> None:
+def test_examples_answer_the_way_the_culture_would(naive: SurveyPanel) -> None:
     means = naive.plan("searched").item_means(naive.probabilities("searched"))
     constant = ARAB.target - raw_scores(means) + np.array([30.0, 0, 0, 0, 0, 0])  # PDI must fall by 30
     preface = icl_preface(ARAB, vsm13(), means, constant, 4)
@@ -79,22 +79,22 @@ def pushed(plan: Plan, shares: np.ndarray, label: str | None, position: int | No
     return moved / moved.sum(axis=1, keepdims=True)
 
 
-def worst_move_away_from_indifference(evaluator: Evaluator, plan: Plan) -> float:
+def worst_move_away_from_indifference(panel: SurveyPanel, plan: Plan) -> float:
     """The most that any single push moves any item's mean answer further from the middle of the scale, in steps."""
-    sheet = evaluator.respondent.sheet(plan.texts(), [question.labels for question in plan.questions])
-    shares = evaluator.respondent.answer(torch.zeros(1, 0, evaluator.respondent.frozen.hidden), sheet)[0]
+    sheet = panel.respondent.sheet(plan.texts(), [question.labels for question in plan.questions])
+    shares = panel.respondent.answer(torch.zeros(1, 0, panel.respondent.frozen.hidden), sheet)[0]
     own = np.abs(plan.item_means(shares) - 3.0)
     pushes = [(label, None) for label in "12345ABCDE"] + [(None, position) for position in range(5)]
     moved = [np.abs(plan.item_means(pushed(plan, shares, *push)) - 3.0) - own for push in pushes]
     return float(np.max(moved))
 
 
-def test_pushing_a_label_or_position_can_only_erase_opinions_when_counterbalanced(naive: Evaluator) -> None:
+def test_pushing_a_label_or_position_can_only_erase_opinions_when_counterbalanced(naive: SurveyPanel) -> None:
     assert worst_move_away_from_indifference(naive, balanced_plan(vsm13())) < 0.02
     assert worst_move_away_from_indifference(naive, balanced_plan(vsm13(), counterbalanced=False)) > 1.0
 
 
-def test_a_push_shows_as_inconsistency_between_forms(naive: Evaluator) -> None:
+def test_a_push_shows_as_inconsistency_between_forms(naive: SurveyPanel) -> None:
     plan = balanced_plan(vsm13())
     sheet = naive.respondent.sheet(plan.texts(), [question.labels for question in plan.questions])
     shares = naive.respondent.answer(torch.zeros(1, 0, naive.respondent.frozen.hidden), sheet)[0]
