@@ -3,22 +3,28 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
-from typing import Any
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import ArrayLike, DTypeLike, NDArray
-from scipy.optimize import OptimizeResult
+from numpy.typing import ArrayLike, DTypeLike
 
+from evoprompt.optim.calls import Calls
+from evoprompt.optim.constraints import Constraints
 from evoprompt.optim.protocol import Evaluation, Evaluator, Optimizer, Trials
 from evoprompt.optim.registry import make_optimizer
 from evoprompt.optim.state import has_state, load_state, save_state
+
+if TYPE_CHECKING:
+    from scipy.optimize import OptimizeResult
 
 __all__ = ["minimize"]
 
 _MESSAGES = {
     "budget": "the budget of evaluations is spent",
     "target": "the target loss is reached",
+    "deadline": "the time is up",
+    "maxiter": "the number of generations asked for has passed",
     "tolerance": "the population's losses have come as close together as tol asks",
     "converged": "the optimizer has converged",
     "failed": "a whole population of evaluations in a row brought no finite loss",
@@ -26,15 +32,22 @@ _MESSAGES = {
     "idle": "the optimizer has nothing more to propose",
 }
 
+_UNDEFINED = 1e100  # stands for a loss that cannot be had where constraints are violated; only violations count there
+
 
 def minimize(
     fun: Callable[..., Any] | None,
     bounds: Any,
     *,
-    budget: int,
+    budget: int | None = None,
+    seconds: float | None = None,
+    maxiter: int | None = None,
     args: tuple[Any, ...] = (),
     method: str = "de",
     x0: ArrayLike | None = None,
+    constraints: Any = (),
+    integrality: ArrayLike | None = None,
+    noise: str | float | None = None,
     callback: Callable[[OptimizeResult], Any] | None = None,
     vectorized: bool = False,
     evaluator: Evaluator | None = None,
@@ -53,24 +66,39 @@ def minimize(
         nothing else. None with an ``evaluator``.
     bounds : sequence of (low, high), array_like (d, 2) or scipy.optimize.Bounds
         The search box; ``None`` or infinite sides are allowed.
-    budget : int
-        Most evaluations ever made.
+    budget : int, optional
+        Most evaluations ever made. One of budget, seconds, maxiter, ``target`` and ``tol`` must be given.
+    seconds : float, optional
+        Wall-clock time after which no evaluation begins; a checkpoint keeps what was spent.
+    maxiter : int, optional
+        Most generations.
     args : tuple
         Further arguments of ``fun``.
     method : str
-        "de", "cma", "nevergrad", "scipy" or "random".
+        A name in :data:`evoprompt.optim.OPTIMIZERS`: "de", a variant such as "lshade", "cma", "scipy", ...
     x0 : array_like, shape (d,) or (m, d), optional
         Points evaluated first.
+    constraints : NonlinearConstraint, LinearConstraint, dict, or a sequence of them
+        As :func:`scipy.optimize.minimize` takes them. Less violation is better, whatever the loss; among
+        equals the loss decides. An equation is met within 1e-4. Where constraints are violated ``fun`` is
+        called all the same, and may fail.
+    integrality : array_like of bool, shape (d,), optional
+        Which coordinates are whole numbers.
+    noise : None, "auto" or float
+        ``fun`` is noisy, with this standard deviation or an unknown one; ``x`` and ``fun`` of the result are
+        then the recommended point and its estimated loss.
     callback : callable, optional
         ``callback(intermediate_result)`` after every generation, with the fields x, fun, nfev, nit, nfail,
         population and population_energies. Returning True or raising ``StopIteration`` ends the run.
     vectorized : bool
-        ``fun`` takes x of shape (n, d) and returns n losses. (scipy's own ``vectorized`` takes the
-        transpose.) If it raises, its candidates are evaluated again one at a time, as (1, d).
+        ``fun`` and the constraints' functions take x of shape (n, d) and return n losses, or (n,) or (n, k)
+        values. (scipy's own ``vectorized`` takes the transpose.) If one raises, its candidates are evaluated
+        again one at a time, as (1, d).
     evaluator : Evaluator, optional
         Evaluates the trials in place of ``fun``; it is not closed.
     checkpoint : path-like, optional
-        A folder. The state is written to it after every generation; a state that is found there is continued.
+        A folder. The state is written to it after every generation; a state that is found there is continued,
+        also with another ``budget`` or ``seconds``.
     seed : int or None
         Equal seeds give equal runs; None gives a different one each time, but a checkpoint keeps its own.
     popsize : int, optional
@@ -78,15 +106,16 @@ def minimize(
     dtype : dtype-like
         Of x: float64 or float32.
     **options
-        The method's own, such as ``target`` (a loss that is good enough), ``tol``, ``strategy``.
+        The method's own, such as ``target`` (a loss that is good enough), ``tol``, ``variant``.
 
     Returns
     -------
     scipy.optimize.OptimizeResult
         ``x`` (d,), ``fun``, ``nfev``, ``nit`` (generations), ``nfail`` (evaluations without a finite loss),
-        ``success`` (False if nothing finite was found or the callback stopped the run), ``message`` (with the
-        text of the last exception, if any), ``stop_reason`` (one word), ``population`` (m, d) and
-        ``population_energies`` (m,).
+        ``success`` (False if nothing finite was found, the constraints are not met or the callback stopped the
+        run), ``message`` (with the text of the last exception, if any), ``stop_reason`` (one word),
+        ``population`` (m, d) and ``population_energies`` (m,). With constraints ``violation``, by how much x
+        violates them.
 
     Raises
     ------
@@ -104,34 +133,128 @@ def minimize(
         raise ValueError("minimize needs either fun or evaluator, and the other one None")
     if evaluator is not None and (args or vectorized):
         raise ValueError("args and vectorized go with fun, not with evaluator")
+    _require_an_end(budget, seconds, maxiter, options)
     if seed is None and checkpoint is not None and has_state(checkpoint):
         seed = load_state(checkpoint)["optimizer"]["config"]["seed"]
+    limits = Constraints(constraints, vectorized=vectorized)
+    wishes = {"seconds": seconds, "integrality": integrality, "noise": noise, "constrained": len(limits) > 0 or None}
+    options |= {name: value for name, value in wishes.items() if value is not None}
     optimizer = make_optimizer(
         method, bounds=bounds, budget=budget, seed=seed, popsize=popsize, dtype=dtype, x0=x0, **options
     )
     if checkpoint is not None and has_state(checkpoint):
         _continue_from(optimizer, method, load_state(checkpoint))
-    local = None if fun is None else _Calls(fun, args, vectorized)
-    workers: Evaluator = local if evaluator is None else evaluator  # type: ignore[assignment]
-    reason = optimizer.should_stop()
-    while reason is None:
-        trials = optimizer.ask()
-        if len(trials) == 0:
-            reason = "idle"
-            break
-        _evaluate(optimizer, workers, trials)
-        if checkpoint is not None:
-            save_state(checkpoint, {"method": method, "optimizer": optimizer.state_dict()})
+    workers = Calls(fun, args, vectorized, hurried=seconds is not None) if evaluator is None else evaluator
+    run = _Run(optimizer, workers, limits, checkpoint, method)
+    reason = run.until_stopped(maxiter, callback)
+    return run.result(reason)
+
+
+class _Run:
+    """An optimizer, what evaluates its trials, and where its state goes."""
+
+    def __init__(
+        self,
+        optimizer: Optimizer,
+        workers: Evaluator,
+        constraints: Constraints,
+        checkpoint: str | os.PathLike[str] | None,
+        method: str,
+    ) -> None:
+        self._optimizer, self._workers, self._constraints = optimizer, workers, constraints
+        self._checkpoint, self._method = checkpoint, method
+
+    def until_stopped(self, maxiter: int | None, callback: Callable[[OptimizeResult], Any] | None) -> str:
+        """Ask and tell until there is a reason to stop: its name."""
+        optimizer = self._optimizer
+        left_over: Trials | None = getattr(optimizer, "outstanding", None)
         reason = optimizer.should_stop()
-        if callback is not None and _asks_to_stop(callback, _result(optimizer)):
-            reason = "callback"
-    result: Any = _result(optimizer)
-    result.stop_reason = reason
-    result.message = _MESSAGES.get(reason, reason)
-    if local is not None and local.last_error is not None:
-        result.message += f"; {optimizer.failed} evaluations failed, the last exception was {local.last_error}"
-    result.success = optimizer.best is not None and reason not in ("failed", "callback")
-    return result
+        while reason is None:
+            if maxiter is not None and optimizer.generation >= maxiter:
+                return "maxiter"
+            trials, left_over = (left_over if left_over is not None and len(left_over) else optimizer.ask()), None
+            if len(trials) == 0:
+                return optimizer.should_stop() or "idle"
+            self._evaluate(trials)
+            if self._checkpoint is not None:
+                save_state(self._checkpoint, {"method": self._method, "optimizer": optimizer.state_dict()})
+            reason = optimizer.should_stop()
+            if callback is not None and _asks_to_stop(callback, self._snapshot()):
+                return "callback"
+        return reason
+
+    def _evaluate(self, trials: Trials) -> None:
+        """Have trials evaluated and told; those an evaluator gives up on have failed, unless time is up."""
+        optimizer = self._optimizer
+        self._workers.submit(trials)
+        missing = set(trials.ids.tolist())
+        for part, evaluation in self._workers.collect(self._seconds_left()):
+            self._tell(part, evaluation)
+            missing.difference_update(part.ids.tolist())
+            if missing and optimizer.should_stop() == "deadline":
+                break
+        lost = trials[np.array([i in missing for i in trials.ids.tolist()], dtype=bool)]
+        if len(lost) and optimizer.should_stop() != "deadline":
+            optimizer.tell(lost, np.full(len(lost), np.nan))
+
+    def _seconds_left(self) -> float | None:
+        optimizer: Any = self._optimizer
+        seconds = getattr(optimizer, "seconds", None)
+        return None if seconds is None else max(0.0, seconds - optimizer.elapsed)
+
+    def _tell(self, trials: Trials, evaluation: Evaluation) -> None:
+        if len(self._constraints) == 0:
+            self._optimizer.tell(trials, evaluation)
+            return
+        violation = self._constraints.violations(trials.x.astype(np.float64))
+        violation += np.asarray(evaluation.metrics.get("violation", 0.0))
+        undefined = (violation > 0) & ~np.isfinite(evaluation.loss)
+        optimizer: Any = self._optimizer
+        optimizer.tell(trials, np.where(undefined, _UNDEFINED, evaluation.loss), violation)
+
+    def _snapshot(self) -> Any:
+        """The state of the search as a result."""
+        from scipy.optimize import OptimizeResult  # slow to import
+
+        optimizer: Any = self._optimizer
+        x, losses = optimizer.population
+        point, loss = np.full(optimizer.d, np.nan), np.nan
+        if optimizer.best is not None:
+            point, loss = optimizer.best.x.copy(), optimizer.best.loss
+            if (trusted := getattr(optimizer, "recommendation", None)) is not None:
+                point, loss = trusted.x, trusted.loss
+        result: Any = OptimizeResult()
+        result.update(
+            x=point, fun=loss, nfev=optimizer.evaluations, nit=optimizer.generation, nfail=optimizer.failed,
+            population=x, population_energies=losses,
+        )  # fmt: skip
+        if len(self._constraints):
+            result.violation = optimizer.best_violation
+        return result
+
+    def result(self, reason: str) -> Any:
+        """What ``minimize`` returns."""
+        result, optimizer = self._snapshot(), self._optimizer
+        result.stop_reason = reason
+        result.message = _MESSAGES.get(reason, reason)
+        violated = len(self._constraints) > 0 and result.violation > 0
+        if violated:
+            result.message += (
+                f"; no point was found that meets the constraints, x violates them by {result.violation:g}"
+            )
+        for who in (self._workers, self._constraints):
+            if (error := getattr(who, "last_error", None)) is not None:
+                result.message += f"; {optimizer.failed} evaluations failed, the last exception was {error}"
+        result.success = optimizer.best is not None and not violated and reason not in ("failed", "callback")
+        return result
+
+
+def _require_an_end(budget: int | None, seconds: float | None, maxiter: int | None, options: dict[str, Any]) -> None:
+    if maxiter is not None and (isinstance(maxiter, bool) or not isinstance(maxiter, int | np.integer) or maxiter < 1):
+        raise ValueError(f"maxiter must be None or a number of generations >= 1, got {maxiter!r}")
+    ends = (budget, seconds, maxiter, options.get("target"), options.get("tol"))
+    if all(end is None for end in ends):
+        raise ValueError("minimize must know when to end: give budget, seconds, maxiter, target or tol")
 
 
 def _continue_from(optimizer: Optimizer, method: str, state: dict[str, Any]) -> None:
@@ -140,80 +263,8 @@ def _continue_from(optimizer: Optimizer, method: str, state: dict[str, Any]) -> 
     optimizer.load_state_dict(state["optimizer"])
 
 
-def _evaluate(optimizer: Optimizer, workers: Evaluator, trials: Trials) -> None:
-    """Have trials evaluated and told; those an evaluator gives up on have failed."""
-    workers.submit(trials)
-    missing = set(trials.ids.tolist())
-    for part, evaluation in workers.collect():
-        optimizer.tell(part, evaluation)
-        missing.difference_update(part.ids.tolist())
-    lost = trials[np.array([i in missing for i in trials.ids.tolist()], dtype=bool)]
-    if len(lost):
-        optimizer.tell(lost, np.full(len(lost), np.nan))
-
-
-def _result(optimizer: Optimizer) -> Any:
-    best = optimizer.best
-    x, losses = optimizer.population
-    result = OptimizeResult()
-    result.update(
-        x=np.full(optimizer.d, np.nan) if best is None else best.x.copy(),
-        fun=np.nan if best is None else best.loss,
-        nfev=optimizer.evaluations,
-        nit=optimizer.generation,
-        nfail=optimizer.failed,
-        population=x,
-        population_energies=losses,
-    )
-    return result
-
-
 def _asks_to_stop(callback: Callable[[OptimizeResult], Any], intermediate_result: OptimizeResult) -> bool:
     try:
         return bool(callback(intermediate_result))
     except StopIteration:
         return True
-
-
-class _Calls:
-    """An evaluator that calls a function in this thread."""
-
-    def __init__(self, fun: Callable[..., Any], args: tuple[Any, ...], vectorized: bool) -> None:
-        self._fun, self._args, self._vectorized = fun, args, vectorized
-        self._queue: list[Trials] = []
-        self.last_error: str | None = None
-
-    def submit(self, trials: Trials) -> None:
-        self._queue.append(trials)
-
-    def collect(self, timeout: float | None = None) -> Iterator[tuple[Trials, Evaluation]]:
-        while self._queue:
-            trials = self._queue.pop(0)
-            yield trials, Evaluation(self._losses(trials.x.copy()))
-
-    def close(self) -> None:
-        """Nothing to release."""
-
-    def _losses(self, x: NDArray[np.floating[Any]]) -> NDArray[np.float64]:
-        if not self._vectorized:
-            return np.array([self._loss_of(row) for row in x])
-        value = self._call(x.copy())
-        if value is not None:
-            return Evaluation.of(value, len(x)).loss
-        single = [self._call(row[None].copy()) for row in x] if len(x) > 1 else [None]
-        return np.array([np.nan if loss is None else Evaluation.of(loss, 1).loss[0] for loss in single])
-
-    def _loss_of(self, x: NDArray[np.floating[Any]]) -> float:
-        value = self._call(x)
-        return np.nan if value is None else float(Evaluation.of(value, 1).loss[0])
-
-    def _call(self, x: NDArray[np.floating[Any]]) -> Any:
-        """What the function returns, or None if it raised."""
-        try:
-            value = self._fun(x, *self._args)
-        except Exception as error:
-            self.last_error = f"{type(error).__name__}: {error}"
-            return None
-        if value is None:
-            raise ValueError("fun must return a loss, got None")
-        return value

@@ -7,12 +7,11 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
-from scipy.optimize import Bounds
-from scipy.special import ndtri
 
 from evoprompt.optim.rng import Purpose, TrialStreams
+from evoprompt.optim.rows import blend
 
-__all__ = ["REPAIRS", "Box"]
+__all__ = ["REPAIRS", "Box", "Rounding"]
 
 Floats = NDArray[np.floating[Any]]
 
@@ -72,6 +71,8 @@ class Box:
         if has_low.all() and has_high.all():
             # Two products instead of high - low, which overflows for the widest boxes.
             return np.clip(low * (1 - u) + high * u, low, high).astype(self.dtype)
+        from scipy.special import ndtri  # slow to import and seldom needed
+
         v = np.clip(u, 2.0**-54, 1 - 2.0**-53)
         middle = np.zeros(self.d) if centre is None else np.asarray(centre, dtype=np.float64)
         x = np.where(has_low | has_high, 0.0, middle + ndtri(v))
@@ -117,9 +118,13 @@ class Box:
         streams : TrialStreams
             Where its numbers come from.
         """
-        outside = ~((donors >= self.low) & (donors <= self.high))  # true for NaN as well
+        clipped = np.maximum(donors, self.low)  # np.clip takes four times as long with arrays
+        np.minimum(clipped, self.high, out=clipped)
+        outside = clipped != donors  # true for NaN as well
         if not outside.any():
             return donors
+        if method == "midpoint":
+            return self._towards_parents(donors, parents, clipped, outside)
         rows, columns = np.nonzero(outside)
         value, parent = donors[rows, columns], parents[rows, columns]
         low, high = self.low[columns], self.high[columns]
@@ -133,6 +138,77 @@ class Box:
         mended = np.where(np.isfinite(value) & np.isfinite(mended), mended, parent)
         donors[rows, columns] = np.clip(mended, low, high)
         return donors
+
+    def _towards_parents(
+        self, donors: Floats, parents: Floats, clipped: Floats, outside: NDArray[np.bool_]
+    ) -> Floats:
+        # As _midpoint, but on whole rows: in a young population so many coordinates are outside that picking
+        # them out costs more than computing all.
+        clipped *= 0.5
+        clipped += parents * donors.dtype.type(0.5)
+        np.maximum(clipped, self.low, out=clipped)
+        np.minimum(clipped, self.high, out=clipped)
+        blend(donors, clipped, outside)
+        lost = ~np.isfinite(donors)
+        if lost.any():
+            blend(donors, parents, lost)
+        return donors
+
+
+class Rounding:
+    """Whole-number coordinates: the search moves in a box of its own, and rounding leads from there to the user's.
+
+    The search's box reaches half a unit beyond the outermost integers, so that each integer has an equal share
+    of it.
+
+    Parameters
+    ----------
+    box : Box
+        The user's.
+    integrality : array_like of bool, shape (d,)
+        Which coordinates are whole numbers; one value for all is possible. Integers 0 and 1 do as well, as
+        for :func:`scipy.optimize.differential_evolution`.
+
+    Attributes
+    ----------
+    mask : ndarray of bool, shape (d,)
+    box : Box
+        Where the search moves.
+
+    Raises
+    ------
+    ValueError
+        If the shape or a value is wrong, or there is no integer between two bounds.
+
+    Examples
+    --------
+    >>> rounding = Rounding(Box([(0.2, 3.9), (0, 1)], dtype="float64"), [True, False])
+    >>> rounding.box.low.tolist(), rounding(np.array([[3.4999, 0.25]])).tolist()
+    ([0.5, 0.0], [[3.0, 0.25]])
+    """
+
+    def __init__(self, box: Box, integrality: ArrayLike) -> None:
+        values = np.asarray(integrality)
+        if values.shape not in ((), (1,), (box.d,)) or not np.isin(values, (0, 1)).all():
+            raise ValueError(f"integrality must be {box.d} booleans, one per coordinate, got {integrality!r:.200}")
+        self.mask = np.broadcast_to(values.astype(bool), (box.d,)).copy()
+        self._columns = np.flatnonzero(self.mask)
+        low, high = box.low.astype(np.float64), box.high.astype(np.float64)
+        low[self.mask], high[self.mask] = np.ceil(low[self.mask]), np.floor(high[self.mask])
+        if (low > high).any():
+            j = int(np.argmax(low > high))
+            raise ValueError(f"coordinate {j} must be an integer, but there is none from {box.low[j]} to {box.high[j]}")
+        self._low, self._high = low[self.mask].astype(box.dtype), high[self.mask].astype(box.dtype)
+        low[self.mask] -= 0.5
+        high[self.mask] += 0.5
+        self.box = Box(np.column_stack([low, high]), box.dtype)
+
+    def __call__(self, x: Floats) -> Floats:
+        """x (n, d) with the masked coordinates rounded into the user's box; a copy."""
+        rounded = x.copy()
+        # Adding 0 turns -0 into 0, which is the same number but has other bytes.
+        rounded[:, self._columns] = np.clip(np.rint(x[:, self._columns]) + 0.0, self._low, self._high)
+        return rounded
 
 
 def _midpoint(value: Floats, parent: Floats, low: Floats, high: Floats, u: NDArray[np.float64]) -> Floats:
@@ -171,7 +247,7 @@ REPAIRS: dict[str, Callable[[Floats, Floats, Floats, Floats, NDArray[np.float64]
 
 
 def _sides(bounds: Any) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    if isinstance(bounds, Bounds):
+    if hasattr(bounds, "lb") and hasattr(bounds, "ub"):  # scipy.optimize.Bounds, whose import is slow
         low, high = np.broadcast_arrays(np.atleast_1d(bounds.lb), np.atleast_1d(bounds.ub))
         return low.astype(np.float64), high.astype(np.float64)
     if not isinstance(bounds, np.ndarray):

@@ -1,47 +1,46 @@
 """Differential evolution, driven by ask and tell.
 
-One generation reads: :meth:`DifferentialEvolution.ask` makes trials from the population as it stands
-(mutation, repair, crossover), ``tell`` collects their losses, and when the generation's last one is in,
-selection, archive and memory are brought up to date in the order of the slots, whatever order the losses came
-in.
+This is the engine: it numbers trials, keeps the accounts, collects results in whatever order they come, closes
+generations and saves states. Where trials go is decided by a :class:`~evoprompt.optim.search.Search`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 
-from evoprompt.optim import adaptation as adapting
-from evoprompt.optim import mutation
-from evoprompt.optim.bounds import REPAIRS, Box
-from evoprompt.optim.crossover import binomial
-from evoprompt.optim.ledger import FOREIGN, Ledger, Told
-from evoprompt.optim.population import Population, checked_popsize, initial_points
+from evoprompt.optim.bounds import REPAIRS, Box, Rounding
+from evoprompt.optim.capabilities import Capabilities
+from evoprompt.optim.generations import Generations
+from evoprompt.optim.ledger import FOREIGN, Ledger, cleaned
 from evoprompt.optim.protocol import Best, Evaluation, Losses, Trials
-from evoprompt.optim.record import GenerationRecord, Selection
+from evoprompt.optim.record import GenerationRecord
 from evoprompt.optim.rng import Purpose, TrialStreams, checked_seed
+from evoprompt.optim.searches import make_search
 from evoprompt.optim.state import require_same_config
 
-__all__ = ["DifferentialEvolution"]
+__all__ = ["DEFAULT_VARIANT", "DifferentialEvolution", "Recommendation"]
 
-_STATE_VERSION = 1
-_SUCCESS_HISTORY = "current-to-pbest/1/bin"
+DEFAULT_VARIANT = "auto"
+
+_STATE_VERSION = 2
 
 Floats = NDArray[np.floating[Any]]
+Indices = NDArray[np.int64]
 
 
-@dataclass(frozen=True, slots=True)
-class _Origin:
-    """How an outstanding trial was made: its slot, F, CR, and whether its generation waits for it."""
+class Recommendation(NamedTuple):
+    """The point to use, and its estimated loss.
 
-    slot: int
-    f: float
-    cr: float
-    awaited: bool
+    With noise the loss is the mean of the point's evaluations or, where it was never evaluated itself, the median
+    of the population's losses.
+    """
+
+    x: Floats
+    loss: float
 
 
 class DifferentialEvolution:
@@ -53,37 +52,45 @@ class DifferentialEvolution:
         The search box; ``None`` or infinite sides are allowed.
     budget : int, optional
         Most evaluations that are ever handed out.
+    seconds : float, optional
+        Wall-clock time after which nothing more is handed out; it counts from the first ask or tell, and over
+        restarts. Without a budget it also is what the search plans by.
     seed : int or None
         Every trial's random numbers depend on the seed and the trial number alone. ``None`` draws a fresh
         seed.
     popsize : int, optional
-        Number of candidates, at least 4. By default 1.2 budget^(1/3), from 8 to 100; 50 without a budget.
+        Number of candidates in the beginning, at least 4; by default the variant's.
     dtype : dtype-like
         float32 or float64.
     x0 : array_like, shape (d,) or (m, d), optional
         Points put first into the initial population.
-    strategy : str
-        "current-to-pbest/1/bin" (with archive), "rand/1/bin" or "best/1/bin".
-    adaptation : str, optional
-        "shade" (success history) or "fixed". By default "shade" for current-to-pbest and "fixed" otherwise.
-    f, cr : float, optional
-        Scale factor and crossover rate: constant under "fixed" (0.5 and 0.9), the memory's initial content
-        under "shade" (0.5 and 0.5).
-    memory : int, optional
-        Number of cells of the success history; by default the population size, as in the 2013 paper.
-    archive : float
-        Archive capacity as a multiple of popsize; used by current-to-pbest.
-    repair : str
+    variant : str
+        "auto" adapts itself to the problem and the budget; otherwise a name in
+        :data:`evoprompt.optim.variants.VARIANTS`.
+    f, cr, memory, archive, pbest : optional
+        Settings of a variant in place of its own: scale factor, crossover rate (where adaptation begins, or
+        constant), cells of the success history, archive capacity and number of p-best members as shares of
+        the population.
+    repair : str, optional
         What to do with coordinates outside the box: "midpoint" between parent and bound (JADE), "reflect",
-        "resample" or "clip".
-    initial : str
-        "latin" hypercube or "uniform".
+        "resample" or "clip"; by default the variant's.
+    initial : str, optional
+        "latin" hypercube or "uniform"; by default the variant's.
     updating : str
         "deferred": selection when a whole generation has been told. "immediate": each trial competes as soon
-        as it is told, for steady-state use with many evaluations in flight; the sequence of asks and tells
-        then determines the run.
+        as it is told, for steady-state use with many evaluations in flight; a generation then closes after as
+        many results as it has members. The sequence of asks and tells determines the run
+        (:class:`~evoprompt.optim.telllog.TellLog`).
+    integrality : array_like of bool, shape (d,), optional
+        Coordinates that are whole numbers: they are rounded in what is handed out, while the search goes on
+        with what it made.
+    noise : None, "auto" or float
+        Losses are noisy, with this standard deviation or an unknown one: candidates are evaluated again, and
+        ``recommendation`` is to be preferred to ``best``.
+    constrained : bool
+        Violations will be told; a search may plan for it.
     target : float, optional
-        Stop with "target" when the best loss is at most this.
+        Stop with "target" when the best loss, without violation, is at most this.
     tol : float, optional
         Stop with "tolerance" when the spread (largest minus smallest loss) of the population is at most
         ``tol`` times the spread of the initial population. Adding a constant to the objective changes
@@ -97,25 +104,23 @@ class DifferentialEvolution:
     Notes
     -----
     *Asking ahead.* ``ask(None)`` gives the rest of the generation, and nothing while only results are
-    missing. ``ask(n)`` beyond the rest makes extra trials from the population as it stands; each competes
-    with its target when it is told, also generations later. *Guests.* A point told without being asked
-    enters, in place of the worst member, if it is better: at once between generations, otherwise when the
-    generation closes. *Failures.* A non-finite loss is counted in ``failed`` and never selected. While no
-    member has a finite loss, trials are drawn afresh from the box. A trial that was lost for good should be
-    told as NaN, since its generation waits for it.
+    missing. ``ask(n)`` beyond the rest makes extra trials from what is known; each competes when it is told
+    or when the generation under way closes, also generations later. *Guests.* A point told without being
+    asked enters, in place of the worst member, if it is better: at once between generations, otherwise when
+    the generation closes. *Failures.* A loss that is not finite is counted in ``failed`` and never selected.
+    While no member has a finite loss, trials are drawn afresh from the box. A trial that was lost for good
+    should be told as NaN, since its generation waits for it. *Constraints.* Less violation wins; at equal
+    violation less loss wins (K. Deb, "An efficient constraint handling method for genetic algorithms", Computer
+    Methods in Applied Mechanics and Engineering 186 (2000) 311-338).
 
     References
     ----------
     R. Storn, K. Price, "Differential evolution", J. Global Optimization 11 (1997) 341-359.
-    J. Zhang, A. C. Sanderson, "JADE: adaptive differential evolution with optional external archive", IEEE
-    Trans. Evolutionary Computation 13 (2009) 945-958.
-    R. Tanabe, A. Fukunaga, "Success-history based parameter adaptation for differential evolution", IEEE CEC
-    2013, 71-78.
 
     Examples
     --------
     >>> import numpy as np
-    >>> de = DifferentialEvolution([(-5, 5)] * 3, budget=600, seed=1, popsize=20)
+    >>> de = DifferentialEvolution([(-5, 5)] * 3, budget=600, seed=1, popsize=20, variant="shade")
     >>> while not (reason := de.should_stop()):
     ...     trials = de.ask()
     ...     de.tell(trials, (trials.x**2).sum(axis=1))
@@ -123,90 +128,94 @@ class DifferentialEvolution:
     ('budget', 600, True)
     """
 
+    capabilities: ClassVar[Capabilities] = Capabilities()
+
     def __init__(
         self,
         bounds: Any,
         *,
         budget: int | None = None,
+        seconds: float | None = None,
         seed: int | None = 0,
         popsize: int | None = None,
         dtype: DTypeLike = "float32",
         x0: ArrayLike | None = None,
-        strategy: str = _SUCCESS_HISTORY,
-        adaptation: str | None = None,
+        variant: str = DEFAULT_VARIANT,
         f: float | None = None,
         cr: float | None = None,
         memory: int | None = None,
-        archive: float = 1.0,
-        repair: str = "midpoint",
-        initial: str = "latin",
+        archive: float | None = None,
+        pbest: float | None = None,
+        repair: str | None = None,
+        initial: str | None = None,
         updating: str = "deferred",
+        integrality: ArrayLike | None = None,
+        noise: str | float | None = None,
+        constrained: bool = False,
         target: float | None = None,
         tol: float | None = None,
     ) -> None:
-        if adaptation is None:
-            adaptation = "shade" if strategy == _SUCCESS_HISTORY else "fixed"
-        _require_one_of("strategy", strategy, mutation.STRATEGIES)
-        _require_one_of("adaptation", adaptation, ("shade", "fixed"))
-        _require_one_of("repair", repair, REPAIRS)
-        _require_one_of("initial", initial, ("latin", "uniform"))
+        _require_one_of("repair", repair, (None, *REPAIRS))
+        _require_one_of("initial", initial, (None, "latin", "uniform"))
         _require_one_of("updating", updating, ("deferred", "immediate"))
-        f = 0.5 if f is None else f
-        cr = (0.5 if adaptation == "shade" else 0.9) if cr is None else cr
-        _require_within("f", f, 0.0, 2.0)
-        _require_within("cr", cr, 0.0, 1.0)
-        _require_within("archive", archive, 0.0, 100.0)
+        _require_noise(noise)
         if tol is not None:
             _require_within("tol", tol, 0.0, 1.0)
         self._box = Box(bounds, dtype)
+        self._rounding = None if integrality is None else Rounding(self._box, integrality)
+        if self._rounding is not None and not self._rounding.mask.any():
+            self._rounding = None
         self.d = self._box.d
         self.seed = checked_seed(seed)
-        self.popsize = checked_popsize(popsize, budget)
-        memory = self.popsize if memory is None else memory
-        if isinstance(memory, bool) or not isinstance(memory, int) or memory < 1:
-            raise ValueError(f"memory is a number of cells and must be an integer >= 1, got {memory!r}")
-        self._strategy, self._repair, self._immediate = (
-            mutation.STRATEGIES[strategy],
-            repair,
-            updating == "immediate",
-        )
-        self._tol = tol
         self._streams = TrialStreams(self.seed)
-        self._ledger = Ledger(self.d, self._box.dtype, budget=budget, target=target, patience=self.popsize)
-        self._adaptation: adapting.Adaptation = (
-            adapting.SuccessHistory(memory, f, cr) if adaptation == "shade" else adapting.FixedParameters(f, cr)
-        )
-        capacity = round(archive * self.popsize) if strategy == _SUCCESS_HISTORY else 0
-        self._archive = adapting.Archive(capacity, self.d, self._box.dtype)
         first = None if x0 is None else self._box.points(x0, "x0")
-        if first is not None and len(first) > self.popsize:
-            raise ValueError(f"x0 has {len(first)} rows, more than the population of {self.popsize}")
         self._given = 0 if first is None else len(first)
-        self._population = Population(
-            initial_points(self._box, self.popsize, self._streams, first, stratified=initial == "latin")
-        )
+        overrides = {"f": f, "cr": cr, "memory": memory, "archive": archive, "pbest": pbest}
+        self._search_arguments: dict[str, Any] = {
+            "streams": self._streams, "budget": budget, "popsize": popsize, "x0": first, "noise": noise,
+            "constrained": bool(constrained), "repair": repair, "initial": initial, **overrides,
+        }  # fmt: skip
+        self._variant, self._tol = variant, tol
+        self._immediate = updating == "immediate"
+        self._ledger_arguments: dict[str, Any] = {
+            "budget": budget,
+            "seconds": seconds,
+            "target": target,
+            "box": self._box,
+        }
+        self._begin()
         self._config = {
-            "low": self._box.low, "high": self._box.high, "dtype": str(self._box.dtype), "budget": self.budget,
-            "seed": self.seed, "popsize": self.popsize, "strategy": strategy, "adaptation": adaptation, "f": float(f),
-            "cr": float(cr), "memory": memory, "archive": float(archive), "repair": repair, "initial": initial,
-            "updating": updating, "target": None if target is None else float(target),
+            "low": self._box.low, "high": self._box.high, "dtype": str(self._box.dtype), "seed": self.seed,
+            "budget": self._ledger.budget, "seconds": self._ledger.seconds, "popsize": popsize, "variant": variant,
+            **overrides, "repair": repair, "initial": initial, "updating": updating,
+            "integrality": None if self._rounding is None else self._rounding.mask, "noise": noise,
+            "constrained": bool(constrained), "target": None if target is None else float(target),
             "tol": None if tol is None else float(tol),
         }  # fmt: skip
-        self.generation = 0
-        self.record: GenerationRecord | None = None
-        self._queue = list(range(self.popsize))  # slots whose trial of this generation has not been handed out
-        self._next_extra = 0
-        self._origins: dict[int, _Origin] = {}
-        self._awaited = 0  # outstanding trials that the generation waits for
-        self._arrived: list[tuple[Told, _Origin]] = []  # told, awaiting the generation's selection
-        self._guests: list[Told] = []
-        self._selections: list[Selection] = []
-        self._initial_spread = np.inf
+
+    def _begin(self) -> None:
+        box = self._box if self._rounding is None else self._rounding.box
+        mask = None if self._rounding is None else self._rounding.mask
+        self._search = make_search(self._variant, box, integrality=mask, **self._search_arguments)
+        self.popsize: int = self._search.popsize
+        self._ledger = Ledger(self.d, self._box.dtype, patience=self.popsize, **self._ledger_arguments)
+        self._generations = Generations(self._search, self._ledger, self._fresh, immediate=self._immediate)
+        self._spread = self._initial_spread = np.inf
 
     @property
     def budget(self) -> int | None:
         """Most evaluations that will ever be handed out."""
         return self._ledger.budget
+
+    @property
+    def seconds(self) -> float | None:
+        """The time limit."""
+        return self._ledger.seconds
+
+    @property
+    def elapsed(self) -> float:
+        """Seconds at the last ask or tell; kept with a time limit only."""
+        return self._ledger.watch.elapsed
 
     @property
     def asked(self) -> int:
@@ -224,14 +233,49 @@ class DifferentialEvolution:
         return self._ledger.failed
 
     @property
+    def generation(self) -> int:
+        """Generations closed."""
+        return self._generations.number
+
+    @property
+    def record(self) -> GenerationRecord | None:
+        """Who replaced whom in the last generation closed."""
+        return self._generations.record
+
+    @property
+    def outstanding(self) -> Trials:
+        """Trials handed out and not told yet; after a reload they can be evaluated again."""
+        blocks = self._ledger.blocks.values()
+        x = np.concatenate([np.empty((0, self.d), self._box.dtype), *(block.x[block.pending] for block in blocks)])
+        return Trials(self._ledger.outstanding, x)
+
+    @property
     def best(self) -> Best | None:
-        """The best finite evaluation so far."""
+        """The best finite evaluation so far; among those that violate constraints least, the one of least loss."""
         return self._ledger.best
+
+    @property
+    def best_violation(self) -> float:
+        """By how much ``best`` violates constraints: 0 if not at all, inf while nothing is known."""
+        return self._ledger.best_violation
 
     @property
     def population(self) -> tuple[Floats, NDArray[np.float64]]:
         """Copies of the members (m, d) and their losses (m,); inf where failed or not evaluated yet."""
-        return self._population.x.copy(), self._population.loss.copy()
+        x, losses = self._search.population
+        return (x if self._rounding is None else self._rounding(x)), losses
+
+    @property
+    def recommendation(self) -> Recommendation | None:
+        """The point to use when the run ends: ``best``, or with noise what the search has reason to trust."""
+        x = self._search.recommendation
+        if x is None:
+            return None if self.best is None else Recommendation(self.best.x.copy(), self.best.loss)
+        members, losses = self._search.population
+        same = (members == x).all(axis=1)
+        trusted = losses[same] if same.any() else losses[np.isfinite(losses)]
+        loss = float(np.median(trusted)) if len(trusted) else np.nan
+        return Recommendation(x.copy() if self._rounding is None else self._rounding(x[None])[0], loss)
 
     def ask(self, n: int | None = None) -> Trials:
         """Hand out up to n trials; None is the rest of the current generation.
@@ -239,35 +283,31 @@ class DifferentialEvolution:
         Returns
         -------
         Trials
-            Fewer than n, in the end none, when the budget runs out.
+            Fewer than n, in the end none, when the budget or the time runs out. ``x`` is read-only.
 
         Raises
         ------
         ValueError
             If n is not None or an integer >= 0.
         """
-        if self._immediate and self.generation > 0 and not self._queue:
-            self._queue = list(range(self.popsize))
-        count = self._ledger.grant(n, len(self._queue))
-        ordinary = min(count, len(self._queue))
-        slots, self._queue = self._queue[:ordinary], self._queue[ordinary:]
-        extra = [(self._next_extra + k) % self.popsize for k in range(count - ordinary)]
-        self._next_extra = (self._next_extra + len(extra)) % self.popsize
-        if self.generation == 0:
-            ids = self._ledger.next_ids(count)
-            x, f, cr = self._make(ids[ordinary:], np.array(extra, dtype=np.int64))
-            x = np.concatenate([self._population.x[slots], x])
-            f, cr = (np.concatenate([np.full(ordinary, np.nan), values]) for values in (f, cr))
-        else:
-            x, f, cr = self._make(self._ledger.next_ids(count), np.array(slots + extra, dtype=np.int64))
-        trials = self._ledger.hand_out(x)
-        for k, (i, slot) in enumerate(zip(trials.ids.tolist(), slots + extra, strict=True)):
-            awaited = k < ordinary and not (self._immediate and self.generation > 0)
-            self._origins[i] = _Origin(slot, float(f[k]), float(cr[k]), awaited)
-            self._awaited += awaited
+        self._ledger.tick()
+        if n != 0 and self._generations.go_on_half_known():
+            self._note_spread()
+        count = self._ledger.grant(n, self._generations.natural, tick=False)
+        made, slots, ordinary = self._generations.make(self._ledger.next_ids(count))
+        x = made.x if self._rounding is None else self._rounding(made.x)
+        made.x.flags.writeable = x.flags.writeable = False
+        trials = Trials(self._ledger.next_ids(count), x)
+        columns: tuple[Any, ...] = (trials.ids, x, made.x, slots, made.tags)
+        for part, awaited in ((slice(0, ordinary), True), (slice(ordinary, count), False)):
+            whole = part == slice(0, count)  # then the very arrays the caller gets, which are known again at once
+            pieces = columns if whole else tuple(column[part] for column in columns)
+            block = self._ledger.note_block(*pieces, awaited=awaited)
+            if block is not None and awaited:
+                self._generations.await_block(block)
         return trials
 
-    def tell(self, trials: Trials | ArrayLike, losses: Losses) -> None:
+    def tell(self, trials: Trials | ArrayLike, losses: Losses, violation: ArrayLike | None = None) -> None:
         """Take losses in: any subset, any order, late, or of points never asked.
 
         Parameters
@@ -277,27 +317,20 @@ class DifferentialEvolution:
             count as evaluations.
         losses : array_like (n,) or Evaluation
             Non-finite ones mean "failed".
+        violation : array_like (n,), optional
+            By how much constraints are violated, 0 where they are not; by default the Evaluation's metric
+            "violation" if it has one. Non-finite ones mean "failed".
 
         Raises
         ------
         ValueError
-            If the shapes do not fit or a trial is told twice; nothing is taken in then.
+            If the shapes do not fit, a trial is told twice or a guest is outside the box; nothing is taken in
+            then.
         """
-        for told in self._ledger.receive(trials, losses):
-            origin = self._origins.pop(told.id, None)
-            self._awaited -= origin is not None and origin.awaited
-            if origin is None:
-                self._guests.append(told)
-                if self._between_generations():
-                    self._admit_guests()
-            elif origin.awaited and self.generation > 0:
-                self._arrived.append((told, origin))
-            else:
-                self._select(told, origin)
-            if self._generation_is_complete():
-                self._close_generation()
+        self._generations.gather(self._ledger.take(trials, losses, violation))
+        self._settle()
 
-    def warm_start(self, x: ArrayLike, losses: ArrayLike) -> None:
+    def warm_start(self, x: ArrayLike, losses: ArrayLike, violation: ArrayLike | None = None) -> None:
         """Take in evaluations known from elsewhere; they cost no budget and are not counted.
 
         Before the first ``ask`` the best of them take places in the initial population (after the rows of
@@ -308,6 +341,7 @@ class DifferentialEvolution:
         ----------
         x : array_like, shape (m, d)
         losses : array_like, shape (m,)
+        violation : array_like, shape (m,), optional
 
         Raises
         ------
@@ -315,94 +349,58 @@ class DifferentialEvolution:
             If a point lies outside the box or the lengths differ.
         """
         points = self._box.points(x, "x")
-        loss = Evaluation.of(losses, len(points)).loss
-        known = [
-            Told(FOREIGN, points[i].copy(), float(loss[i]))
-            for i in np.argsort(loss, kind="stable")
-            if np.isfinite(loss[i])
-        ]
-        for told in known:
-            self._ledger.note_best(FOREIGN, told.x, told.loss)
+        loss, excess = cleaned(Evaluation.of(losses, len(points)).loss, violation)
+        order = np.lexsort((loss, excess))
+        order = order[np.isfinite(loss[order])]
+        points, loss, excess = points[order], loss[order], excess[order]
+        if len(order):
+            self._ledger.note_best(FOREIGN, points[0], float(loss[0]), float(excess[0]))
+        taken = 0
         if self.generation == 0 and self.asked == 0:
-            free = [slot for slot in reversed(self._queue) if slot >= self._given]
-            for told, slot in zip(known, free, strict=False):
-                self._selections.append(self._population.compete(told, slot))
-                self._queue.remove(slot)
-            known = known[len(free) :]
-        self._guests.extend(known)
-        if self._between_generations():
-            self._admit_guests()
-        if self._generation_is_complete():
-            self._close_generation()
+            taken = self._generations.prefill(self._given, self.popsize, points, loss, excess)
+        if taken < len(order):
+            self._generations.admit(points[taken:], loss[taken:], excess[taken:])
+        self._settle()
 
     def should_stop(self) -> str | None:
         """Why to stop, or None.
 
-        "target", "budget" (everything in it has been told), "failed" (a population's worth of evaluations in
-        a row brought nothing finite) or "tolerance".
+        "target", "budget" (everything in it has been told), "deadline", "failed" (a population's worth of
+        evaluations in a row brought nothing finite), "tolerance" or "converged" (the search sees no point in
+        going on).
         """
         reason = self._ledger.reason()
-        return reason or ("tolerance" if self._spread_is_small() else None)
+        if reason is not None:
+            return reason
+        start = self._initial_spread
+        if self._tol is not None and np.isfinite(start) and self._spread <= self._tol * start:
+            return "tolerance"
+        return "converged" if getattr(self._search, "converged", None) else None
 
-    def _spread_is_small(self) -> bool:
-        if self._tol is None or self.generation == 0 or not np.isfinite(self._initial_spread):
-            return False
-        return self._population.spread() <= self._tol * self._initial_spread
+    def _settle(self) -> None:
+        if self._generations.settle():
+            self._note_spread()
 
-    def _make(
-        self, ids: NDArray[np.int64], slots: NDArray[np.int64]
-    ) -> tuple[Floats, NDArray[np.float64], NDArray[np.float64]]:
-        """Trials for slots from the population as it stands: x (n, d), F (n,), CR (n,)."""
-        order = self._population.ranked()
-        if len(order) == 0:
-            u = self._streams.uniforms(ids, self.d, Purpose.REDRAW)
-            nothing = np.full(len(ids), np.nan)
-            return self._box.from_unit(u), nothing, nothing
-        u = self._streams.uniforms(ids, adapting.UNIFORMS + mutation.UNIFORMS)
-        f, cr = self._adaptation.draw(u[:, : adapting.UNIFORMS])
-        pool = mutation.Pool(self._population.x, order, self._archive.x)
-        with np.errstate(over="ignore", invalid="ignore"):  # overflowing coordinates are repaired
-            donors = self._strategy(pool, slots, f.astype(self._box.dtype), u[:, adapting.UNIFORMS :])
-        parents = self._population.x[slots]
-        donors = self._box.repair(donors, parents, self._repair, ids, self._streams)
-        return binomial(parents, donors, cr, ids, self._streams), f, cr
+    def _note_spread(self) -> None:
+        if self._tol is None:
+            return
+        losses = self._search.population[1]
+        finite = losses[np.isfinite(losses)]
+        spread = float(finite.max()) - float(finite.min()) if len(finite) else np.inf
+        if self.generation == 1:
+            self._initial_spread = spread
+        self._spread = spread if len(finite) == len(losses) else np.inf
 
-    def _select(self, told: Told, origin: _Origin) -> None:
-        parent = self._population.x[origin.slot].copy()
-        selection = self._population.compete(told, origin.slot, origin.f, origin.cr)
-        self._selections.append(selection)
-        if selection.gain > 0:
-            self._archive.add(parent, self._streams.of(told.id, Purpose.ARCHIVE))
+    def _fresh(self, ids: Indices) -> Floats:
+        box = self._box if self._rounding is None else self._rounding.box
+        return box.from_unit(self._streams.uniforms(ids, self.d, Purpose.REDRAW))
 
-    def _admit_guests(self) -> None:
-        for told in sorted(self._guests, key=lambda told: told.loss if np.isfinite(told.loss) else np.inf):
-            self._selections.append(self._population.admit(told))
-        self._guests = []
-
-    def _between_generations(self) -> bool:
-        """Whether nothing of the current generation has been handed out, or selection is immediate."""
-        return self.generation > 0 and (self._immediate or len(self._queue) == self.popsize)
-
-    def _generation_is_complete(self) -> bool:
-        spent = self._ledger.exhausted
-        something = bool(self._selections or self._arrived or self._guests)
-        if self._immediate and self.generation > 0:
-            return len(self._selections) >= self.popsize or (spent and something and not self._origins)
-        return something and not self._awaited and (not self._queue or (spent and not self._between_generations()))
-
-    def _close_generation(self) -> None:
-        for told, origin in sorted(self._arrived, key=lambda pair: pair[1].slot):
-            self._select(told, origin)
-        self._admit_guests()
-        successes = [s for s in self._selections if s.gain > 0 and np.isfinite(s.f)]
-        self._adaptation.learn(*(np.array([getattr(s, name) for s in successes]) for name in ("f", "cr", "gain")))
-        self.record = GenerationRecord.of(self.generation, self._selections)
-        if self.generation == 0:
-            finite = self._population.loss[self._population.ranked()]
-            self._initial_spread = float(finite[-1] - finite[0]) if len(finite) else np.inf
-        self.generation += 1
-        self._queue = list(range(self.popsize))
-        self._arrived, self._selections = [], []
+    def follow_clock(self, elapsed: float | None) -> None:
+        """Take the time from a log in place of the clock; None goes on with the clock from there."""
+        if elapsed is None:
+            self._ledger.watch.set(self.elapsed)
+        else:
+            self._ledger.watch.follow(elapsed)
 
     def state_dict(self) -> dict[str, Any]:
         """Everything, at any moment: results may be outstanding and can be told after a reload.
@@ -412,69 +410,47 @@ class DifferentialEvolution:
         dict
             Nested dicts, lists, scalars and arrays; nothing in it changes when the optimizer goes on.
         """
-        outstanding = [(i, *_origin_row(origin)) for i, origin in self._origins.items()]
-        arrived = [(told.id, told.loss, *_origin_row(origin)) for told, origin in self._arrived]
         return {
             "version": _STATE_VERSION,
             "config": {**self._config, "low": self._box.low.copy(), "high": self._box.high.copy()},
-            "ledger": self._ledger.state_dict(),
-            "population": self._population.state_dict(),
-            "archive": self._archive.state_dict(),
-            "adaptation": self._adaptation.state_dict(),
-            "generation": self.generation,
-            "queue": list(self._queue),
-            "next_extra": self._next_extra,
+            "popsize": self.popsize,
             "given": self._given,
+            "ledger": self._ledger.state_dict(),
+            "generations": self._generations.state_dict(),
+            "spread": self._spread,
             "initial_spread": self._initial_spread,
-            "outstanding": [list(row) for row in outstanding],
-            "arrived": [list(row) for row in arrived],
-            "arrived_x": self._stacked([told for told, _ in self._arrived]),
-            "guests": [[told.id, told.loss] for told in self._guests],
-            "guests_x": self._stacked(self._guests),
-            "selections": GenerationRecord.of(self.generation, self._selections).state_dict(),
-            "record": None if self.record is None else self.record.state_dict(),
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Become what ``state`` describes.
 
+        ``budget`` and ``seconds`` may be others than in the state, so that a finished run can be continued.
+
         Raises
         ------
         ValueError
-            If it was made with another configuration or version; the message names what differs.
+            If the state was made with another configuration or version, or spent more than the budget here;
+            the message names what differs.
         """
         if state.get("version") != _STATE_VERSION:
             raise ValueError(f"this state has version {state.get('version')!r}, {_STATE_VERSION} is needed")
-        require_same_config(state["config"], self._config)
+        require_same_config(state["config"], self._config, but=("budget", "seconds"))
+        spent = int(state["ledger"]["asked"]) + int(state["ledger"]["foreign"])
+        if self.budget is not None and spent > self.budget:
+            was = state["config"]["budget"]
+            raise ValueError(
+                f"budget is {was} in the state and {self.budget} here, where {spent} evaluations are already spent"
+            )
+        given, self._search_arguments["popsize"] = self._search_arguments["popsize"], int(state["popsize"])
+        self._begin()
+        self._search_arguments["popsize"] = given
         self._ledger.load_state_dict(state["ledger"])
-        self._population.load_state_dict(state["population"])
-        self._archive.load_state_dict(state["archive"])
-        self._adaptation.load_state_dict(state["adaptation"])
-        self.generation = int(state["generation"])
-        self._queue = [int(slot) for slot in state["queue"]]
-        self._next_extra, self._given = int(state["next_extra"]), int(state["given"])
-        self._initial_spread = float(state["initial_spread"])
-        self._origins = {int(i): _Origin(slot, f, cr, awaited) for i, slot, f, cr, awaited in state["outstanding"]}
-        self._awaited = sum(origin.awaited for origin in self._origins.values())
-        self._arrived = [
-            (Told(int(i), x.copy(), loss), _Origin(slot, f, cr, awaited))
-            for (i, loss, slot, f, cr, awaited), x in zip(state["arrived"], state["arrived_x"], strict=True)
-        ]
-        self._guests = [
-            Told(int(i), x.copy(), loss) for (i, loss), x in zip(state["guests"], state["guests_x"], strict=True)
-        ]
-        self._selections = GenerationRecord.from_state(state["selections"]).selections()
-        self.record = None if state["record"] is None else GenerationRecord.from_state(state["record"])
-
-    def _stacked(self, told: list[Told]) -> Floats:
-        return np.array([one.x for one in told], dtype=self._box.dtype).reshape(-1, self.d)
+        self._generations.load_state_dict(state["generations"])
+        self._given = int(state["given"])
+        self._spread, self._initial_spread = float(state["spread"]), float(state["initial_spread"])
 
 
-def _origin_row(origin: _Origin) -> tuple[int, float, float, bool]:
-    return origin.slot, origin.f, origin.cr, origin.awaited
-
-
-def _require_one_of(name: str, value: str, known: Any) -> None:
+def _require_one_of(name: str, value: Any, known: Any) -> None:
     if value not in known:
         raise ValueError(f"{name} must be one of {', '.join(repr(k) for k in known)}, got {value!r}")
 
@@ -482,3 +458,11 @@ def _require_one_of(name: str, value: str, known: Any) -> None:
 def _require_within(name: str, value: float, low: float, high: float) -> None:
     if isinstance(value, bool) or not isinstance(value, int | float | np.number) or not low <= value <= high:
         raise ValueError(f"{name} must be a number from {low:g} to {high:g}, got {value!r}")
+
+
+def _require_noise(noise: str | float | None) -> None:
+    if noise is None or (isinstance(noise, str) and noise == "auto"):
+        return
+    number = isinstance(noise, int | float | np.number) and not isinstance(noise, bool)
+    if not number or not 0 <= float(noise) < np.inf:
+        raise ValueError(f"noise must be None, 'auto' or a standard deviation >= 0, got {noise!r}")

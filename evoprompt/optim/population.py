@@ -1,24 +1,28 @@
-"""The population: how many, where they start, and one-to-one selection."""
+"""The population: how many, where they start, and selection."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from evoprompt.optim.bounds import Box
-from evoprompt.optim.ledger import FOREIGN, Told
-from evoprompt.optim.record import Selection
 from evoprompt.optim.rng import Purpose, TrialStreams
+from evoprompt.optim.rows import compact, copy_rows, pieces
+from evoprompt.optim.search import GUEST, Results
 
-__all__ = ["MINIMUM", "Population", "checked_popsize", "default_popsize", "initial_points"]
+__all__ = ["HUGE", "MINIMUM", "Duel", "Population", "checked_popsize", "default_popsize", "initial_points", "ranking"]
 
 MINIMUM = 4
 """DE/rand/1 needs a target and three others."""
 
+HUGE = float(np.finfo(np.float64).max)  # an infinite gain would be all the weight there is, and NaN as a share
+
 Floats = NDArray[np.floating[Any]]
+Doubles = NDArray[np.float64]
+Indices = NDArray[np.int64]
 
 
 def default_popsize(budget: int | None) -> int:
@@ -37,52 +41,85 @@ def default_popsize(budget: int | None) -> int:
     return max(MINIMUM, min(budget, 100, max(8, round(1.2 * budget ** (1 / 3)))))
 
 
-def checked_popsize(popsize: int | None, budget: int | None) -> int:
-    """The number of candidates to use.
+def checked_popsize(popsize: int | None, budget: int | None, minimum: int = MINIMUM) -> int:
+    """The number of candidates to use; None is :func:`default_popsize`.
 
     Raises
     ------
     ValueError
-        If it is below 4, or the budget cannot pay for one population.
+        If it is below the minimum, or the budget cannot pay for one population.
     """
     if popsize is None:
         popsize = default_popsize(budget)
-    if isinstance(popsize, bool) or not isinstance(popsize, int | np.integer) or popsize < MINIMUM:
-        raise ValueError(f"popsize is a number of candidates and must be an integer >= {MINIMUM}, got {popsize!r}")
+    if isinstance(popsize, bool) or not isinstance(popsize, int | np.integer) or popsize < minimum:
+        raise ValueError(f"popsize is a number of candidates and must be an integer >= {minimum}, got {popsize!r}")
     if budget is not None and budget < popsize:
         raise ValueError(
             f"a budget of {budget} evaluations cannot pay for one population of {popsize}; "
-            f"raise the budget or lower popsize (at least {MINIMUM})"
+            f"raise the budget or lower popsize (at least {minimum})"
         )
     return int(popsize)
 
 
-def initial_points(box: Box, m: int, streams: TrialStreams, first: Floats | None, *, stratified: bool = True) -> Floats:
+def initial_points(
+    box: Box,
+    m: int,
+    streams: TrialStreams,
+    first: Floats | None = None,
+    *,
+    stratified: bool = True,
+    episode: int = 0,
+) -> Floats:
     """Starting points (m, d): the rows of ``first``, then a Latin hypercube over the box.
 
     Each coordinate's range is cut into m equal strata and every member gets another one (McKay, Beckman &
-    Conover 1979); without ``stratified`` members are drawn independently.
+    Conover 1979); without ``stratified`` members are drawn independently. ``episode`` numbers restarts, each
+    with numbers of its own.
     """
-    u = np.empty((m, box.d))
-    for i in range(m):
-        streams.of(i, Purpose.INITIAL).random(out=u[i])
+    x = np.empty((m, box.d), dtype=box.dtype)
+    strata = np.zeros((box.d, 1), dtype=np.uint16)
     if stratified:
-        strata = np.tile(np.arange(m, dtype=np.int32), (box.d, 1))
-        streams.of(0, Purpose.DESIGN).permuted(strata, axis=1, out=strata)
-        u = np.minimum((u + strata.T) / m, 1 - 2.0**-53)
-    x = box.from_unit(u, None if first is None else first[0])
+        strata = np.tile(np.arange(m, dtype=np.uint16 if m < 1 << 16 else np.uint32), (box.d, 1))
+        purpose = Purpose.DESIGN if episode == 0 else Purpose.RESTART
+        streams.of(episode, purpose).permuted(strata, axis=1, out=strata)
+    centre = None if first is None else first[0]
+    for part in pieces(m, box.d * 8):
+        u = np.empty((part.stop - part.start, box.d))
+        for row, i in zip(u, range(part.start, part.stop), strict=True):
+            streams.of(i + (episode << 32), Purpose.INITIAL).random(out=row)
+        if stratified:
+            u = np.minimum((u + strata[:, part].T) / m, 1 - 2.0**-53)
+        x[part] = box.from_unit(u, centre)
     if first is not None:
         x[: len(first)] = first
     return x
 
 
+def ranking(loss: Doubles, violation: Doubles) -> Indices:
+    """Best first: by violation, then by loss; failed ones (inf) last."""
+    return np.lexsort((loss, violation)) if violation.any() else np.argsort(loss, kind="stable")
+
+
+class Duel(NamedTuple):
+    """What came of n trials, each against one member."""
+
+    replaced: NDArray[np.bool_]
+    parent_id: Indices
+    parent_loss: Doubles
+    gain: Doubles
+    """By how much the trial is better, in violation or else in loss; NaN where a side has failed or is missing."""
+
+
 class Population:
     """Members and what is known of them.
+
+    Feasibility comes first (Deb 2000, "An efficient constraint handling method for genetic algorithms"): the
+    smaller violation wins, then the smaller loss.
 
     Attributes
     ----------
     x : ndarray, shape (m, d)
-    loss : ndarray of float64, shape (m,)
+    loss, violation : ndarray of float64, shape (m,)
         inf: failed or not evaluated yet.
     id : ndarray of int64, shape (m,)
         Trial numbers; -1: never asked, or not evaluated yet.
@@ -91,43 +128,66 @@ class Population:
     def __init__(self, x: Floats) -> None:
         self.x = x
         self.loss = np.full(len(x), np.inf)
-        self.id = np.full(len(x), FOREIGN, dtype=np.int64)
+        self.violation = np.full(len(x), np.inf)
+        self.id = np.full(len(x), GUEST, dtype=np.int64)
+        self._order: Indices | None = None
 
     def __len__(self) -> int:
         return len(self.x)
 
-    def ranked(self) -> NDArray[np.int64]:
-        """Slots of the members with a finite loss, best first."""
-        order = np.argsort(self.loss, kind="stable")
-        return order[: int(np.isfinite(self.loss).sum())]
+    @property
+    def order(self) -> Indices:
+        """Slots of the members that have not failed, best first."""
+        if self._order is None:
+            self._order = ranking(self.loss, self.violation)[: int(np.isfinite(self.loss).sum())]
+        return self._order
 
-    def spread(self) -> float:
-        """Largest minus smallest loss; inf while a member has none."""
-        high, low = float(self.loss.max()), float(self.loss.min())
-        return high - low if np.isfinite(high) else np.inf
+    def duel(self, slots: Indices, loss: Doubles, violation: Doubles, *, ties: bool) -> Duel:
+        """Compare trials with the members at ``slots``; nothing changes. A failed trial never wins."""
+        old_loss, old_violation = self.loss[slots], self.violation[slots]
+        known = np.isfinite(loss)
+        level = violation == old_violation
+        better = known & ((violation < old_violation) | (level & (loss < old_loss)))
+        replaced = better | (known & level & (loss == old_loss)) if ties else better
+        both = known & np.isfinite(old_loss)
+        with np.errstate(invalid="ignore", over="ignore"):
+            gain = np.where(both, np.where(level, old_loss - loss, old_violation - violation), np.nan)
+        np.minimum(gain, HUGE, out=gain)
+        return Duel(replaced, self.id[slots], old_loss, gain)
 
-    def compete(self, told: Told, slot: int, f: float = np.nan, cr: float = np.nan) -> Selection:
-        """Selection: the trial takes the slot unless it is worse; a failed trial never does.
+    def place(self, slots: Indices, results: Results, rows: Indices) -> None:
+        """Put the results' ``rows`` at ``slots``, all different."""
+        copy_rows(self.x, slots, results.x, rows)
+        self.loss[slots], self.id[slots] = results.loss[rows], results.id[rows]
+        self.violation[slots] = results.violation[rows]
+        self._order = None
 
-        Tanabe & Fukunaga 2013 let an equal trial in (Zhang & Sanderson 2009, eq. 5, do not); it moves on
-        plateaus.
-        """
-        parent_id, parent_loss = int(self.id[slot]), float(self.loss[slot])
-        replaced = bool(np.isfinite(told.loss) and told.loss <= parent_loss)
-        if replaced:
-            self.x[slot], self.loss[slot], self.id[slot] = told.x, told.loss, told.id
-        return Selection(told.id, slot, told.loss, replaced, parent_id, parent_loss, f, cr)
+    def reassess(self, slot: int, loss: float) -> None:
+        """Another estimate of a member's loss."""
+        self.loss[slot] = loss
+        self._order = None
 
-    def admit(self, told: Told) -> Selection:
-        """A guest takes the worst member's place if it is better."""
-        slot = int(np.argmax(self.loss))
-        parent_id, parent_loss = int(self.id[slot]), float(self.loss[slot])
-        if np.isfinite(told.loss) and told.loss < parent_loss:
-            return self.compete(told, slot)
-        return Selection(told.id, slot, told.loss, False, parent_id, parent_loss, np.nan, np.nan)
+    def worst(self) -> int:
+        """The slot that a guest takes if it is better."""
+        failed = np.flatnonzero(~np.isfinite(self.loss))
+        return int(failed[0]) if len(failed) else int(self.order[-1])
+
+    def keep(self, members: Indices) -> None:
+        """Drop all but these members (ascending)."""
+        compact(self.x, members)
+        self.x = self.x[: len(members)]
+        self.loss, self.violation, self.id = self.loss[members], self.violation[members], self.id[members]
+        self._order = None
+
+    def best(self, n: int) -> Indices:
+        """The n best members in the order of their slots, failed ones last."""
+        failed = np.flatnonzero(~np.isfinite(self.loss))
+        return np.sort(np.concatenate([self.order, failed])[:n])
 
     def state_dict(self) -> dict[str, Any]:
-        return {"x": self.x.copy(), "loss": self.loss.copy(), "id": self.id.copy()}
+        return {name: getattr(self, name).copy() for name in ("x", "loss", "violation", "id")}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        self.x, self.loss, self.id = np.array(state["x"]), np.array(state["loss"]), np.array(state["id"])
+        for name in ("x", "loss", "violation", "id"):
+            setattr(self, name, np.array(state[name]))
+        self._order = None

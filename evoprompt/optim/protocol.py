@@ -135,6 +135,8 @@ class Evaluation:
             If there are not exactly n losses, or they are not numbers.
         """
         if not isinstance(value, Evaluation):
+            if value is None:  # which numpy takes for NaN, and which a forgotten return gives
+                raise ValueError(f"losses must be {n} numbers, got None")
             try:
                 loss = np.atleast_1d(np.asarray(value, dtype=np.float64))
             except (TypeError, ValueError) as error:

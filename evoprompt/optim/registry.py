@@ -3,26 +3,33 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from difflib import get_close_matches
+from functools import partial
 from importlib import import_module
 from typing import Any
 
 from numpy.typing import ArrayLike, DTypeLike
 
+from evoprompt.optim.capabilities import Capabilities, supported
 from evoprompt.optim.protocol import Optimizer
+from evoprompt.optim.variants import VARIANTS
 
-__all__ = ["OPTIMIZERS", "make_optimizer"]
+__all__ = ["OPTIMIZERS", "capabilities_of", "factory_of", "make_optimizer"]
 
 _PLACES = {
     "de": ("evoprompt.optim.de", "DifferentialEvolution"),
     "cma": ("evoprompt.optim.adapters.pycma", "CMA"),
     "nevergrad": ("evoprompt.optim.adapters.nevergrad", "Nevergrad"),
     "scipy": ("evoprompt.optim.adapters.scipy_de", "ScipyDE"),
+    "dual_annealing": ("evoprompt.optim.adapters.annealing", "DualAnnealing"),
     "random": ("evoprompt.optim.adapters.random_search", "RandomSearch"),
 }
 
-OPTIMIZERS: tuple[str, ...] = tuple(_PLACES)
-"""Names that :func:`make_optimizer` and ``minimize(method=...)`` know."""
+_NEVER_EVALUATE_AGAIN = ("lsrtde",)
+
+OPTIMIZERS: tuple[str, ...] = ("de", *VARIANTS, *(name for name in _PLACES if name != "de"))
+"""Names that :func:`make_optimizer` and ``minimize(method=...)`` know; a variant's name is "de" with that variant."""
 
 
 def make_optimizer(
@@ -41,7 +48,7 @@ def make_optimizer(
     Parameters
     ----------
     name : str
-        One of :data:`OPTIMIZERS`: "de", "cma", "nevergrad", "scipy" or "random".
+        One of :data:`OPTIMIZERS`, for example "de", "shade", "rand/1/bin", "cma", "scipy" or "random".
     bounds : sequence of (low, high), array_like (d, 2) or scipy.optimize.Bounds
     budget : int or None
         Most evaluations that are ever handed out.
@@ -58,27 +65,48 @@ def make_optimizer(
     Raises
     ------
     ValueError
-        If the name or an option is unknown, or an argument is out of range.
+        If the name or an option is unknown, an argument is out of range, or the optimizer cannot do what an
+        option asks for.
 
     Examples
     --------
     >>> make_optimizer("random", bounds=[(0, 1)] * 3, budget=8, seed=0).ask().x.shape
     (8, 3)
     """
-    if name not in _PLACES:
-        close = get_close_matches(str(name), OPTIMIZERS, n=3, cutoff=0.4)
-        hint = f"closest: {', '.join(close)}; " if close else ""
-        raise ValueError(f"unknown optimizer {name!r}; {hint}known: {', '.join(OPTIMIZERS)}")
-    module, attribute = _PLACES[name]
-    factory: Callable[..., Optimizer] = getattr(import_module(module), attribute)
+    factory = factory_of(name)
+    options = supported(name, capabilities_of(name), options)
     unknown = sorted(set(options) - set(_option_names(factory)))
     if unknown:
         raise ValueError(f"{name!r} has no option {', '.join(unknown)}; it has: {', '.join(_option_names(factory))}")
     return factory(bounds, budget=budget, seed=seed, popsize=popsize, dtype=dtype, x0=x0, **options)
 
 
+def factory_of(name: str) -> Callable[..., Optimizer]:
+    """What makes the optimizer of this name.
+
+    Raises
+    ------
+    ValueError
+        If the name is unknown.
+    """
+    if name not in OPTIMIZERS:
+        close = get_close_matches(str(name), OPTIMIZERS, n=3, cutoff=0.4)
+        hint = f"closest: {', '.join(close)}; " if close else ""
+        raise ValueError(f"unknown optimizer {name!r}; {hint}known: {', '.join(OPTIMIZERS)}")
+    module, attribute = _PLACES["de" if name in VARIANTS else name]
+    factory: Callable[..., Optimizer] = getattr(import_module(module), attribute)
+    return partial(factory, variant=name) if name in VARIANTS else factory
+
+
+def capabilities_of(name: str) -> Capabilities:
+    """What the optimizer of this name can do."""
+    factory = factory_of(name)
+    capabilities: Capabilities = getattr(getattr(factory, "func", factory), "capabilities", Capabilities())
+    return replace(capabilities, noise=False) if name in _NEVER_EVALUATE_AGAIN else capabilities
+
+
 def _option_names(factory: Callable[..., Optimizer]) -> list[str]:
     from inspect import signature
 
-    given = {"bounds", "budget", "seed", "popsize", "dtype", "x0"}
+    given = {"bounds", "budget", "seed", "popsize", "dtype", "x0", *getattr(factory, "keywords", {})}
     return [name for name in signature(factory).parameters if name not in given]

@@ -3,17 +3,20 @@
 Philox (Salmon et al. 2011, "Parallel random numbers: as easy as 1, 2, 3") turns a key and a counter into
 random bits without any state in between. Here the key comes from the seed and the counter from the trial
 number and a purpose, so trial 17 gets the same numbers whoever asks for it, in whatever batch, before or
-after a restart.
+after a restart. Trials with successive numbers lie side by side, so a batch costs one call.
 """
 
 from __future__ import annotations
 
 from enum import IntEnum
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 __all__ = ["Purpose", "TrialStreams", "checked_seed"]
+
+_WORDS_PER_BLOCK = 4  # Philox turns one counter into four 64-bit words
 
 
 class Purpose(IntEnum):
@@ -26,6 +29,8 @@ class Purpose(IntEnum):
     INITIAL = 4
     REDRAW = 5
     DESIGN = 6
+    SAMPLE = 7
+    RESTART = 8
 
 
 class TrialStreams:
@@ -35,40 +40,81 @@ class TrialStreams:
     ----------
     seed : int
         Any non-negative integer.
+    branch : tuple of int
+        Tells apart families of streams with one seed.
+
+    Notes
+    -----
+    A stream is read with one length per purpose: the first two words of a stream read with length 8 are not
+    those of the stream read with length 4.
 
     Examples
     --------
     >>> streams = TrialStreams(seed=7)
-    >>> a = streams.of(3).random(2)
-    >>> _ = streams.of(4).random(100)
-    >>> bool((streams.of(3).random(2) == a).all())
+    >>> batch = streams.uniforms(np.array([3, 4, 9]), 2)
+    >>> bool((streams.uniforms(np.array([9]), 2) == batch[2:]).all())
     True
     """
 
-    def __init__(self, seed: int) -> None:
-        self._key = np.random.SeedSequence(checked_seed(seed)).generate_state(2, np.uint64)
+    def __init__(self, seed: int, *, branch: tuple[int, ...] = ()) -> None:
+        self._seed, self._branch = checked_seed(seed), branch
+        self._key = np.random.SeedSequence(self._seed, spawn_key=branch).generate_state(2, np.uint64)
         self._bits = np.random.Philox(key=self._key)
         self._generator = np.random.Generator(self._bits)
-        self._start = self._bits.state
+        self._start: Any = self._bits.state
         self._counter = self._start["state"]["counter"]
 
-    def of(self, trial: int, purpose: Purpose = Purpose.PARAMETERS) -> np.random.Generator:
-        """The stream of one trial, at its beginning.
+    def child(self, number: int) -> TrialStreams:
+        """Streams of the same seed that have nothing in common with these."""
+        return TrialStreams(self._seed, branch=(*self._branch, number))
 
-        The same generator object is repositioned and returned every time (several times cheaper than a new
-        one), so draw what is needed before asking for the next stream.
+    def words(
+        self, trials: NDArray[np.int64], k: int, purpose: Purpose = Purpose.PARAMETERS
+    ) -> NDArray[np.uint64]:
+        """k random 64-bit words for each trial: (n,) trial numbers to (n, k)."""
+        n, blocks = len(trials), -(-k // _WORDS_PER_BLOCK)
+        width = blocks * _WORDS_PER_BLOCK
+        if n == 0 or k == 0:
+            return np.empty((n, k), dtype=np.uint64)
+        if int(trials[-1]) - int(trials[0]) == n - 1 and (n < 3 or bool((np.diff(trials) == 1).all())):
+            self._go_to(int(trials[0]) * blocks, blocks, purpose)
+            return self._bits.random_raw(n * width).reshape(n, width)[:, :k]
+        out = np.empty((n, width), dtype=np.uint64)
+        for start, stop in _runs(trials):
+            self._go_to(int(trials[start]) * blocks, blocks, purpose)
+            out[start:stop] = self._bits.random_raw((stop - start) * width).reshape(-1, width)
+        return out[:, :k]
+
+    def uniforms(
+        self, trials: NDArray[np.int64], k: int, purpose: Purpose = Purpose.PARAMETERS
+    ) -> NDArray[np.float64]:
+        """k uniforms on [0, 1) with 53 random bits for each trial: (n,) trial numbers to (n, k)."""
+        return (self.words(trials, k, purpose) >> np.uint64(11)) * 2.0**-53
+
+    def shorts(
+        self, trials: NDArray[np.int64], k: int, purpose: Purpose = Purpose.CROSSOVER
+    ) -> NDArray[np.uint16]:
+        """k uniform integers below 2**16 for each trial, (n, k): random bits at a quarter of the price."""
+        return np.ascontiguousarray(self.words(trials, -(-k // 16) * 4, purpose)).view(np.uint16)[:, :k]
+
+    def of(self, trial: int, purpose: Purpose = Purpose.PARAMETERS) -> np.random.Generator:
+        """One trial's stream as a generator, at its beginning.
+
+        The same generator object is repositioned and returned every time, so draw what is needed before
+        asking for the next one.
         """
-        # The lowest word counts blocks within the stream; 2**64 of them is room enough.
-        self._counter[:] = (0, 0, int(purpose), trial)
-        self._bits.state = self._start
+        self._go_to(0, 0, purpose, int(trial))
         return self._generator
 
-    def uniforms(self, trials: NDArray[np.int64], k: int, purpose: Purpose = Purpose.PARAMETERS) -> NDArray[np.float64]:
-        """The first k uniforms on [0, 1) of each trial's stream: (n,) trial numbers to (n, k)."""
-        u = np.empty((len(trials), k))
-        for row, trial in zip(u, trials.tolist(), strict=True):
-            self.of(trial, purpose).random(out=row)
-        return u
+    def _go_to(self, block: int, length: int, purpose: Purpose, trial: int = 0) -> None:
+        self._counter[:] = (block, length, int(purpose), trial)
+        self._bits.state = self._start
+
+
+def _runs(trials: NDArray[np.int64]) -> list[tuple[int, int]]:
+    cuts = np.flatnonzero(np.diff(trials) != 1) + 1
+    edges = [0, *cuts.tolist(), len(trials)]
+    return list(zip(edges[:-1], edges[1:], strict=True))
 
 
 def checked_seed(seed: int | None) -> int:

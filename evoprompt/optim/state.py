@@ -12,7 +12,7 @@ import hashlib
 import io
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -115,13 +115,15 @@ def has_state(path: str | os.PathLike[str]) -> bool:
     return (folder / _ARRAYS).is_file() and ((folder / _JSON).is_file() or (folder / (_JSON + _NEW)).is_file())
 
 
-def require_same_config(saved: Mapping[str, Any], own: Mapping[str, Any]) -> None:
+def require_same_config(saved: Mapping[str, Any], own: Mapping[str, Any], *, but: Sequence[str] = ()) -> None:
     """Refuse a state that was made with another configuration.
 
     Parameters
     ----------
     saved, own : mapping
         Flat configurations: names to scalars, strings, lists or arrays.
+    but : sequence of str
+        Entries that may differ.
 
     Raises
     ------
@@ -129,7 +131,7 @@ def require_same_config(saved: Mapping[str, Any], own: Mapping[str, Any]) -> Non
         Naming every entry that differs, with both values.
     """
     missing = object()
-    names = [*own, *(name for name in saved if name not in own)]
+    names = [name for name in (*own, *(name for name in saved if name not in own)) if name not in but]
     differing = [name for name in names if not _same(saved.get(name, missing), own.get(name, missing))]
     if differing:
         told = "; ".join(

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from scipy.optimize import Bounds, OptimizeResult
+from scipy.optimize import Bounds, OptimizeResult, rosen
 
 from evoprompt.optim import Evaluation, minimize
 
@@ -63,7 +63,7 @@ def test_a_callback_can_stop(how):
             return True
         return None
 
-    result = minimize(sphere, BOX, budget=600, popsize=10, callback=callback)
+    result = minimize(sphere, BOX, budget=600, popsize=10, callback=callback, method="jade")
     assert seen == [10, 20, 30]
     assert result.nfev == 30
     assert not result.success
@@ -180,8 +180,37 @@ def test_an_evaluator_does_the_work_and_what_it_drops_has_failed():
 
 def test_options_reach_the_method():
     assert minimize(sphere, BOX, budget=5000, target=0.01).stop_reason == "target"
-    with pytest.raises(ValueError, match="no option noise"):
-        minimize(sphere, BOX, budget=50, noise=0.1)
+    assert minimize(sphere, BOX, budget=50, variant="best/1/bin").x.tolist() == (
+        minimize(sphere, BOX, budget=50, method="best/1/bin").x.tolist()
+    )
+    with pytest.raises(ValueError, match="no option sigma"):
+        minimize(sphere, BOX, budget=50, sigma=0.1)
+    with pytest.raises(ValueError, match=r"'random' does not support noise.*'de'"):
+        minimize(sphere, BOX, budget=50, method="random", noise=0.1)
+
+
+def test_what_scipy_ships_works_unchanged():
+    result = minimize(rosen, Bounds([-2] * 3, [2] * 3), x0=np.zeros(3), budget=6000, method="rand/1/bin")
+    np.testing.assert_allclose(result.x, 1, atol=0.05)
+    assert result.fun == rosen(result.x)
+
+
+def test_the_function_may_write_into_what_it_is_given():
+    def careless(x):
+        loss = sphere(x)
+        x[:] = np.nan
+        return loss
+
+    np.testing.assert_array_equal(minimize(careless, BOX, budget=100).x, minimize(sphere, BOX, budget=100).x)
+
+
+def test_a_finished_run_is_continued_with_a_larger_budget_but_not_with_one_that_is_overspent(tmp_path):
+    first = minimize(sphere, BOX, budget=100, checkpoint=tmp_path)
+    longer = minimize(sphere, BOX, budget=250, checkpoint=tmp_path)
+    assert (first.nfev, longer.nfev) == (100, 250)
+    assert longer.fun <= first.fun
+    with pytest.raises(ValueError, match="budget is 250 in the state and 200 here, where 250 evaluations"):
+        minimize(sphere, BOX, budget=200, checkpoint=tmp_path)
 
 
 def test_a_checkpoint_keeps_its_seed_when_none_is_given(tmp_path: Path) -> None:
@@ -194,3 +223,16 @@ def test_a_checkpoint_keeps_its_seed_when_none_is_given(tmp_path: Path) -> None:
     first = run(60)
     assert first.stop_reason == "callback"
     assert run(None).nfev == 200
+
+
+@pytest.mark.parametrize("method", ["de", "shade"])
+def test_with_noise_the_luckiest_loss_is_not_the_result(method):
+    rng, seen = np.random.default_rng(0), []
+
+    def noisy(x):
+        seen.append(rng.normal())
+        return seen[-1]
+
+    result = minimize(noisy, BOX, budget=500, popsize=10, method=method, noise=1.0)
+    assert result.nfev == 500
+    assert min(seen) < result.fun < 1

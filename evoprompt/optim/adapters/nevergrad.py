@@ -9,6 +9,7 @@ from numpy.typing import ArrayLike, DTypeLike, NDArray
 
 from evoprompt.optim.adapters.global_rng import PrivateGlobalState
 from evoprompt.optim.adapters.replay import ReplayedOptimizer, Result
+from evoprompt.optim.capabilities import Capabilities
 
 __all__ = ["Nevergrad"]
 
@@ -21,7 +22,7 @@ class Nevergrad(ReplayedOptimizer):
 
     Parameters
     ----------
-    bounds, budget, seed, popsize, dtype, x0, target
+    bounds, budget, seed, popsize, dtype, x0, target, seconds, updating
         See :class:`~evoprompt.optim.adapters.replay.ReplayedOptimizer`; popsize is what nevergrad calls
         ``num_workers``.
     optimizer : str
@@ -36,6 +37,10 @@ class Nevergrad(ReplayedOptimizer):
     """
 
     name = "nevergrad"
+    _plans_by_budget = True
+    capabilities = Capabilities(
+        infinite_bounds=False, integrality=False, constraints=False, noise=False, warm_start=False, replays=True
+    )
 
     def __init__(
         self,
@@ -47,12 +52,14 @@ class Nevergrad(ReplayedOptimizer):
         dtype: DTypeLike = "float32",
         x0: ArrayLike | None = None,
         target: float | None = None,
+        seconds: float | None = None,
+        updating: str = "deferred",
         optimizer: str = "TwoPointsDE",
     ) -> None:
         self._optimizer = optimizer
         super().__init__(
             bounds, budget=budget, seed=seed, popsize=popsize, dtype=dtype, x0=x0, target=target,
-            config={"optimizer": optimizer},
+            seconds=seconds, updating=updating, config={"optimizer": optimizer},
         )  # fmt: skip
 
     def _start(self) -> None:
@@ -64,13 +71,8 @@ class Nevergrad(ReplayedOptimizer):
             registry = nevergrad.optimizers.registry
             if self._optimizer not in registry:
                 raise ValueError(f"nevergrad has no optimizer {self._optimizer!r}; see nevergrad.optimizers.registry")
-            low, high = self._box.low.astype(np.float64), self._box.high.astype(np.float64)
-            if not (np.isfinite(low).all() and np.isfinite(high).all()):
-                raise ValueError("nevergrad needs finite bounds on every coordinate")
-            self._free = np.flatnonzero(low < high)
-            if len(self._free) == 0:
-                raise ValueError("no coordinate has low < high, there is nothing to search")
-            self._low, self._width = low[self._free], (high - low)[self._free]
+            self._free, self._low, high = self._free_box()
+            self._width = high - self._low
             start = np.full(len(self._free), 0.5)
             array = nevergrad.p.Array(init=start, lower=0.0, upper=1.0)
             array.random_state = np.random.RandomState(np.random.SeedSequence(self.seed).generate_state(8))

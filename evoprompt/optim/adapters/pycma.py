@@ -10,6 +10,7 @@ from numpy.typing import ArrayLike, DTypeLike, NDArray
 
 from evoprompt.optim.adapters.global_rng import PrivateGlobalState
 from evoprompt.optim.adapters.replay import ReplayedOptimizer, Result
+from evoprompt.optim.capabilities import Capabilities
 from evoprompt.optim.population import MINIMUM, default_popsize
 
 __all__ = ["CMA"]
@@ -29,7 +30,7 @@ class CMA(ReplayedOptimizer):
 
     Parameters
     ----------
-    bounds, budget, seed, popsize, dtype, x0, target
+    bounds, budget, seed, popsize, dtype, x0, target, seconds
         See :class:`~evoprompt.optim.adapters.replay.ReplayedOptimizer`. At least two coordinates must be
         free. The first row of ``x0`` is the initial mean as well. The default population is pycma's 4 + 3 ln
         d, as the budget allows.
@@ -47,6 +48,10 @@ class CMA(ReplayedOptimizer):
     """
 
     name = "cma"
+    capabilities = Capabilities(
+        one_coordinate=False, integrality=False, constraints=False, noise=False, steady_state=False, warm_start=False,
+        replays=True,
+    )  # fmt: skip
 
     def __init__(
         self,
@@ -58,6 +63,7 @@ class CMA(ReplayedOptimizer):
         dtype: DTypeLike = "float32",
         x0: ArrayLike | None = None,
         target: float | None = None,
+        seconds: float | None = None,
         variant: str = "full",
         sigma: float = 0.3,
     ) -> None:
@@ -68,7 +74,7 @@ class CMA(ReplayedOptimizer):
         self._variant, self._sigma = variant, float(sigma)
         super().__init__(
             bounds, budget=budget, seed=seed, popsize=popsize, dtype=dtype, x0=x0, target=target,
-            config={"variant": variant, "sigma": self._sigma},
+            seconds=seconds, config={"variant": variant, "sigma": self._sigma},
         )  # fmt: skip
 
     def _default_popsize(self, budget: int | None) -> int:

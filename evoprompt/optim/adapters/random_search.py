@@ -5,9 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, DTypeLike, NDArray
 
 from evoprompt.optim.adapters.replay import ReplayedOptimizer, Result
+from evoprompt.optim.bounds import Box, Rounding
+from evoprompt.optim.capabilities import Capabilities
 from evoprompt.optim.rng import Purpose, TrialStreams
 
 __all__ = ["RandomSearch"]
@@ -15,6 +17,13 @@ __all__ = ["RandomSearch"]
 
 class RandomSearch(ReplayedOptimizer):
     """Independent points from the distribution of starting points: uniform in a finite box.
+
+    Parameters
+    ----------
+    bounds, budget, seed, popsize, dtype, x0, target, seconds
+        See :class:`~evoprompt.optim.adapters.replay.ReplayedOptimizer`.
+    integrality : array_like of bool, shape (d,), optional
+        Which coordinates are whole numbers.
 
     Examples
     --------
@@ -24,15 +33,42 @@ class RandomSearch(ReplayedOptimizer):
     """
 
     name = "random"
+    capabilities = Capabilities(
+        constraints=False, noise=False, steady_state=False, warm_start=False, learns_from_guests=False, replays=True
+    )
+
+    def __init__(
+        self,
+        bounds: Any,
+        *,
+        budget: int | None = None,
+        seed: int | None = 0,
+        popsize: int | None = None,
+        dtype: DTypeLike = "float32",
+        x0: ArrayLike | None = None,
+        target: float | None = None,
+        seconds: float | None = None,
+        integrality: ArrayLike | None = None,
+    ) -> None:
+        self._rounding = None if integrality is None else Rounding(Box(bounds, dtype), integrality)
+        mask = None if self._rounding is None else self._rounding.mask
+        super().__init__(
+            bounds, budget=budget, seed=seed, popsize=popsize, dtype=dtype, x0=x0, target=target, seconds=seconds,
+            config={"integrality": mask},
+        )  # fmt: skip
 
     def _start(self) -> None:
         self._streams = TrialStreams(self.seed)
+
+    def _given(self) -> NDArray[np.floating[Any]]:
+        return self._first if self._rounding is None else self._rounding(self._first.copy())
 
     def _natural(self) -> int:
         return self.popsize - max(0, self.asked - len(self._first)) % self.popsize
 
     def _propose(self, ids: NDArray[np.int64]) -> NDArray[np.floating[Any]]:
-        return self._box.from_unit(self._streams.uniforms(ids, self.d, Purpose.REDRAW))
+        u = self._streams.uniforms(ids, self.d, Purpose.REDRAW)
+        return self._box.from_unit(u) if self._rounding is None else self._rounding(self._rounding.box.from_unit(u))
 
     def _learn(self, results: list[Result]) -> None:
         """Random search does not learn."""

@@ -3,29 +3,31 @@
 Engines differ in what they can save, if anything, and most need pickle for it. All of them are deterministic
 given a seed, though, so the sequence of asks and tells is a complete description. :class:`ReplayedOptimizer`
 keeps that sequence as arrays and rebuilds the engine from it; a digest of every batch tells when the engine
-has become another one since.
+has become another one since. Loading a state therefore takes as long as the optimizer itself has worked so far
+(not the objective), and the state grows by some 20 bytes with every evaluation.
 """
 
 from __future__ import annotations
 
 import hashlib
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 
 from evoprompt.optim.bounds import Box
-from evoprompt.optim.ledger import FOREIGN, Ledger, Told
-from evoprompt.optim.population import checked_popsize
-from evoprompt.optim.protocol import Best, Losses, Trials
+from evoprompt.optim.capabilities import Capabilities, refusal
+from evoprompt.optim.ledger import FOREIGN, Ledger, Told, checked_budget
+from evoprompt.optim.population import checked_popsize, default_popsize
+from evoprompt.optim.protocol import Best, Evaluation, Losses, Trials
 from evoprompt.optim.rng import checked_seed
 from evoprompt.optim.state import require_same_config
 
 __all__ = ["ReplayedOptimizer", "Result"]
 
-_STATE_VERSION = 1
+_STATE_VERSION = 2
 
 Floats = NDArray[np.floating[Any]]
 
@@ -62,6 +64,10 @@ class ReplayedOptimizer(ABC):
         Points evaluated first.
     target : float, optional
         Stop with "target" when the best loss is at most this.
+    seconds : float, optional
+        Stop with "deadline" after so much wall-clock time, counted over resumes; nothing is handed out then.
+    updating : str
+        "deferred" as said above, or "immediate": each result reaches the engine when it is told.
 
     Raises
     ------
@@ -70,6 +76,8 @@ class ReplayedOptimizer(ABC):
     """
 
     name: str
+    _plans_by_budget = False
+    capabilities: Capabilities
 
     def __init__(
         self,
@@ -81,24 +89,31 @@ class ReplayedOptimizer(ABC):
         dtype: DTypeLike = "float32",
         x0: ArrayLike | None = None,
         target: float | None = None,
+        seconds: float | None = None,
+        updating: str = "deferred",
         config: Mapping[str, Any] | None = None,
     ) -> None:
+        if updating not in ("deferred", "immediate"):
+            raise ValueError(f"updating must be 'deferred' or 'immediate', got {updating!r}")
+        self._immediate = updating == "immediate"
         self._box = Box(bounds, dtype)
         self.d = self._box.d
         self.seed = checked_seed(seed)
+        budget = checked_budget(budget)
         self.popsize = checked_popsize(self._default_popsize(budget) if popsize is None else popsize, budget)
         self._first = np.empty((0, self.d), self._box.dtype) if x0 is None else self._box.points(x0, "x0")
-        self._ledger_arguments: dict[str, Any] = {"budget": budget, "target": target, "patience": self.popsize}
+        self._own_popsize = popsize is None
+        self._limits: dict[str, Any] = {"budget": budget, "target": target, "seconds": seconds}
         self._config = {
             "name": self.name, "low": self._box.low, "high": self._box.high, "dtype": str(self._box.dtype),
             "seed": self.seed, "budget": budget, "popsize": self.popsize, "x0": self._first,
-            "target": None if target is None else float(target), **(config or {}),
+            "target": None if target is None else float(target), "updating": updating, **(config or {}),
         }  # fmt: skip
         self._begin()
 
     def _begin(self) -> None:
-        self._ledger = Ledger(self.d, self._box.dtype, **self._ledger_arguments)
-        self._log_asked: list[list[int]] = []  # [tells before it, n, or -1 for None]
+        self._ledger = Ledger(self.d, self._box.dtype, patience=self.popsize, box=self._box, **self._limits)
+        self._log_asked: list[tuple[int, int]] = []  # tells before it, trials handed out
         self._log_digests: list[str] = []
         self._log_told: list[tuple[int, float]] = []
         self._log_foreign: list[Floats] = []
@@ -107,9 +122,25 @@ class ReplayedOptimizer(ABC):
         self._pool: list[Told] = []
         self._start()
 
-    def _default_popsize(self, budget: int | None) -> int | None:
-        """The population when none is given; None leaves it to the budget's rule."""
-        return None
+    def _free_box(self) -> tuple[NDArray[np.int64], NDArray[np.float64], NDArray[np.float64]]:
+        """Which coordinates can move (k,), and their lower and upper bounds (k,), all finite.
+
+        Raises
+        ------
+        ValueError
+            If a bound is infinite, or no coordinate can move.
+        """
+        low, high = self._box.low.astype(np.float64), self._box.high.astype(np.float64)
+        if not (np.isfinite(low).all() and np.isfinite(high).all()):
+            raise refusal(self.name, "infinite_bounds")
+        free = np.flatnonzero(low < high)
+        if len(free) == 0:
+            raise ValueError("no coordinate has low < high, there is nothing to search")
+        return free, low[free], high[free]
+
+    def _default_popsize(self, budget: int | None) -> int:
+        """The population when none is given."""
+        return default_popsize(budget)
 
     @abstractmethod
     def _start(self) -> None:
@@ -170,19 +201,31 @@ class ReplayedOptimizer(ABC):
 
     def ask(self, n: int | None = None) -> Trials:
         """Hand out up to n trials; None is what the engine's current batch still holds."""
+        return self._hand_out(self._ledger.grant(n, len(self._given()[self.asked :]) + self._natural()))
+
+    def _hand_out(self, count: int) -> Trials:
         first = self._given()[self.asked :]
-        count = self._ledger.grant(n, len(first) + self._natural())
         ids, first = self._ledger.next_ids(count), first[:count]
         x = np.concatenate([first, self._propose(ids[len(first) :]).reshape(-1, self.d)]) if count else first
         with np.errstate(over="ignore"):
             x = np.clip(np.asarray(x).astype(self._box.dtype), self._box.low, self._box.high)
         trials = self._ledger.hand_out(x)
-        self._log_asked.append([len(self._log_told), -1 if n is None else int(n)])
-        self._log_digests.append(_digest(x))
+        if len(trials):
+            self._log_asked.append((len(self._log_told), len(trials)))
+            self._log_digests.append(_digest(x))
         return trials
 
-    def tell(self, trials: Trials | ArrayLike, losses: Losses) -> None:
-        """Take losses in: any subset, any order, late, or of points never asked (which count as evaluations)."""
+    def tell(self, trials: Trials | ArrayLike, losses: Losses, violation: ArrayLike | None = None) -> None:
+        """Take losses in: any subset, any order, late, or of points never asked (which count as evaluations).
+
+        Raises
+        ------
+        ValueError
+            If the shapes do not fit, a trial is told twice, or a constraint violation is told; nothing is taken
+            in then.
+        """
+        if violation is not None or (isinstance(losses, Evaluation) and "violation" in losses.metrics):
+            raise refusal(self.name, "constraints")
         received = self._ledger.receive(trials, losses)
         for position, told in enumerate(received, start=1):
             self._log_told.append((told.id, told.loss))
@@ -191,9 +234,19 @@ class ReplayedOptimizer(ABC):
             self._last = [*self._last, told][-self.popsize :]
             self._pool.append(told)
             # As if each had been told by itself, which is how a replay tells them.
-            outstanding = len(self._ledger.outstanding) + sum(later.id != FOREIGN for later in received[position:])
-            if len(self._pool) >= self.popsize or outstanding == 0:
+            outstanding = self._ledger.in_flight + sum(later.id != FOREIGN for later in received[position:])
+            if self._immediate or len(self._pool) >= self.popsize or outstanding == 0:
                 self._pass_on()
+
+    def warm_start(self, x: ArrayLike, losses: ArrayLike) -> None:
+        """Refused: engines take points in as evaluations only. Tell them instead, which counts.
+
+        Raises
+        ------
+        ValueError
+            Always.
+        """
+        raise refusal(self.name, "warm_start")
 
     def _pass_on(self) -> None:
         results = sorted(self._pool, key=lambda told: told.id)
@@ -227,6 +280,7 @@ class ReplayedOptimizer(ABC):
         return {
             "version": _STATE_VERSION,
             "config": dict(self._config),
+            "elapsed": self._ledger.watch.read() if self._ledger.seconds is not None else 0.0,
             "asked": np.array(self._log_asked, dtype=np.int64).reshape(-1, 2),
             "digests": list(self._log_digests),
             "told_ids": np.array([i for i, _ in self._log_told], dtype=np.int64),
@@ -240,30 +294,41 @@ class ReplayedOptimizer(ABC):
         Raises
         ------
         ValueError
-            If it was made with another configuration or version, or the engine now proposes other points than
-            it did (a different release of its library).
+            If it was made with another configuration or version, the budget is smaller than what is spent, or
+            the engine now proposes other points than it did (a different release of its library). A larger
+            budget and other ``seconds`` are accepted, but for engines that plan by the budget.
         """
         if state.get("version") != _STATE_VERSION:
             raise ValueError(f"this state has version {state.get('version')!r}, {_STATE_VERSION} is needed")
-        require_same_config(state["config"], self._config)
-        ids, losses = np.asarray(state["told_ids"]).tolist(), np.asarray(state["told_losses"]).tolist()
+        config = {**self._config, **({"popsize": state["config"]["popsize"]} if self._own_popsize else {})}
+        require_same_config(state["config"], config, but=() if self._plans_by_budget else ("budget",))
+        spent = int(np.asarray(state["asked"])[:, 1].sum()) + len(state["foreign_x"])
+        if self.budget is not None and self.budget < spent:
+            raise ValueError(f"the state has spent {spent} evaluations, more than the budget of {self.budget}")
+        self._config, self.popsize = config, int(config["popsize"])
+        self._replay_log(state)
+        self._ledger.watch.set(float(state["elapsed"]))
+
+    def _replay_log(self, state: Mapping[str, Any]) -> None:
+        ids, losses = np.asarray(state["told_ids"]), np.asarray(state["told_losses"])
         foreign = iter(np.asarray(state["foreign_x"]))
         self._begin()
         done = 0
         for (before, n), digest in zip(np.asarray(state["asked"]).tolist(), state["digests"], strict=True):
             self._replay(ids[done:before], losses[done:before], foreign)
             done = before
-            if _digest(self.ask(None if n < 0 else n).x) != digest:
+            if _digest(self._hand_out(n).x) != digest:
                 raise ValueError(
                     f"replaying the state gives other points from trial {self.asked} on than the run that saved it; it "
                     f"needs the same release of the library behind {self.name!r}"
                 )
         self._replay(ids[done:], losses[done:], foreign)
 
-    def _replay(self, ids: list[int], losses: list[float], foreign: Any) -> None:
-        for i, loss in zip(ids, losses, strict=True):
-            x = next(foreign) if i == FOREIGN else np.zeros(self.d, self._box.dtype)
-            self.tell(Trials([i], x[None]), [loss])  # type: ignore[arg-type]
+    def _replay(self, ids: NDArray[np.int64], losses: NDArray[np.float64], foreign: Iterator[Floats]) -> None:
+        x = np.zeros((len(ids), self.d), self._box.dtype)
+        for row in np.flatnonzero(ids == FOREIGN).tolist():
+            x[row] = next(foreign)
+        self.tell(Trials(ids, x), losses)
 
 
 def _digest(x: Floats) -> str:

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-import threading
-import weakref
-from queue import SimpleQueue
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 from scipy.optimize import Bounds, differential_evolution
 
+from evoprompt.optim.adapters.inverted import Inverted
 from evoprompt.optim.adapters.replay import ReplayedOptimizer, Result
+from evoprompt.optim.bounds import Box, Rounding
+from evoprompt.optim.capabilities import Capabilities
 from evoprompt.optim.population import initial_points
 from evoprompt.optim.rng import TrialStreams
 
@@ -23,61 +25,6 @@ _MINIMUM = 5  # scipy refuses a smaller initial population
 _NO_END = 10**9
 
 
-class _AbandonedError(Exception):
-    """Ends the thread of an optimizer that nobody needs any more."""
-
-
-class _Inverted:
-    """``differential_evolution`` on its own thread; its objective hands the points out and waits for the losses."""
-
-    def __init__(self, box: Bounds, initial: Doubles, seed: int, strategy: str) -> None:
-        self._points: SimpleQueue[Doubles | BaseException] = SimpleQueue()
-        self._losses: SimpleQueue[Doubles | None] = SimpleQueue()
-        arguments = (self._points, self._losses, box, initial, seed, strategy)
-        threading.Thread(target=_run, args=arguments, daemon=True, name="scipy-differential-evolution").start()
-        weakref.finalize(self, self._losses.put, None)
-
-    def points(self) -> Doubles:
-        """The next generation, (n, d)."""
-        points = self._points.get()
-        if isinstance(points, BaseException):
-            raise points
-        return points
-
-    def answer(self, losses: Doubles) -> None:
-        self._losses.put(losses)
-
-
-def _run(
-    points: SimpleQueue[Doubles | BaseException],
-    losses: SimpleQueue[Doubles | None],
-    box: Bounds,
-    initial: Doubles,
-    seed: int,
-    strategy: str,
-) -> None:
-    def objective(x: Doubles) -> Doubles:
-        points.put(x.T.copy())  # scipy's vectorised objective takes (d, n)
-        answer = losses.get()
-        if answer is None:
-            raise _AbandonedError
-        return answer
-
-    evolve: Any = differential_evolution
-    try:
-        # A negative atol keeps scipy from stopping: its rule depends on the mean loss, ours do not.
-        evolve(
-            objective, box, strategy=strategy, maxiter=_NO_END, init=initial, atol=-1.0, tol=0.0, polish=False,
-            updating="deferred", vectorized=True, rng=np.random.Generator(np.random.Philox(seed)),
-        )  # fmt: skip
-    except _AbandonedError:
-        return
-    except BaseException as error:
-        points.put(error)
-    else:
-        points.put(RuntimeError("scipy's differential evolution ended by itself"))
-
-
 class ScipyDE(ReplayedOptimizer):
     """``scipy.optimize.differential_evolution`` with ask, tell, budget and failures handled.
 
@@ -86,11 +33,13 @@ class ScipyDE(ReplayedOptimizer):
 
     Parameters
     ----------
-    bounds, budget, seed, popsize, dtype, x0, target
+    bounds, budget, seed, popsize, dtype, x0, target, seconds
         See :class:`~evoprompt.optim.adapters.replay.ReplayedOptimizer`. All bounds must be finite, popsize at
         least 5; x0 takes the first places of the initial population, a Latin hypercube otherwise.
     strategy : str
         As scipy calls it, for example "best1bin" or "rand1bin".
+    integrality : array_like of bool, shape (d,), optional
+        Which coordinates are whole numbers.
 
     Raises
     ------
@@ -99,6 +48,10 @@ class ScipyDE(ReplayedOptimizer):
     """
 
     name = "scipy"
+    capabilities = Capabilities(
+        infinite_bounds=False, constraints=False, noise=False, steady_state=False, warm_start=False, asks_ahead=False,
+        learns_from_guests=False, replays=True,
+    )  # fmt: skip
 
     def __init__(
         self,
@@ -110,27 +63,32 @@ class ScipyDE(ReplayedOptimizer):
         dtype: DTypeLike = "float32",
         x0: ArrayLike | None = None,
         target: float | None = None,
+        seconds: float | None = None,
         strategy: str = "best1bin",
+        integrality: ArrayLike | None = None,
     ) -> None:
         if popsize is not None and popsize < _MINIMUM:
             raise ValueError(f"scipy's differential evolution needs a popsize of at least {_MINIMUM}, got {popsize!r}")
         self._strategy = strategy
+        self._integrality = None if integrality is None else Rounding(Box(bounds, dtype), integrality).mask
         super().__init__(
             bounds, budget=budget, seed=seed, popsize=popsize, dtype=dtype, x0=x0, target=target,
-            config={"strategy": strategy},
+            seconds=seconds, config={"strategy": strategy, "integrality": self._integrality},
         )  # fmt: skip
 
     def _start(self) -> None:
         if self.popsize < _MINIMUM:
             raise ValueError(f"scipy's differential evolution needs a budget of at least {_MINIMUM}, got {self.budget}")
-        low, high = self._box.low.astype(np.float64), self._box.high.astype(np.float64)
-        if not (np.isfinite(low).all() and np.isfinite(high).all()):
-            raise ValueError("scipy's differential evolution needs finite bounds on every coordinate")
+        self._free_box()
         if len(self._first) > self.popsize:
             raise ValueError(f"x0 has {len(self._first)} rows, more than the population of {self.popsize}")
         first = self._first if len(self._first) else None
         initial = initial_points(self._box, self.popsize, TrialStreams(self.seed), first).astype(np.float64)
-        self._engine = _Inverted(Bounds(low, high), initial, self.seed, self._strategy)
+        box = Bounds(self._box.low.astype(np.float64), self._box.high.astype(np.float64))
+        evolve = partial(
+            _evolve, box=box, initial=initial, seed=self.seed, strategy=self._strategy, integrality=self._integrality
+        )
+        self._engine = Inverted(evolve, "scipy's differential evolution")
         self._queue = self._engine.points()
         self._size = len(self._queue)
         self._slots: dict[int, int] = {}
@@ -165,3 +123,22 @@ class ScipyDE(ReplayedOptimizer):
     def generation(self) -> int:
         """Generations scipy has closed."""
         return self._generation
+
+
+def _evolve(
+    objective: Callable[[Doubles], Doubles],
+    *,
+    box: Bounds,
+    initial: Doubles,
+    seed: int,
+    strategy: str,
+    integrality: NDArray[np.bool_] | None,
+) -> None:
+    evolve: Any = differential_evolution
+    # scipy's vectorised objective takes (d, n). A negative atol keeps it from stopping: its rule depends on the
+    # mean loss, ours do not.
+    evolve(
+        lambda x: objective(x.T), box, strategy=strategy, maxiter=_NO_END, init=initial, atol=-1.0, tol=0.0,
+        polish=False, updating="deferred", vectorized=True, integrality=integrality,
+        rng=np.random.Generator(np.random.Philox(seed)),
+    )  # fmt: skip

@@ -1,0 +1,69 @@
+"""CMA-ES by pycma and by cmaes, restarted with a doubled population (IPOP) until the budget ends."""
+
+from __future__ import annotations
+
+import warnings
+from functools import partial
+from itertools import count
+from typing import Any
+
+import numpy as np
+
+from benchmarks.counting import Counted
+
+__all__ = ["cmaes", "pycma"]
+
+
+def pycma(objective: Counted, seed: int, argument: str) -> None:
+    """``CMAEvolutionStrategy`` from a uniform mean and a fifth of the box, bounds by its own transform.
+
+    What it recommends is its ``result.xfavorite``.
+    """
+    import cma
+
+    rng = np.random.default_rng(seed)
+    popsize = None
+    for restart in count():
+        options: dict[str, Any] = {
+            "bounds": [objective.low, objective.high], "seed": seed % 10**8 + restart + 1, "verbose": -9,
+            "verb_log": 0, "maxfevals": objective.left,
+        }  # fmt: skip
+        if popsize is not None:
+            options["popsize"] = popsize
+        if argument == "diagonal":
+            options["CMA_diagonal"] = True
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            mean = rng.uniform(objective.low, objective.high)
+            strategy = cma.CMAEvolutionStrategy(mean, _sigma(objective), options)
+            objective.begin(partial(_favourite, strategy))
+            while not strategy.stop():
+                points = strategy.ask()
+                strategy.tell(points, [objective(x) for x in points])
+        popsize = 2 * strategy.popsize
+
+
+def cmaes(objective: Counted, seed: int, argument: str) -> None:
+    """The class of this name as its README restarts it; what it recommends is its mean."""
+    import cmaes as library
+
+    rng = np.random.default_rng(seed)
+    popsize = None
+    for restart in count():
+        strategy = getattr(library, argument)(
+            mean=rng.uniform(objective.low, objective.high), sigma=_sigma(objective),
+            bounds=np.column_stack([objective.low, objective.high]), seed=seed + restart, population_size=popsize,
+        )  # fmt: skip
+        objective.begin(partial(getattr, strategy, "mean"))
+        while not strategy.should_stop():
+            points = [strategy.ask() for _ in range(strategy.population_size)]
+            strategy.tell([(x, objective(x)) for x in points])
+        popsize = 2 * strategy.population_size
+
+
+def _favourite(strategy: Any) -> Any:
+    return strategy.result.xfavorite
+
+
+def _sigma(objective: Counted) -> float:
+    return float(np.mean(objective.high - objective.low)) / 5

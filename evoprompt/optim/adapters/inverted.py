@@ -1,0 +1,86 @@
+"""Turning a library's ``minimise(objective)`` inside out, so that its points can be asked for and its losses told."""
+
+from __future__ import annotations
+
+import threading
+import weakref
+from collections.abc import Callable
+from queue import SimpleQueue
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+__all__ = ["Inverted"]
+
+Doubles = NDArray[np.float64]
+
+
+class _AbandonedError(BaseException):
+    """Ends the thread of an optimizer that nobody needs any more."""
+
+
+class Inverted:
+    """A minimiser on its own thread; its objective hands the points out and waits for the losses.
+
+    Parameters
+    ----------
+    minimise : callable
+        ``minimise(objective)`` calls ``objective`` with points (n, d), gets losses (n,), and never returns. It
+        must not hold a reference to whoever owns this object, whose end is what ends the thread.
+    what : str
+        What to call it in errors.
+
+    Examples
+    --------
+    >>> def downhill(objective):
+    ...     x = np.array([[8.0]])
+    ...     while True:
+    ...         x = x / 2 if objective(x / 2)[0] < objective(x)[0] else x
+    >>> search = Inverted(downhill, "downhill")
+    >>> first = search.points()
+    >>> search.answer(first[:, 0] ** 2)
+    >>> first.tolist(), search.points().tolist()
+    ([[4.0]], [[8.0]])
+    """
+
+    def __init__(self, minimise: Callable[[Callable[[Doubles], Doubles]], Any], what: str) -> None:
+        self._points: SimpleQueue[Doubles | BaseException] = SimpleQueue()
+        self._losses: SimpleQueue[Doubles | None] = SimpleQueue()
+        arguments = (self._points, self._losses, minimise, what)
+        threading.Thread(target=_run, args=arguments, daemon=True, name=what).start()
+        weakref.finalize(self, self._losses.put, None)
+
+    def points(self) -> Doubles:
+        """The points (n, d) it wants evaluated next; an exception that ended it is raised here."""
+        points = self._points.get()
+        if isinstance(points, BaseException):
+            raise points
+        return points
+
+    def answer(self, losses: Doubles) -> None:
+        """The losses (n,) of the points it gave last."""
+        self._losses.put(losses)
+
+
+def _run(
+    points: SimpleQueue[Doubles | BaseException],
+    losses: SimpleQueue[Doubles | None],
+    minimise: Callable[[Callable[[Doubles], Doubles]], Any],
+    what: str,
+) -> None:
+    def objective(x: Doubles) -> Doubles:
+        points.put(np.array(x))
+        answer = losses.get()
+        if answer is None:
+            raise _AbandonedError
+        return answer
+
+    try:
+        minimise(objective)
+    except _AbandonedError:
+        return
+    except BaseException as error:
+        points.put(error)
+    else:
+        points.put(RuntimeError(f"{what} ended by itself"))

@@ -1,0 +1,224 @@
+"""The default search: it finds out what kind of problem it has, and shares the budget between what works.
+
+An opening tests whether the loss is a sum over coordinates; if so, every coordinate gets a global line search.
+Otherwise, and afterwards, a normal distribution learns where good points lie and along which directions
+(covariance-guided moves), helped by a quadratic model while the model ranks new points well. Each time that
+has converged, differential evolution with success history and larger distributions take turns, whichever has
+had fewer evaluations (after N. Hansen's BIPOP-CMA-ES, GECCO 2009).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from evoprompt.optim.bounds import Box
+from evoprompt.optim.evolution import Evolution, make_evolution
+from evoprompt.optim.population import MINIMUM, checked_popsize, default_popsize
+from evoprompt.optim.rng import Purpose, TrialStreams
+from evoprompt.optim.search import Made, Outcome, Results
+from evoprompt.optim.space import UnitSpace
+from evoprompt.optim.stages import LineStage, Opening, Sampling
+from evoprompt.optim.variants import VARIANTS
+
+__all__ = ["AutoSearch"]
+
+Floats = NDArray[np.floating[Any]]
+Doubles = NDArray[np.float64]
+Indices = NDArray[np.int64]
+
+_SIGMA = 0.2
+_EXPLORER = "shade"
+
+
+class AutoSearch:
+    """Opening, line searches, learnt distributions and differential evolution, one after the other.
+
+    Parameters
+    ----------
+    box : Box
+    streams : TrialStreams
+    budget : int or None
+    popsize : int, optional
+        Points in the generations of the first distribution; by default 4 + 3 ln d, less for small budgets.
+    x0 : ndarray, shape (m, d), optional
+        Points evaluated first; the search starts from the best of them.
+    noise : None, "auto" or float
+        Anything but None or 0 turns off what relies on single losses.
+    constrained : bool
+        Whether results may violate constraints.
+    integrality : ndarray of bool, shape (d,), optional
+        Which coordinates are rounded before they are evaluated.
+    """
+
+    tags = ("f", "cr")
+
+    def __init__(
+        self,
+        box: Box,
+        *,
+        streams: TrialStreams,
+        budget: int | None = None,
+        popsize: int | None = None,
+        x0: Floats | None = None,
+        noise: str | float | None = None,
+        constrained: bool = False,
+        integrality: NDArray[np.bool_] | None = None,
+    ) -> None:
+        self._box, self._streams, self._budget = box, streams, budget
+        self._space = UnitSpace(box)
+        self._noisy = noise is not None and noise != 0
+        if popsize is None:
+            popsize = min(4 + int(3 * math.log(max(1, self._space.d))), 2 * default_popsize(budget))
+            popsize = max(MINIMUM, popsize if budget is None else min(popsize, budget))
+        self.popsize = checked_popsize(popsize, budget)
+        lines = self._space.closed and not (self._noisy or constrained)
+        lines &= integrality is None or not integrality.any()
+        self._lines_allowed = lines and (budget is None or budget >= 12 * box.d + 50)
+        self._stage: Any = Opening(box, streams, self.popsize, x0, test=self._lines_allowed and box.d > 1)
+        self._kind = "opening"
+        self._best_x: Floats | None = None
+        self._best = (np.inf, np.inf, -1)  # violation, loss, id
+        self._opening_x, self._opening_loss = np.empty((0, box.d), box.dtype), np.empty(0)
+        self._members_x, self._members_loss = np.empty((0, box.d), box.dtype), np.empty(0)
+        self._told = self._stage_start = 0
+        self._runs = self._larger = 0
+        self._spent = {"sampling": 0, "evolution": 0}
+        self._slice = 0
+        self.converged: str | None = None
+
+    @property
+    def size(self) -> int:
+        return int(self._stage.size)
+
+    @property
+    def population(self) -> tuple[Floats, Doubles]:
+        if self._kind == "evolution":
+            x, loss = self._stage.population
+            return x, loss
+        return self._members_x.copy(), self._members_loss.copy()
+
+    @property
+    def recommendation(self) -> Floats | None:
+        if not self._noisy or self._kind != "sampling":
+            return None
+        mean: Floats = self._space.point(self._space.clipped(self._stage.distribution.mean)[None])[0]
+        return mean
+
+    def make(self, ids: Indices, slots: Indices) -> Made:
+        if self._kind == "evolution":
+            made: Made = self._stage.make(ids, slots)
+            return made
+        return Made(self._stage.make(ids, slots), np.full((len(ids), len(self.tags)), np.nan))
+
+    def select(self, results: Results) -> Outcome:
+        """Pass results to the stage; a trial's parent is the best point before it."""
+        self._told += len(results.id)
+        before = self._best
+        n = len(results.id)
+        replaced, parent_id = np.zeros(n, dtype=bool), np.empty(n, dtype=np.int64)
+        parent_loss = np.empty(n)
+        for k, key in enumerate(zip(results.violation.tolist(), results.loss.tolist(), results.id.tolist(), strict=True)):
+            parent_id[k], parent_loss[k] = self._best[2], self._best[1]
+            if np.isfinite(key[1]) and key[:2] < self._best[:2]:
+                self._best, self._best_x, replaced[k] = key, results.x[k].copy(), True
+        if self._kind == "evolution":
+            outcome: Outcome = self._stage.select(results)
+            return outcome
+        self._stage.select(results)
+        if self._kind == "opening":
+            self._opening_x = np.concatenate([self._opening_x, results.x])
+            self._opening_loss = np.concatenate([self._opening_loss, np.where(results.violation > 0, np.inf, results.loss)])
+        self._members_x, self._members_loss = results.x, results.loss
+        del before
+        return Outcome(replaced, parent_id, parent_loss)
+
+    def end_generation(self, progress: float) -> None:
+        if self._kind == "evolution":
+            used = self._told - self._stage_start
+            self._stage.end_generation(min(1.0, used / self._slice))
+            over = used >= self._slice
+        else:
+            self._stage.end_generation()
+            over = self._stage.over
+        if over:
+            self._advance(progress)
+
+    def _advance(self, progress: float) -> None:
+        """Begin the next stage."""
+        used = self._told - self._stage_start
+        if self._kind in self._spent and self._runs > 1:
+            self._spent[self._kind] += used
+        self._stage_start = self._told
+        if self._kind == "opening" and self._lines_allowed and (self._box.d == 1 or self._stage.separable):
+            self._kind = "lines"
+            z = self._space.unit(self._best_x[None])[0]
+            self._stage = LineStage(self._space, z, self._best[1], max(self.popsize, 64))
+            return
+        first = self._runs == 0
+        self._runs += 1
+        if first or self._noisy or self._spent["sampling"] <= self._spent["evolution"]:
+            self._begin_sampling(first)
+        else:
+            self._begin_evolution(used, progress)
+
+    def _begin_sampling(self, first: bool) -> None:
+        rng = self._streams.of(self._runs, Purpose.RESTART)
+        if first and self._kind == "opening":
+            mean = self._space.unit(self._best_x[None])[0]
+            size = self.popsize
+        else:
+            mean = self._space.unit(self._box.from_unit(0.1 + 0.8 * rng.random((1, self._box.d))))[0]
+            self._larger += not first
+            size = self.popsize * 2**self._larger
+        self._kind = "sampling"
+        self._stage = Sampling(self._space, self._streams, mean, _SIGMA, size, modelled=not self._noisy)
+        if first:
+            self._stage.know(self._opening_x, self._opening_loss)
+
+    def _begin_evolution(self, last: int, progress: float) -> None:
+        self._kind = "evolution"
+        self._slice = max(last, 40 * self._space.d)
+        if self._budget is not None:
+            self._slice = max(1, min(self._slice, self._budget - self._told))
+        self._stage = self._explorer()
+
+    def _explorer(self) -> Evolution:
+        size = max(MINIMUM, default_popsize(self._slice))
+        return make_evolution(
+            VARIANTS[_EXPLORER], self._box, streams=self._streams.child(self._runs), budget=None, popsize=size
+        )
+
+    def state_dict(self) -> dict[str, Any]:
+        return {
+            "kind": self._kind, "stage": self._stage.state_dict(), "best": list(self._best),
+            "best_x": None if self._best_x is None else self._best_x.copy(),
+            "opening_x": self._opening_x.copy(), "opening_loss": self._opening_loss.copy(),
+            "members_x": self._members_x.copy(), "members_loss": self._members_loss.copy(),
+            "told": self._told, "stage_start": self._stage_start, "runs": self._runs, "larger": self._larger,
+            "spent": dict(self._spent), "slice": self._slice,
+        }  # fmt: skip
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        violation, loss, i = state["best"]
+        self._best = (float(violation), float(loss), int(i))
+        self._best_x = None if state["best_x"] is None else np.array(state["best_x"])
+        self._opening_x, self._opening_loss = np.array(state["opening_x"]), np.array(state["opening_loss"])
+        self._members_x, self._members_loss = np.array(state["members_x"]), np.array(state["members_loss"])
+        self._told, self._stage_start = int(state["told"]), int(state["stage_start"])
+        self._runs, self._larger = int(state["runs"]), int(state["larger"])
+        self._spent = {kind: int(n) for kind, n in state["spent"].items()}
+        self._slice = int(state["slice"])
+        self._kind = state["kind"]
+        if self._kind == "lines":
+            self._stage = LineStage.from_state(self._space, state["stage"])
+        elif self._kind == "sampling":
+            self._stage = Sampling.from_state(self._space, self._streams, state["stage"])
+        else:
+            if self._kind == "evolution":
+                self._stage = self._explorer()
+            self._stage.load_state_dict(state["stage"])

@@ -1,0 +1,136 @@
+"""What an optimizer can be asked to do, as data: refusals, the table in the docs and the tests all read it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from typing import Any
+
+__all__ = ["Capabilities", "refusal", "supported"]
+
+
+def _can(label: str, phrase: str) -> Any:
+    return field(default=True, metadata={"label": label, "phrase": phrase})
+
+
+@dataclass(frozen=True)
+class Capabilities:
+    """What an optimizer can do beyond asking, telling, stopping at its budget and surviving failures.
+
+    Attributes
+    ----------
+    popsize : bool
+        ``popsize=`` sets how many candidates a batch has. Otherwise it is refused.
+    infinite_bounds : bool
+        Half-open and missing bounds are searched. Otherwise they are refused.
+    one_coordinate : bool
+        Works with a single coordinate. Otherwise that is refused.
+    integrality : bool
+        ``integrality=`` (d,) makes coordinates whole numbers. Otherwise it is refused.
+    constraints : bool
+        ``tell(trials, losses, violation=...)`` prefers feasible points. Otherwise it is refused.
+    noise : bool
+        ``noise=`` re-evaluates candidates of a noisy objective. Otherwise it is refused.
+    seconds : bool
+        ``seconds=`` is a deadline. Otherwise it is refused.
+    steady_state : bool
+        ``updating="immediate"`` learns from each result when it is told. Otherwise it is refused.
+    warm_start : bool
+        ``warm_start(x, losses)`` takes known points in without counting them. Otherwise it is refused.
+    asks_ahead : bool
+        ``ask(n)`` gives trials while a whole batch is outstanding. Otherwise it gives none.
+    learns_from_guests : bool
+        Points told without being asked steer the search. Otherwise they only count, and can be best.
+    replays : bool
+        Loading a state repeats every ask and tell, instead of restoring what they led to.
+    """
+
+    popsize: bool = _can("`popsize=`", "a population size")
+    infinite_bounds: bool = _can("half-open and infinite bounds", "infinite bounds")
+    one_coordinate: bool = _can("a single coordinate", "a single coordinate")
+    integrality: bool = _can("`integrality=`", "whole-number coordinates (integrality)")
+    constraints: bool = _can("constraints: `tell(..., violation=)`", "constraints (violation)")
+    noise: bool = _can("`noise=`", "noise handling (noise)")
+    seconds: bool = _can("`seconds=` (deadline)", "a deadline (seconds)")
+    steady_state: bool = _can('`updating="immediate"`', "steady-state updating (updating='immediate')")
+    warm_start: bool = _can("`warm_start(x, losses)`", "warm starts (warm_start)")
+    asks_ahead: bool = _can("`ask(n)` beyond an outstanding batch", "asking ahead")
+    learns_from_guests: bool = _can("learns from points it never proposed", "guests")
+    replays: bool = field(default=False, metadata={"label": "a reload repeats the whole run", "phrase": "replay"})
+
+
+_OPTIONS = {"noise": ("noise", None), "integrality": ("integrality", None), "seconds": ("seconds", None),
+            "updating": ("steady_state", "deferred")}  # fmt: skip
+"""Options that stand for a capability, and the value that asks for nothing."""
+
+
+def supported(name: str, capabilities: Capabilities, options: Mapping[str, Any]) -> dict[str, Any]:
+    """The options without those that ask for nothing, where the optimizer does not have them.
+
+    Raises
+    ------
+    ValueError
+        If an option asks for what the optimizer cannot do.
+    """
+    kept = {}
+    for option, value in options.items():
+        capability, nothing = _OPTIONS.get(option, (None, None))
+        if capability is None or getattr(capabilities, capability):
+            kept[option] = value
+        elif not (value is nothing or (isinstance(value, str) and value == nothing)):
+            raise refusal(name, capability)
+    return kept
+
+
+def refusal(name: str, capability: str) -> ValueError:
+    """The error for asking an optimizer for what it cannot do; it names those that can.
+
+    Examples
+    --------
+    >>> str(refusal("random", "noise"))
+    "'random' does not support noise handling (noise); supported by: 'de'"
+    """
+    from evoprompt.optim.registry import OPTIMIZERS, capabilities_of
+
+    able: dict[Any, str] = {}
+    for other in OPTIMIZERS:
+        if getattr(capabilities_of(other), capability):
+            able.setdefault(_family(other), other)
+    who = ", ".join(repr(other) for other in able.values())
+    return ValueError(f"{name!r} does not support {_field(capability).metadata['phrase']}; supported by: {who}")
+
+
+def table() -> str:
+    """Every optimizer's capabilities as a Markdown table, one column for each family of names.
+
+    Examples
+    --------
+    >>> table().splitlines()[0]
+    '| | `de` | `lsrtde` | `cma` | `nevergrad` | `scipy` | `dual_annealing` | `random` |'
+    """
+    from evoprompt.optim.registry import OPTIMIZERS, capabilities_of
+
+    families: dict[Any, str] = {}
+    for name in OPTIMIZERS:
+        families.setdefault((_family(name), capabilities_of(name)), name)
+    columns = list(families.values())
+    lines = ["| | " + " | ".join(f"`{name}`" for name in columns) + " |", "|---" * (len(columns) + 1) + "|"]
+    for one in fields(Capabilities):
+        cells = ["yes" if getattr(capabilities_of(name), one.name) else "no" for name in columns]
+        lines.append(f"| {one.metadata['label']} | " + " | ".join(cells) + " |")
+    return "\n".join(lines)
+
+
+def _family(name: str) -> Any:
+    from evoprompt.optim.registry import factory_of
+
+    factory = factory_of(name)
+    return getattr(factory, "func", factory)
+
+
+def _field(name: str) -> Any:
+    return next(one for one in fields(Capabilities) if one.name == name)
+
+
+if __name__ == "__main__":
+    print(table())

@@ -1,0 +1,76 @@
+"""Wall-clock time spent on a search, counted over restarts and repeatable from a log."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from time import monotonic
+
+__all__ = ["Stopwatch", "checked_seconds"]
+
+
+class Stopwatch:
+    """Seconds since the first :meth:`tick`, on top of those of earlier processes.
+
+    Whatever happens within one ask or tell sees one time, that of its tick, so that a log of the times
+    repeats the run.
+
+    Parameters
+    ----------
+    now : callable
+        The clock, in seconds.
+
+    Examples
+    --------
+    >>> clock = iter([10.0, 12.5])
+    >>> watch = Stopwatch(lambda: next(clock))
+    >>> watch.tick(), watch.tick()
+    (0.0, 2.5)
+    """
+
+    def __init__(self, now: Callable[[], float] = monotonic) -> None:
+        self._now = now
+        self._start: float | None = None
+        self.elapsed = 0.0
+        self._scripted = False
+
+    def tick(self) -> float:
+        """Read the clock and remember the time as ``elapsed``."""
+        if not self._scripted:
+            self.elapsed = self.read()
+        return self.elapsed
+
+    def read(self) -> float:
+        """The time, without remembering it; 0 before the first tick, which starts the watch."""
+        if self._scripted:
+            return self.elapsed
+        now = self._now()
+        if self._start is None:
+            self._start = now - self.elapsed
+        return now - self._start
+
+    def set(self, elapsed: float) -> None:
+        """Go on from here, in another process perhaps; the watch starts again at the next tick."""
+        self._start, self.elapsed, self._scripted = None, float(elapsed), False
+
+    def follow(self, elapsed: float) -> None:
+        """Stand still at a time taken from a log, until :meth:`set` or another time."""
+        self.elapsed, self._scripted = float(elapsed), True
+
+
+def checked_seconds(seconds: float | None) -> float | None:
+    """A time limit as a float.
+
+    Raises
+    ------
+    ValueError
+        If it is not None or a number of seconds above 0.
+    """
+    if seconds is None:
+        return None
+    try:
+        value = float("nan") if isinstance(seconds, bool) else float(seconds)
+    except (TypeError, ValueError):
+        value = float("nan")
+    if not value > 0:
+        raise ValueError(f"seconds must be None or a time limit > 0, got {seconds!r}")
+    return value

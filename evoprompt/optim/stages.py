@@ -1,0 +1,334 @@
+"""What the self-tuning search consists of: an opening, line searches, a learnt distribution, differential evolution.
+
+A stage makes points for the slots of its generations and learns from them; :mod:`evoprompt.optim.auto`
+decides which stage follows which. Stages think in the unit space, where the box is [0, 1].
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from evoprompt.optim.bounds import Box
+from evoprompt.optim.coordinates import TESTS, LineSearch, exchanged, is_separable
+from evoprompt.optim.covariance import SearchDistribution
+from evoprompt.optim.population import initial_points
+from evoprompt.optim.quadratic import QuadraticModel
+from evoprompt.optim.rng import Purpose, TrialStreams
+from evoprompt.optim.search import Results
+from evoprompt.optim.space import UnitSpace
+
+__all__ = ["DIAGONAL_FROM", "LineStage", "Opening", "Sampling", "Stage"]
+
+Floats = NDArray[np.floating[Any]]
+Doubles = NDArray[np.float64]
+Indices = NDArray[np.int64]
+
+DIAGONAL_FROM = 250
+"""Coordinates from which on only variances are learnt: a full covariance needs d^2 numbers and some 10 d^2 points."""
+
+_MODEL_UP_TO = 250
+
+
+class Stage(Protocol):
+    """One stage of the self-tuning search."""
+
+    over: bool
+
+    @property
+    def size(self) -> int: ...
+    def make(self, ids: Indices, slots: Indices) -> Floats:
+        """Points of the box (n, d) for slots."""
+        ...
+
+    def select(self, results: Results) -> None:
+        """Take results in; they count when the generation ends."""
+        ...
+
+    def end_generation(self) -> None: ...
+    def state_dict(self) -> dict[str, Any]: ...
+
+
+class Opening:
+    """Starting points: those given, a test for separability, and a Latin hypercube.
+
+    Parameters
+    ----------
+    box : Box
+    streams : TrialStreams
+    size : int
+        At least so many points.
+    given : ndarray, shape (m, d), optional
+        Points to begin with.
+    test : bool
+        Whether to spend 2 + 2 * TESTS of the points on the test.
+    """
+
+    def __init__(self, box: Box, streams: TrialStreams, size: int, given: Floats | None, *, test: bool) -> None:
+        self._box, self._streams = box, streams
+        rows: list[Floats] = [] if given is None else [given]
+        self._first_test = sum(map(len, rows))
+        if test:
+            u = streams.of(0, Purpose.DESIGN).random((2 + TESTS, box.d))
+            rows.append(box.from_unit(exchanged(u)))
+        self._tests = 2 + 2 * TESTS if test else 0
+        rest = size - sum(map(len, rows))
+        if rest > 0:
+            rows.append(initial_points(box, rest, streams, None))
+        self._x = np.concatenate(rows)
+        self._losses = np.full(len(self._x), np.nan)
+        self._some_finite = False
+        self._again = False
+        self.over = False
+
+    @property
+    def size(self) -> int:
+        return len(self._x)
+
+    @property
+    def separable(self) -> bool:
+        """Whether the test points say that the loss is a sum over coordinates."""
+        losses = self._losses[self._first_test : self._first_test + self._tests]
+        return len(losses) > 0 and is_separable(losses)
+
+    def make(self, ids: Indices, slots: Indices) -> Floats:
+        if self._again:
+            return self._box.from_unit(self._streams.uniforms(ids, self._box.d, Purpose.REDRAW))
+        return self._x[slots]
+
+    def select(self, results: Results) -> None:
+        own = (results.id >= 0) & (results.slot >= 0) & (results.slot < self.size)
+        if not self._again:
+            self._losses[results.slot[own]] = np.where(results.violation[own] > 0, np.nan, results.loss[own])
+        self._some_finite |= bool(np.isfinite(results.loss).any())
+
+    def end_generation(self) -> None:
+        self.over, self._again = self._some_finite, True
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"losses": self._losses.copy(), "some_finite": self._some_finite, "again": self._again}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        self._losses = np.array(state["losses"])
+        self._some_finite, self._again = bool(state["some_finite"]), bool(state["again"])
+
+
+class LineStage:
+    """A line search along every coordinate at once, for losses that are sums over coordinates.
+
+    Parameters
+    ----------
+    space : UnitSpace
+    z : ndarray, shape (d,)
+        Where to begin.
+    loss : float
+        The loss there.
+    batch : int
+        Most lines in a generation; one more point checks the combination of all best coordinates.
+    """
+
+    _QUIET_ROUNDS = 12
+
+    def __init__(self, space: UnitSpace, z: Doubles, loss: float, batch: int) -> None:
+        self._space, self._batch = space, max(1, min(batch, space.d))
+        self._z, self._loss = z.copy(), float(loss)
+        self._first_loss = float(loss)
+        self._offsets = np.zeros(space.d)  # value of each line at z, relative to its start
+        self._lines = [LineSearch(0.0, 1.0, float(t)) for t in z]
+        self._next = 0
+        self._since_gain = 0
+        self._check = np.nan  # loss at z as evaluated
+        self.over = False
+        self._plan()
+
+    def _plan(self) -> None:
+        d = self._space.d
+        ring = (self._next + np.arange(d)) % d
+        unfinished = [int(i) for i in ring if not self._lines[i].finished][: self._batch]
+        self._chosen = unfinished
+        self._targets = [self._lines[i].ask() for i in unfinished]
+        if unfinished:
+            self._next = (unfinished[-1] + 1) % d
+        self._losses: dict[int, float] = {}
+
+    @property
+    def size(self) -> int:
+        return len(self._chosen) + 1
+
+    def make(self, ids: Indices, slots: Indices) -> Floats:
+        z = np.tile(self._z, (len(slots), 1))
+        for row, slot in zip(z, slots.tolist(), strict=True):
+            if slot < len(self._chosen):
+                row[self._chosen[slot]] = self._targets[slot]
+        return self._space.point(z)
+
+    def select(self, results: Results) -> None:
+        for slot, loss, violation in zip(results.slot.tolist(), results.loss, results.violation, strict=True):
+            if slot == len(self._chosen):
+                self._check = float(loss)
+            elif 0 <= slot < len(self._chosen):
+                self._losses[slot] = np.inf if violation > 0 else float(loss)
+
+    def end_generation(self) -> None:
+        # The point that combines the best coordinates is evaluated beside the lines, so that rounding cannot add up.
+        base, self._check = (self._check if np.isfinite(self._check) else self._loss), np.nan
+        total = 0.0
+        for slot, loss in sorted(self._losses.items()):
+            i, t = self._chosen[slot], self._targets[slot]
+            value = loss - base + self._offsets[i]
+            better = value < self._lines[i].least
+            self._lines[i].tell(t, value)
+            if better:
+                self._z[i], self._offsets[i] = t, value
+                total += loss - base
+        spread = abs(self._first_loss - base) + abs(total)
+        self.over = abs(base - self._loss) > 1e-4 * spread  # not a sum over coordinates after all
+        self._loss = base + total
+        self._since_gain = 0 if -total > 1e-13 * spread else self._since_gain + len(self._chosen)
+        self._plan()
+        self.over |= not self._chosen or self._since_gain > self._QUIET_ROUNDS * self._space.d
+
+    def state_dict(self) -> dict[str, Any]:
+        return {
+            "z": self._z.copy(), "loss": self._loss, "first_loss": self._first_loss, "batch": self._batch,
+            "offsets": self._offsets.copy(), "lines": [line.state_dict() for line in self._lines],
+            "next": self._next, "since_gain": self._since_gain, "check": self._check,
+            "chosen": list(self._chosen), "targets": list(self._targets),
+            "losses": [[slot, loss] for slot, loss in self._losses.items()],
+        }  # fmt: skip
+
+    @classmethod
+    def from_state(cls, space: UnitSpace, state: Mapping[str, Any]) -> LineStage:
+        self = cls(space, np.array(state["z"]), float(state["loss"]), int(state["batch"]))
+        self._first_loss, self._offsets = float(state["first_loss"]), np.array(state["offsets"])
+        self._lines = [LineSearch.from_state(line) for line in state["lines"]]
+        self._next, self._since_gain = int(state["next"]), int(state["since_gain"])
+        self._check = float(state["check"])
+        self._chosen, self._targets = [int(i) for i in state["chosen"]], [float(t) for t in state["targets"]]
+        self._losses = {int(slot): float(loss) for slot, loss in state["losses"]}
+        return self
+
+
+class Sampling:
+    """Points drawn from a distribution that follows them (CMA-ES), and steps of a quadratic model.
+
+    Parameters
+    ----------
+    space : UnitSpace
+    streams : TrialStreams
+    mean : ndarray, shape (d,)
+        In the unit space.
+    sigma : float
+        Initial standard deviation there.
+    size : int
+        Points in a generation.
+    modelled : bool
+        Whether to use the quadratic model.
+    """
+
+    def __init__(
+        self, space: UnitSpace, streams: TrialStreams, mean: Doubles, sigma: float, size: int, *, modelled: bool = True
+    ) -> None:
+        self._space, self._streams, self.size = space, streams, size
+        self.distribution = SearchDistribution(mean, sigma, size, diagonal=space.d >= DIAGONAL_FROM)
+        self._model = QuadraticModel(space.d) if modelled and space.d <= _MODEL_UP_TO else None
+        self._known_z, self._known_loss = np.empty((0, space.d)), np.empty(0)
+        self._step: Doubles | None = None  # the model's point for slot 0
+        self._arrived: list[tuple[Doubles, Doubles, Doubles, NDArray[np.bool_]]] = []
+        self._best = np.inf
+        self._history: list[float] = []
+        self.over = False
+
+    def make(self, ids: Indices, slots: Indices) -> Floats:
+        normals = np.empty((len(ids), self._space.d))
+        for row, i in zip(normals, ids.tolist(), strict=True):
+            self._streams.of(i, Purpose.SAMPLE).standard_normal(out=row)
+        z = self.distribution.points(normals)
+        if self._step is not None:
+            z[slots == 0] = self._step
+        return self._space.point(z)
+
+    def know(self, x: Floats, losses: Doubles) -> None:
+        """Points of the box that the model may use."""
+        self._remember(self._space.unit(x), losses)
+
+    def _remember(self, z: Doubles, losses: Doubles) -> None:
+        if self._model is None:
+            return
+        fine = np.isfinite(losses)
+        capacity = 4 * self._model.capacity
+        self._known_z = np.concatenate([self._known_z, z[fine]])[-capacity:]
+        self._known_loss = np.concatenate([self._known_loss, losses[fine]])[-capacity:]
+
+    def select(self, results: Results) -> None:
+        stepped = (results.slot == 0) & (self._step is not None) & (results.id >= 0)
+        self._arrived.append((self._space.unit(results.x), results.loss.copy(), results.violation.copy(), stepped))
+
+    def end_generation(self) -> None:
+        if not self._arrived:
+            return
+        z, losses, violation, stepped = (np.concatenate(column) for column in zip(*self._arrived, strict=True))
+        self._arrived = []
+        finite = np.isfinite(losses)
+        z, losses, violation, stepped = z[finite], losses[finite], violation[finite], stepped[finite]
+        if len(losses) == 0:
+            return
+        order = np.lexsort((losses, violation))
+        feasible = not violation.any()
+        if self._model is not None and feasible:
+            self._model.judge(z[~stepped], losses[~stepped])
+        improved = False
+        if self._model is not None and stepped.any():
+            improved = bool(stepped[order[0]] and feasible and losses[order[0]] < self._best)
+            self._model.reward(improved)
+        self._best = min(self._best, float(losses.min())) if feasible else self._best
+        self._history.append(float(losses[order[0]]))
+        self.distribution.learn(z[order])
+        if improved:
+            self.distribution.mean = z[order[0]].copy()
+        self._step = None
+        if self._model is not None and feasible:
+            self._remember(z, losses)
+            self._model.fit(self._known_z, self._known_loss, self.distribution.frame)
+            if self._model.trusted and (step := self._model.step()) is not None:
+                self._step = self._space.clipped(step)
+        self.over = self.distribution.narrow or self._stagnates()
+
+    def _stagnates(self) -> bool:
+        """Whether the best losses of generations have become equal or no longer fall (Hansen 2009, BIPOP-CMA-ES)."""
+        h, d = self._history, self._space.d
+        recent = 10 + math.ceil(30 * d / self.size)
+        if len(h) >= recent:
+            last = h[-recent:]
+            if max(last) - min(last) <= 4 * np.finfo(np.float64).eps * abs(min(last)):
+                return True
+        if len(h) <= 120 + 30 * d / self.size:
+            return False
+        window = max(20, min(int(0.3 * len(h)), len(h) // 2))
+        return bool(np.median(h[-window:]) >= np.median(h[-2 * window : -window]))
+
+    def state_dict(self) -> dict[str, Any]:
+        return {
+            "size": self.size, "distribution": self.distribution.state_dict(),
+            "model": None if self._model is None else self._model.state_dict(),
+            "known_z": self._known_z.copy(), "known_loss": self._known_loss.copy(),
+            "step": None if self._step is None else self._step.copy(), "best": self._best,
+            "history": np.array(self._history, dtype=np.float64),
+            "arrived": [[column.copy() for column in part] for part in self._arrived],
+        }  # fmt: skip
+
+    @classmethod
+    def from_state(cls, space: UnitSpace, streams: TrialStreams, state: Mapping[str, Any]) -> Sampling:
+        self = cls(space, streams, np.zeros(space.d), 1.0, int(state["size"]), modelled=state["model"] is not None)
+        self.distribution = SearchDistribution.from_state(state["distribution"])
+        if self._model is not None:
+            self._model.load_state_dict(state["model"])
+        self._known_z, self._known_loss = np.array(state["known_z"]), np.array(state["known_loss"])
+        self._step = None if state["step"] is None else np.array(state["step"])
+        self._best, self._history = float(state["best"]), np.asarray(state["history"]).tolist()
+        self._arrived = [tuple(np.array(column) for column in part) for part in state["arrived"]]
+        return self

@@ -1,0 +1,29 @@
+"""A conformance suite for optimizers with ask and tell: inherit it, say how yours is made, run pytest.
+
+Needs pytest and hypothesis (``pip install 'evoprompt[testing]'``), and nothing else in evoprompt imports it.
+
+Examples
+--------
+>>> from evoprompt import DifferentialEvolution
+>>> class TestMine(OptimizerConformance):
+...     capabilities = Capabilities(noise=False, constraints=False)
+...
+...     def make(self, *, bounds, budget, seed, popsize, dtype, **options):
+...         return DifferentialEvolution(bounds, budget=budget, seed=seed, popsize=popsize, dtype=dtype, **options)
+>>> TestMine().test_it_is_an_optimizer()
+"""
+
+try:
+    import hypothesis  # noqa: F401
+    import pytest
+except ImportError as error:
+    raise ImportError("evoprompt.testing needs pytest and hypothesis: pip install 'evoprompt[testing]'") from error
+
+pytest.register_assert_rewrite(
+    *(f"{__name__}.{name}" for name in ("case", "asking", "telling", "failing", "resuming", "claiming"))
+)
+
+from evoprompt.optim.capabilities import Capabilities  # noqa: E402
+from evoprompt.testing.conformance import OptimizerConformance  # noqa: E402
+
+__all__ = ["Capabilities", "OptimizerConformance"]

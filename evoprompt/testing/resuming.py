@@ -1,0 +1,136 @@
+"""What a saved state promises: the same future, at any moment, in another process too."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import strategies as st
+
+from evoprompt.optim.protocol import Optimizer, Trials
+from evoprompt.optim.state import load_state, save_state
+from evoprompt.testing.case import SEED, Case, Floats, sphere
+
+__all__ = ["Resuming", "continuation"]
+
+Steps = list[tuple[str, int]]
+
+_STEP = st.tuples(st.sampled_from(["ask", "tell", "tell", "tell", "tell", "guest"]), st.integers(1, 6))
+
+
+class Resuming(Case):
+    """Tests of ``state_dict`` and ``load_state_dict``."""
+
+    def test_a_state_saved_at_any_moment_continues_identically(self) -> None:
+        if not self.keeps_state:
+            return self.refuses(lambda: self.fresh().state_dict())
+
+        def claim(before: Steps, after: Steps) -> None:
+            optimizer, waiting = self._at_some_moment(before)
+            with tempfile.TemporaryDirectory() as folder:
+                save_state(folder, optimizer.state_dict())
+                copy = self.fresh(budget=1000)
+                copy.load_state_dict(load_state(folder))
+            _assert_same(optimizer, copy)
+            rest, rest_copy = (self._follow(each, after, list(waiting)) for each in (optimizer, copy))
+            for mine, theirs in zip(rest, rest_copy, strict=True):
+                np.testing.assert_array_equal(mine, theirs)
+            _assert_same(optimizer, copy)
+            np.testing.assert_array_equal(optimizer.ask(3).x, copy.ask(3).x)
+
+        steps = st.lists(_STEP, max_size=40)
+        return self.for_all(claim, before=steps, after=steps)
+
+    def test_a_state_continues_identically_in_another_process(self) -> None:
+        if not self.keeps_state:
+            return self.refuses(lambda: self.fresh().load_state_dict({}))
+        steps = [("ask", 6), ("ask", 6), *[("tell", k) for k in (2, 5, 1, 3, 4, 6, 1)], ("guest", 2), ("ask", 5)]
+        optimizer, _ = self._at_some_moment(steps)
+        with tempfile.TemporaryDirectory() as folder:
+            save_state(Path(folder) / "state", optimizer.state_dict())
+            there = _elsewhere(type(self), Path(folder))
+        return np.testing.assert_array_equal(continuation(optimizer), there)
+
+    def test_a_snapshot_does_not_change_when_the_optimizer_goes_on(self) -> None:
+        if not self.keeps_state:
+            return self.refuses(lambda: self.fresh().state_dict())
+        optimizer, waiting = self._at_some_moment([("ask", 6), ("ask", 6), *[("tell", 1)] * 9])
+        state = optimizer.state_dict()
+        steps = [*[("tell", 1)] * 6, ("ask", 4), ("guest", 1), ("tell", 1), ("ask", 4)]
+        first = self._follow(optimizer, steps, list(waiting))
+        copy = self.fresh(budget=1000)
+        copy.load_state_dict(state)
+        again = self._follow(copy, steps, list(waiting))
+        np.testing.assert_array_equal(np.concatenate(first), np.concatenate(again))
+        return _assert_same(optimizer, copy)
+
+    def test_a_state_of_other_settings_is_refused_by_name(self) -> None:
+        if not self.keeps_state:
+            return self.refuses(lambda: self.fresh().state_dict())
+        state = self.fresh().state_dict()
+        with pytest.raises(ValueError, match="seed"):
+            self.fresh(seed=SEED + 1).load_state_dict(state)
+        with pytest.raises(ValueError, match=r"\S"):
+            self.fresh(bounds=[(-1.0, 1.0)] * len(self.bounds)).load_state_dict(state)
+        return None
+
+    def _at_some_moment(self, steps: Steps) -> tuple[Optimizer, list[Trials]]:
+        """A new optimizer after these steps, and the trials that are outstanding then."""
+        optimizer, waiting = self.fresh(budget=1000), []  # type: ignore[var-annotated]
+        self._follow(optimizer, steps, waiting)
+        return optimizer, waiting
+
+    def _follow(self, optimizer: Optimizer, steps: Steps, waiting: list[Trials]) -> list[Floats]:
+        """Ask and tell as ``steps`` say, with failures and guests; the points that were handed out."""
+        handed = []
+        for action, k in steps:
+            if action == "ask":
+                trials = optimizer.ask(k if self.accepts_parts else None)
+                handed.append(trials.x.copy())
+                whole = [trials] if len(trials) else []
+                waiting.extend([trials[i : i + 1] for i in range(len(trials))] if self.accepts_parts else whole)
+            elif action == "guest" and self.accepts_guests:
+                optimizer.tell(np.full((1, optimizer.d), 0.01 * k), [float(k)])
+            elif action == "tell" and waiting:
+                trials = waiting.pop(k % len(waiting))
+                optimizer.tell(trials, np.where(k == 5, np.nan, sphere(trials.x)))
+        return handed
+
+
+def continuation(optimizer: Optimizer) -> Floats:
+    """The points (n, d) of the next twelve asks, each told at once; earlier trials stay outstanding."""
+    handed = []
+    for _ in range(12):
+        trials = optimizer.ask(3)
+        handed.append(trials.x.copy())
+        optimizer.tell(trials, sphere(trials.x))
+    return np.concatenate(handed)
+
+
+def _elsewhere(case: type, folder: Path) -> Floats:
+    """What the state in ``folder`` continues with in a new Python process."""
+    assert "<locals>" not in case.__qualname__, f"{case.__qualname__} must be defined at the top of its module"
+    command = [sys.executable, "-m", "evoprompt.testing.elsewhere", case.__module__, case.__qualname__, str(folder)]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(path or os.getcwd() for path in sys.path)}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    there: Floats = np.load(folder / "continuation.npy", allow_pickle=False)
+    return there
+
+
+def _assert_same(optimizer: Optimizer, copy: Optimizer) -> None:
+    for field in ("asked", "evaluations", "failed", "generation"):
+        assert getattr(optimizer, field) == getattr(copy, field), field
+    for mine, theirs in zip(optimizer.population, copy.population, strict=True):
+        np.testing.assert_array_equal(mine, theirs)
+    assert optimizer.should_stop() == copy.should_stop()
+    best, other = optimizer.best, copy.best
+    assert (best is None) == (other is None)
+    if best is not None and other is not None:
+        assert best[1:] == other[1:]
+        np.testing.assert_array_equal(best.x, other.x)

@@ -1,0 +1,135 @@
+"""Time as a budget."""
+
+import time
+
+import numpy as np
+import pytest
+
+from evoprompt.optim import DifferentialEvolution, minimize
+from evoprompt.optim.deadline import Stopwatch
+from evoprompt.optim.state import load_state, save_state
+from evoprompt.optim.telllog import TellLog, replay
+
+BOX = [(-5.0, 5.0)] * 3
+
+
+def sphere(x):
+    return (np.asarray(x) ** 2).sum(axis=1)
+
+
+def engine(**options):
+    return DifferentialEvolution(BOX, popsize=8, variant="lshade", **options)
+
+
+def until_stopped(optimizer, pause=0.0):
+    while not (reason := optimizer.should_stop()):
+        trials = optimizer.ask()
+        time.sleep(pause)
+        optimizer.tell(trials, sphere(trials.x))
+    return reason
+
+
+def test_nothing_is_handed_out_after_the_deadline():
+    optimizer = engine(seconds=0.1)
+    start = time.monotonic()
+    assert until_stopped(optimizer, pause=0.005) == "deadline"
+    assert 0.1 <= time.monotonic() - start < 0.5
+    assert len(optimizer.ask()) == len(optimizer.ask(3)) == 0
+    assert optimizer.evaluations > 8
+
+
+def test_what_comes_after_the_deadline_still_counts():
+    optimizer = engine(seconds=0.05)
+    trials = optimizer.ask()
+    time.sleep(0.06)
+    optimizer.tell(trials, sphere(trials.x))
+    assert optimizer.evaluations == 8
+    assert optimizer.best.loss == sphere(trials.x).min()
+    assert optimizer.should_stop() == "deadline"
+
+
+def test_the_time_counts_from_the_first_ask_and_over_restarts(tmp_path):
+    optimizer = engine(seconds=0.2)
+    time.sleep(0.25)
+    assert optimizer.should_stop() is None
+    optimizer = engine(seconds=0.2)
+    optimizer.ask(1)
+    time.sleep(0.12)
+    save_state(tmp_path, optimizer.state_dict())
+    time.sleep(0.15)
+    again = engine(seconds=0.2)
+    again.load_state_dict(load_state(tmp_path))
+    assert len(again.ask(1)) == 1
+    time.sleep(0.1)
+    assert again.should_stop() == "deadline"
+    longer = engine(seconds=60)
+    longer.load_state_dict(load_state(tmp_path))
+    assert len(longer.ask(1)) == 1
+
+
+def test_without_a_budget_the_population_shrinks_with_the_time():
+    optimizer = DifferentialEvolution(BOX, popsize=40, variant="lshade", seconds=0.4)
+    until_stopped(optimizer, pause=0.01)
+    assert len(optimizer.population[1]) < 20
+
+
+def test_the_first_of_budget_and_deadline_ends_the_run():
+    assert until_stopped(engine(seconds=60, budget=100)) == "budget"
+    assert until_stopped(engine(seconds=0.05, budget=10**9)) == "deadline"
+
+
+def test_a_timed_run_is_repeated_from_its_log_whatever_the_clock_says_then():
+    log = TellLog(engine(seconds=0.15, updating="immediate", seed=3))
+    while not log.should_stop():
+        trials = log.ask(3)
+        time.sleep(0.002)
+        log.tell(trials, sphere(trials.x))
+    again = replay(log, engine(seconds=0.15, updating="immediate", seed=3))
+    assert again.evaluations == log.evaluations
+    assert len(again.population[1]) == len(log.population[1]) < 8
+    np.testing.assert_array_equal(again.population[0], log.population[0])
+
+
+def test_the_stopwatch_goes_on_where_it_was_set():
+    now = [100.0]
+    watch = Stopwatch(lambda: now[0])
+    assert watch.tick() == 0
+    now[0] = 107.0
+    assert watch.read() == 7
+    watch.set(30.0)
+    now[0] = 200.0
+    assert watch.tick() == 30
+    now[0] = 201.5
+    assert watch.tick() == 31.5
+    watch.follow(3.0)
+    assert watch.tick() == watch.read() == 3
+
+
+def test_minimize_stops_in_the_middle_of_a_generation_and_goes_on_from_there(tmp_path):
+    calls = []
+
+    def slow(x):
+        calls.append(x.copy())
+        time.sleep(0.03)
+        return float((x**2).sum())
+
+    settings = {"popsize": 30, "variant": "shade", "checkpoint": tmp_path}
+    start = time.monotonic()
+    result = minimize(slow, BOX, seconds=0.4, **settings)
+    assert time.monotonic() - start < 0.8
+    assert result.stop_reason == "deadline"
+    assert result.success
+    assert result.nfev == len(calls) < 30
+    done = result.nfev
+    result = minimize(slow, BOX, seconds=60, budget=40, **settings)
+    assert result.stop_reason == "budget"
+    assert result.nfev == len(calls) == 40
+    assert result.nfail == 0
+    assert len(np.unique(np.array(calls[: done + 5]), axis=0)) == done + 5
+
+
+def test_minimize_asks_for_an_end():
+    with pytest.raises(ValueError, match="budget, seconds, maxiter, target or tol"):
+        minimize(lambda x: 0.0, BOX)
+    assert minimize(lambda x: float(x @ x), BOX, maxiter=3, popsize=8, method="jde").nfev == 24
+    assert minimize(lambda x: float(x @ x), BOX, target=0.5, popsize=8).stop_reason == "target"
