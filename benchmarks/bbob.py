@@ -143,6 +143,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         }
         chosen = rows[rows[list(wanted)].isin(wanted).all(axis=1)].drop_duplicates(list(KEY))
         text = table.markdown(chosen, GROUPS[options.suite])
+        text += "".join(f"\n{path}:\n\n{result_file.remarks(path)}" for path in [options.out, *options.reference])
         stem = Path(options.out).with_suffix("")
         name = stem if len(options.dims) == 1 else stem.with_name(f"{stem.name}_{dim}d")
         name.with_suffix(".md").write_text(text)

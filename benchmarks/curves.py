@@ -23,8 +23,9 @@ _COLOURS = ["#000000", "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#
 
 
 def draw(rows: pd.DataFrame, path: Path) -> None:
-    """The methods with the best mean ranks: share of targets reached over evaluations / d, on a logarithmic axis."""
-    best = table.ranks(table.problem_errors(rows)).mean().sort_values().index[:_SHOWN]
+    """Share of targets reached over evaluations / d, of the best mean ranks among methods that ran on every problem."""
+    ranks = table.ranks(table.problem_errors(rows)).dropna(axis=1)
+    best = ranks.mean().sort_values().index[:_SHOWN]
     d, budget = int(rows["dim"].iloc[0]), int(rows["budget"].iloc[0])
     at = np.unique(np.geomspace(d, budget, 200).astype(int))
     figure, axes = plt.subplots(figsize=(8, 5), layout="constrained")
@@ -35,6 +36,7 @@ def draw(rows: pd.DataFrame, path: Path) -> None:
         axes.plot(at / d, curve, color=colour, linestyle=style, linewidth=width)
         ends.append((curve[-1], f"{method}", colour))
     axes.set_xscale("log")
+    axes.xaxis.set_major_formatter("{x:g}")
     axes.set_xlabel("evaluations / dimension")
     axes.set_ylabel("share of targets reached")
     axes.set_title(f"{rows['suite'].iloc[0]}, {d}-D: the {len(best)} best mean ranks", loc="left", fontsize=10)
@@ -58,17 +60,30 @@ def look(place: int, method: str) -> tuple[str, str, float]:
 
 
 def label(axes: plt.Axes, ends: list[tuple[float, str, str]]) -> None:
-    """Names (y, name, colour) beside the curves' ends, in their order, pushed apart where they would overlap."""
+    """Names (y, name, colour) beside the curves' ends, in their order, apart where they would overlap."""
     axes.spines[["top", "right"]].set_visible(False)
     axes.grid(alpha=0.25)
     axes.autoscale_view()
-    places = [(axes.transLimits.transform(axes.transScale.transform((1.0, y)))[1], *rest) for y, *rest in ends]
+    ends = sorted(ends)
     x = float(np.asarray(axes.get_lines()[0].get_xdata())[-1])
-    y_of = {name: y for y, name, _ in ends}
-    last = -1.0
-    for height, name, colour in sorted(places):
-        last = max(height, last + 0.045)
+    heights = [axes.transLimits.transform(axes.transScale.transform((x, y)))[1] for y, _, _ in ends]
+    for height, (y, name, colour) in zip(_apart(heights, 0.042), ends, strict=True):
+        line = {"arrowstyle": "-", "color": colour, "lw": 0.6, "shrinkA": 1, "shrinkB": 2, "relpos": (0, 0.5)}
         axes.annotate(
-            name, (x, y_of[name]), (1.03, last), textcoords="axes fraction", color=colour, fontsize=8, va="center",
-            arrowprops={"arrowstyle": "-", "color": colour, "lw": 0.5, "shrinkA": 0, "shrinkB": 2},
+            name, (x, y), (1.04, height), textcoords="axes fraction", color=colour, fontsize=8, va="center",
+            arrowprops=line,
         )  # fmt: skip
+
+
+def _apart(heights: list[float], gap: float) -> list[float]:
+    """Rising heights moved apart to ``gap`` at the least, each crowd about its own mean."""
+    crowds: list[list[float]] = []
+    for height in heights:
+        crowds.append([height])
+        while len(crowds) > 1 and _bottom(crowds[-1], gap) < _bottom(crowds[-2], gap) + gap * len(crowds[-2]):
+            crowds[-2:] = [crowds[-2] + crowds[-1]]
+    return [_bottom(crowd, gap) + gap * place for crowd in crowds for place in range(len(crowd))]
+
+
+def _bottom(crowd: list[float], gap: float) -> float:
+    return float(np.mean(crowd)) - gap * (len(crowd) - 1) / 2

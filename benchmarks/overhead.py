@@ -17,11 +17,16 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import matplotlib as mpl
+
+mpl.use("Agg")
+
+import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from benchmarks import result_file
+from benchmarks import curves, result_file
 from benchmarks.overhead_cases import CASES, Case, Done, run_case
 from benchmarks.workers import ONE_THREAD
 
@@ -157,6 +162,33 @@ def markdown(rows: pd.DataFrame) -> str:
     return "\n\n".join([title, "\n".join(lines), *notes]) + "\n"
 
 
+def draw(rows: pd.DataFrame, path: Path) -> None:
+    """Time over the number of coordinates, and population copies at the largest; ours thicker and blue."""
+    good = rows[rows["status"] == "ok"].drop_duplicates(["method", "dim"], keep="last")
+    largest = good["dim"].max()
+    figure, (left, right) = plt.subplots(1, 2, figsize=(13, 6), layout="constrained", width_ratios=[3, 2])
+    ends = []
+    order = good[good["dim"] == largest].sort_values("us")["method"]
+    for place, method in enumerate(order):
+        mine = good[good["method"] == method].sort_values("dim")
+        colour, style, width = curves.look(place, method)
+        left.plot(mine["dim"], mine["us"], color=colour, linestyle=style, linewidth=width, marker="o", markersize=3)
+        ends.append((float(mine["us"].iloc[-1]), method, colour))
+    left.set_xscale("log")
+    left.set_yscale("log")
+    left.set_xlabel("coordinates")
+    left.set_ylabel("CPU microseconds an evaluation")
+    curves.label(left, ends)
+    copies = good[good["dim"] == largest].sort_values("copies", ascending=False)
+    ours = copies["method"].str.startswith("evoprompt")
+    right.barh(copies["method"], copies["copies"], color=np.where(ours, "#0072B2", "#BBBBBB"))
+    right.set_xlabel(f"peak memory in populations, {largest} coordinates")
+    right.tick_params(axis="y", labelsize=8)
+    right.spines[["top", "right"]].set_visible(False)
+    figure.savefig(path, dpi=150)
+    plt.close(figure)
+
+
 def _cell(rows: pd.DataFrame, d: int, column: str) -> str:
     if d not in rows.index or rows.loc[d, "status"] != "ok":
         return "-"
@@ -187,8 +219,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
                 file.add(row)
                 print(f"{name}, d={d}: {row['status']} {row['us']:.1f} us, {row['copies']:.1f} copies", flush=True)
     rows = result_file.read([options.out])
-    text = markdown(rows)
+    text = markdown(rows) + "\n" + result_file.remarks(options.out)
     Path(options.out).with_suffix(".md").write_text(text)
+    draw(rows, Path(options.out).with_suffix(".png"))
     print(text)
 
 

@@ -144,7 +144,8 @@ def _cocoex(suite: str, function: int, instance: int, d: int) -> Any:
 
     number = function - 100 if suite == "noisy" else function
     chosen = f"dimensions: {d} function_indices: {number} instance_indices: {instance}"
-    made = cocoex.Suite(SUITES[suite], "", chosen)
-    if len(made) != 1:
-        raise ValueError(f"cocoex has no single problem f{function}, instance {instance}, {d}-D in {SUITES[suite]}")
+    try:
+        made = cocoex.Suite(SUITES[suite], "", chosen)
+    except cocoex.exceptions.NoSuchSuiteException:
+        raise ValueError(f"{SUITES[suite]} has no problem f{function}, instance {instance}, {d}-D") from None
     return _Kept(made, 0)

@@ -13,7 +13,7 @@ from typing import Any
 
 import pandas as pd
 
-__all__ = ["ResultFile", "machine", "read"]
+__all__ = ["ResultFile", "machine", "read", "remarks"]
 
 _PACKAGES = (
     "evoprompt", "numpy", "scipy", "coco-experiment", "nevergrad", "cma", "cmaes", "minionpy", "pymoo", "pygmo",
@@ -68,7 +68,14 @@ def _plain(value: Any) -> Any:
 
 def read(paths: Iterable[str | os.PathLike[str]]) -> pd.DataFrame:
     """Rows of several result files."""
-    return pd.concat([pd.read_csv(path, comment="#", keep_default_na=False) for path in paths], ignore_index=True)
+    how: dict[str, Any] = {"comment": "#", "keep_default_na": False, "na_values": ["nan"]}
+    return pd.concat([pd.read_csv(path, **how) for path in paths], ignore_index=True)
+
+
+def remarks(path: str | os.PathLike[str]) -> str:
+    """Where the rows of a file were made: its remarks, each once, as a Markdown list."""
+    lines = [line[2:].strip() for line in Path(path).read_text().splitlines() if line.startswith("# ")]
+    return "\n".join(f"- {line}" for line in dict.fromkeys(lines)) + "\n"
 
 
 def machine() -> list[str]:

@@ -139,6 +139,10 @@ def draw(rows: pd.DataFrame, path: Path) -> None:
             ends.append((float(curve[-1]), str(method), colour))
         axes.set_xscale("log")
         axes.set_yscale("log")
+        for axis in (axes.xaxis, axes.yaxis):
+            axis.set_major_formatter("{x:g}")
+        axes.yaxis.set_minor_formatter("{x:g}")
+        axes.tick_params(which="minor", labelsize=7)
         axes.set_xlabel("evaluations")
         axes.set_title(name, loc="left", fontsize=10)
         curves.label(axes, ends)
@@ -177,7 +181,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
     workers.run(tasks, options.jobs, note, options.limit)
     rows = result_file.read([options.out])
-    text = markdown(rows)
+    text = markdown(rows) + "\n" + result_file.remarks(options.out)
     Path(options.out).with_suffix(".md").write_text(text)
     draw(rows, Path(options.out).with_suffix(".png"))
     print(text)

@@ -9,7 +9,7 @@ import pandas as pd
 
 from benchmarks.counting import TARGETS
 
-__all__ = ["EXPLANATION", "area", "markdown", "problem_errors", "ranks", "share"]
+__all__ = ["EXPLANATION", "UNDER_NOISE", "area", "markdown", "problem_errors", "ranks", "share"]
 
 FLOOR = 1e-8
 """Errors below count as this."""
@@ -20,6 +20,10 @@ mean rank: on each problem (function x instance) the methods are ranked by the m
 median, mean log10 error: over problems, of that same median. ECDF: share of (run, target) pairs reached at the end, 51
 targets 10^[2 .. -8]; AUC: the same share averaged over the logarithm of evaluations, from d to the budget.
 us/eval: CPU time of a run by its evaluations, objective included. A run that failed keeps the best error it had."""
+
+UNDER_NOISE = """\
+Under noise the error is that of the point a method recommends, evaluated without noise: the mean of a CMA-ES, what
+evoprompt's and nevergrad's optimizers recommend, and the best observed point of all others."""
 
 
 def problem_errors(rows: pd.DataFrame) -> pd.DataFrame:
@@ -53,7 +57,7 @@ def markdown(rows: pd.DataFrame, groups: Mapping[str, Iterable[int]]) -> str:
     ranked = ranks(errors)
     heads = ["", "method", "mean rank", "median log10 err", "mean log10 err", "ECDF", "AUC", *groups, "us/eval"]
     lines = [f"| {' | '.join(heads)} |", f"|{'---|' * len(heads)}"]
-    notes = []
+    notes = [UNDER_NOISE] if suite == "noisy" else []
     functions = ranked.index.get_level_values("function")
     for place, (method, mean_rank) in enumerate(ranked.mean().sort_values().items(), start=1):
         runs = rows[rows["method"] == method]
@@ -63,7 +67,7 @@ def markdown(rows: pd.DataFrame, groups: Mapping[str, Iterable[int]]) -> str:
             f"{place}", f"{method}", f"{mean_rank:.2f}",
             f"{errors[method].median():.3f}", f"{errors[method].mean():.3f}",
             f"{share(hits):.3f}", f"{area(hits, dim, budget):.3f}",
-            *(f"{ranked[method][functions.isin(list(group))].mean():.2f}" for group in groups.values()),
+            *(_mean_rank(ranked[method][functions.isin(list(group))]) for group in groups.values()),
             f"{1e6 * ok['seconds'].sum() / max(1, ok['evaluations'].sum()):.0f}",
         ]  # fmt: skip
         lines.append(f"| {' | '.join(cells)} |")
@@ -74,6 +78,10 @@ def markdown(rows: pd.DataFrame, groups: Mapping[str, Iterable[int]]) -> str:
         f"{ranked.shape[1]} methods. By group: mean rank."
     )
     return "\n\n".join([title, "\n".join(lines), EXPLANATION, *notes]) + "\n"
+
+
+def _mean_rank(ranks: pd.Series) -> str:
+    return f"{ranks.mean():.2f}" if ranks.notna().any() else "-"
 
 
 def _incomplete(method: str, runs: pd.DataFrame, rows: pd.DataFrame) -> list[str]:

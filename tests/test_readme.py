@@ -8,6 +8,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
+from evoprompt.optim import OPTIMIZERS
 from experiments.four_regions.__main__ import claims, table
 
 ROOT = Path(__file__).parents[1]
@@ -22,7 +23,7 @@ def blocks(language: str) -> list[str]:
 def test_the_optimizer_snippets_run() -> None:
     namespace: dict[str, object] = {}
     snippets = [block for block in blocks("python") if "evoprompt import" in block]
-    assert len(snippets) == 2
+    assert len(snippets) == 3
     for snippet in snippets:
         exec(snippet, namespace)
 
@@ -45,7 +46,19 @@ def test_the_table_follows_from_the_committed_runs() -> None:
 
 @pytest.mark.parametrize("link", [link for link in re.findall(r"\]\(([^)]+)\)", README) if "://" not in link])
 def test_local_links_lead_somewhere(link: str) -> None:
-    assert (ROOT / link).exists()
+    path, _, anchor = link.partition("#")
+    assert (ROOT / path).exists()
+    if anchor:
+        headings = re.findall(r"^#+ (.*)$", (ROOT / path).read_text(encoding="utf-8"), flags=re.MULTILINE)
+        assert anchor in [re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings]
+
+
+def test_every_optimizer_that_the_readme_names_is_one() -> None:
+    section = README.split("## Optimizers")[1].split("## ")[0]
+    for name in re.findall(r"optimizer=([a-z_]+)", section):
+        assert (ROOT / "conf" / "optimizer" / f"{name}.yaml").exists(), name
+    listed = re.findall(r"`([a-z0-9/_-]+)`", section.split("The main job")[0])
+    assert set(listed) - {"/exp"} == {name for name in OPTIMIZERS if not name.endswith("/exp")}
 
 
 def test_every_override_in_the_readme_is_a_known_key() -> None:

@@ -44,7 +44,11 @@ def pycma(objective: Counted, seed: int, argument: str) -> None:
 
 
 def cmaes(objective: Counted, seed: int, argument: str) -> None:
-    """The class of this name as its README restarts it; what it recommends is its mean."""
+    """The class of this name as its README restarts it; what it recommends is its mean.
+
+    In thousands of coordinates no sample is inside the box, and it draws 100 of them before it clips one: there it
+    may draw one only, which changes the price and not the distribution.
+    """
     import cmaes as library
 
     rng = np.random.default_rng(seed)
@@ -53,6 +57,7 @@ def cmaes(objective: Counted, seed: int, argument: str) -> None:
         strategy = getattr(library, argument)(
             mean=rng.uniform(objective.low, objective.high), sigma=_sigma(objective),
             bounds=np.column_stack([objective.low, objective.high]), seed=seed + restart, population_size=popsize,
+            n_max_resampling=100 if objective.d <= 640 else 1,
         )  # fmt: skip
         objective.begin(partial(getattr, strategy, "mean"))
         while not strategy.should_stop():

@@ -2,22 +2,20 @@
 
 from __future__ import annotations
 
-from inspect import signature
 from typing import Any
 
 import numpy as np
 
 from benchmarks.counting import Counted
-from evoprompt.optim import DifferentialEvolution, make_optimizer
+from evoprompt.optim import make_optimizer
+from evoprompt.optim.registry import capabilities_of
 
 __all__ = ["start"]
 
 
 def start(objective: Counted, seed: int, argument: str) -> None:
     """Run ``make_optimizer(argument)`` until it says stop; told of noise where there is some."""
-    options: dict[str, Any] = {}
-    if objective.noisy and "noise" in signature(DifferentialEvolution).parameters:
-        options["noise"] = "auto"
+    options: dict[str, Any] = {"noise": "auto"} if objective.noisy and capabilities_of(argument).noise else {}
     optimizer: Any = make_optimizer(
         argument,
         bounds=np.column_stack([objective.low, objective.high]),
@@ -26,7 +24,7 @@ def start(objective: Counted, seed: int, argument: str) -> None:
         dtype="float64" if objective.d < 4096 else "float32",
         **options,
     )
-    if objective.noisy and hasattr(optimizer, "recommendation"):
+    if objective.noisy:
         objective.begin(lambda: None if optimizer.recommendation is None else optimizer.recommendation.x)
     while optimizer.should_stop() is None:
         trials = optimizer.ask()

@@ -74,7 +74,7 @@ def _methods() -> list[Method]:
     nevergrad = [
         Method("nevergrad DE", "nevergrad", "from_nevergrad:start", "DE", largest=1280, slow=True),
         Method("nevergrad TwoPointsDE", "nevergrad", "from_nevergrad:start", "TwoPointsDE", slow=True),
-        Method("nevergrad NGOpt", "nevergrad", "from_nevergrad:start", "NGOpt", slow=True),
+        Method("nevergrad NGOpt", "nevergrad", "from_nevergrad:start", "NGOpt", largest=1280, slow=True),
         Method("nevergrad NoisyDE", "nevergrad", "from_nevergrad:start", "NoisyDE", frozenset({"noisy"}), slow=True),
     ]
     cma = [

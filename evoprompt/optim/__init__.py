@@ -1,22 +1,36 @@
 """Black-box optimizers with one ask/tell interface, and ``minimize`` for those who have a function.
 
-Needs numpy and scipy only; ``cma`` and ``nevergrad`` are imported when their adapters are made.
+Needs numpy and scipy only, and loads scipy when something that needs it is used; ``cma`` and ``nevergrad`` are
+imported when their adapters are made. The user's guide is ``docs/optimizers.md``.
 """
 
 from evoprompt.optim._minimize import minimize
-from evoprompt.optim.de import DifferentialEvolution
+from evoprompt.optim.de import DifferentialEvolution, Recommendation
 from evoprompt.optim.protocol import Best, Evaluation, Evaluator, Objective, Optimizer, Trials
+from evoprompt.optim.record import GenerationRecord
 from evoprompt.optim.registry import OPTIMIZERS, make_optimizer
+from evoprompt.optim.state import has_state, load_state, save_state
+from evoprompt.optim.telllog import TellLog, replay
+from evoprompt.optim.variants import VARIANTS, Variant
 
 __all__ = [
     "OPTIMIZERS",
+    "VARIANTS",
     "Best",
     "DifferentialEvolution",
     "Evaluation",
     "Evaluator",
+    "GenerationRecord",
     "Objective",
     "Optimizer",
+    "Recommendation",
+    "TellLog",
     "Trials",
+    "Variant",
+    "has_state",
+    "load_state",
     "make_optimizer",
     "minimize",
+    "replay",
+    "save_state",
 ]

@@ -27,7 +27,7 @@ _MESSAGES = {
     "maxiter": "the number of generations asked for has passed",
     "tolerance": "the population's losses have come as close together as tol asks",
     "converged": "the optimizer has converged",
-    "failed": "a whole population of evaluations in a row brought no finite loss",
+    "failed": "too many evaluations in a row brought no finite loss",
     "callback": "the callback asked to stop",
     "idle": "the optimizer has nothing more to propose",
 }

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
+from statistics import NormalDist
 from typing import Any, Protocol
 
 import numpy as np
@@ -13,6 +14,9 @@ __all__ = ["ADAPTATIONS", "UNIFORMS", "Adaptation", "FixedParameters", "RunningM
 
 Doubles = NDArray[np.float64]
 Indices = NDArray[np.int64]
+
+_NORMAL = NormalDist()
+_QUANTILE = _NORMAL.inv_cdf
 
 UNIFORMS = 4
 """How many uniforms per trial an adaptation may use."""
@@ -275,11 +279,9 @@ class SuccessRate(FixedParameters):
         self._next = 0
 
     def draw(self, u: Doubles, target: Indices, progress: float) -> tuple[Doubles, Doubles]:
-        from scipy.special import ndtr, ndtri  # slow to import
-
         mean = 0.4 + 0.25 * math.tanh(5 * self.rate)
-        low, high = ndtr(-mean / 0.02), ndtr((1 - mean) / 0.02)
-        f = np.clip(mean + 0.02 * ndtri(low + u[:, 1] * (high - low)), 0.0, 1.0)
+        low, high = _NORMAL.cdf(-mean / 0.02), _NORMAL.cdf((1 - mean) / 0.02)
+        f = _normal_rate(mean, 0.02, low + u[:, 1] * (high - low))
         r = (u[:, 0] * len(self.m_cr)).astype(np.int64)
         return f, _normal_rate(self.m_cr[r], 0.05, u[:, 2])
 
@@ -320,14 +322,16 @@ def _positive_cauchy(location: Doubles | float, scale: float, u: Doubles) -> Dou
     """
     at_zero = 0.5 - np.arctan(location / scale) / np.pi
     quantile = at_zero + u * (1 - at_zero)
-    return np.clip(location + scale * np.tan(np.pi * (quantile - 0.5)), 0.0, 1.0)
+    return (location + scale * np.tan(np.pi * (quantile - 0.5))).clip(0.0, 1.0)
 
 
 def _normal_rate(mean: Doubles | float, deviation: float, u: Doubles) -> Doubles:
-    """Normal numbers cut to [0, 1], by inversion."""
-    from scipy.special import ndtri  # slow to import
-
-    return np.clip(mean + deviation * ndtri(u), 0.0, 1.0)
+    """Normal numbers cut to [0, 1], by inversion of u in [0, 1)."""
+    # Importing scipy.special costs a third of a second and 28 MB, twice a whole population at 40 960 coordinates.
+    scores = np.array([_QUANTILE(value) for value in np.maximum(u, 2.0**-54).tolist()])
+    scores *= deviation
+    scores += mean
+    return scores.clip(0.0, 1.0)
 
 
 def _lehmer(values: Doubles, weights: Doubles, otherwise: float) -> float:

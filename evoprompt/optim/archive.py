@@ -66,7 +66,7 @@ class Archive:
         beaten : ndarray of bool, shape (n,)
         streams : TrialStreams
         """
-        won = np.flatnonzero(beaten)
+        won = beaten.nonzero()[0]
         if self.capacity == 0 or len(won) == 0:
             return
         added = len(won)

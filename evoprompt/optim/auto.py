@@ -4,7 +4,9 @@ An opening tests whether the loss is a sum over coordinates; if so, every coordi
 Otherwise, and afterwards, a normal distribution learns where good points lie and along which directions
 (covariance-guided moves), helped by a quadratic model while the model ranks new points well. Each time that
 has converged, differential evolution with success history and larger distributions take turns, whichever has
-had fewer evaluations (after N. Hansen's BIPOP-CMA-ES, GECCO 2009).
+had fewer evaluations (after N. Hansen's BIPOP-CMA-ES, GECCO 2009). Where the budget is too small for turns,
+both begin with a part of it and the better one gets the rest: many coordinates and losses with kinks, as
+survey distances have, favour a small population of differential evolution by far.
 """
 
 from __future__ import annotations
@@ -33,6 +35,9 @@ Indices = NDArray[np.int64]
 
 _SIGMA = 0.2
 _EXPLORER = "shade"
+_INTEGER_DEVIATION = 0.3  # one sample in ten goes to another integer
+_CONTEST_BELOW = 100  # evaluations per coordinate
+_CONTEST_SHARE = 0.15  # of the budget, for each contestant
 
 
 class AutoSearch:
@@ -48,7 +53,8 @@ class AutoSearch:
     x0 : ndarray, shape (m, d), optional
         Points evaluated first; the search starts from the best of them.
     noise : None, "auto" or float
-        Anything but None or 0 turns off what relies on single losses.
+        "auto" evaluates one starting point three times to find out. Where losses are noisy, whatever relies on
+        single ones is left out, and the mean of a distribution is recommended.
     constrained : bool
         Whether results may violate constraints.
     integrality : ndarray of bool, shape (d,), optional
@@ -71,17 +77,21 @@ class AutoSearch:
     ) -> None:
         self._box, self._streams, self._budget = box, streams, budget
         self._space = UnitSpace(box)
-        self._noisy = noise is not None and noise != 0
+        self._noisy = noise is not None and noise not in ("auto", 0)
+        self._repeats = 2 if noise == "auto" else 0
         if popsize is None:
             popsize = min(4 + int(3 * math.log(max(1, self._space.d))), 2 * default_popsize(budget))
             popsize = max(MINIMUM, popsize if budget is None else min(popsize, budget))
         self.popsize = checked_popsize(popsize, budget)
-        lines = self._space.closed and not (self._noisy or constrained)
-        lines &= integrality is None or not integrality.any()
+        rounded = integrality is not None and bool(integrality.any())
+        self._least = self._space.lengths(np.where(integrality, _INTEGER_DEVIATION, 0.0)) if rounded else None
+        lines = self._space.closed and not (self._noisy or constrained or rounded)
         self._lines_allowed = lines and (budget is None or budget >= 12 * box.d + 50)
-        self._stage: Any = Opening(box, streams, self.popsize, x0, test=self._lines_allowed and box.d > 1)
+        self._stage: Any = Opening(
+            box, streams, self.popsize, x0, test=self._lines_allowed and box.d > 1, repeats=self._repeats
+        )
         self._kind = "opening"
-        self._best_x: Floats | None = None
+        self._best_x = np.empty((0, box.d), box.dtype)  # as a row
         self._best = (np.inf, np.inf, -1)  # violation, loss, id
         self._opening_x, self._opening_loss = np.empty((0, box.d), box.dtype), np.empty(0)
         self._members_x, self._members_loss = np.empty((0, box.d), box.dtype), np.empty(0)
@@ -89,6 +99,16 @@ class AutoSearch:
         self._runs = self._larger = 0
         self._spent = {"sampling": 0, "evolution": 0}
         self._slice = 0
+        self._contest = 0  # 1: differential evolution has its part, 2: the distribution has, 0: no contest
+        self._rival = (np.inf, np.inf)  # what differential evolution reached in the contest
+        self._waiting: dict[str, Any] | None = None  # its state
+        self._stage_best = (np.inf, np.inf)
+        self._start = np.empty((0, box.d), box.dtype)  # the best point of the opening, as a row
+        self._explorer_run = self._explorer_size = 0
+        self._former: tuple[float, Floats | None] = (
+            np.inf,
+            None,
+        )  # the best mean of earlier distributions, and its worth
         self.converged: str | None = None
 
     @property
@@ -98,14 +118,19 @@ class AutoSearch:
     @property
     def population(self) -> tuple[Floats, Doubles]:
         if self._kind == "evolution":
-            x, loss = self._stage.population
-            return x, loss
+            members: tuple[Floats, Doubles] = self._stage.population
+            return members
         return self._members_x.copy(), self._members_loss.copy()
 
     @property
     def recommendation(self) -> Floats | None:
-        if not self._noisy or self._kind != "sampling":
+        if not self._noisy:
             return None
+        if self._kind == "sampling" and self._stage.typical < self._former[0]:
+            return self._centre()
+        return None if self._former[1] is None else self._former[1].copy()
+
+    def _centre(self) -> Floats:
         mean: Floats = self._space.point(self._space.clipped(self._stage.distribution.mean)[None])[0]
         return mean
 
@@ -118,106 +143,163 @@ class AutoSearch:
     def select(self, results: Results) -> Outcome:
         """Pass results to the stage; a trial's parent is the best point before it."""
         self._told += len(results.id)
-        before = self._best
         n = len(results.id)
         replaced, parent_id = np.zeros(n, dtype=bool), np.empty(n, dtype=np.int64)
         parent_loss = np.empty(n)
-        for k, key in enumerate(zip(results.violation.tolist(), results.loss.tolist(), results.id.tolist(), strict=True)):
+        for k, key in enumerate(
+            zip(results.violation.tolist(), results.loss.tolist(), results.id.tolist(), strict=True)
+        ):
             parent_id[k], parent_loss[k] = self._best[2], self._best[1]
-            if np.isfinite(key[1]) and key[:2] < self._best[:2]:
-                self._best, self._best_x, replaced[k] = key, results.x[k].copy(), True
+            if np.isfinite(key[1]):
+                self._stage_best = min(self._stage_best, key[:2])
+                if key[:2] < self._best[:2]:
+                    self._best, self._best_x, replaced[k] = key, results.x[k : k + 1].copy(), True
         if self._kind == "evolution":
             outcome: Outcome = self._stage.select(results)
             return outcome
         self._stage.select(results)
         if self._kind == "opening":
             self._opening_x = np.concatenate([self._opening_x, results.x])
-            self._opening_loss = np.concatenate([self._opening_loss, np.where(results.violation > 0, np.inf, results.loss)])
+            self._opening_loss = np.concatenate(
+                [self._opening_loss, np.where(results.violation > 0, np.inf, results.loss)]
+            )
         self._members_x, self._members_loss = results.x, results.loss
-        del before
         return Outcome(replaced, parent_id, parent_loss)
 
     def end_generation(self, progress: float) -> None:
+        used = self._told - self._stage_start
         if self._kind == "evolution":
-            used = self._told - self._stage_start
             self._stage.end_generation(min(1.0, used / self._slice))
             over = used >= self._slice
         else:
             self._stage.end_generation()
-            over = self._stage.over
-        if over:
-            self._advance(progress)
+            over = self._stage.over or (self._contest == 2 and used >= self._slice)
+        if over and self._space.d:
+            self._advance()
 
-    def _advance(self, progress: float) -> None:
+    def _advance(self) -> None:
         """Begin the next stage."""
         used = self._told - self._stage_start
+        if self._contest == 2 and self._settle():
+            return
         if self._kind in self._spent and self._runs > 1:
             self._spent[self._kind] += used
         self._stage_start = self._told
-        if self._kind == "opening" and self._lines_allowed and (self._box.d == 1 or self._stage.separable):
+        if self._kind == "opening":
+            self._start = self._best_x
+            self._noisy |= self._repeats > 0 and self._stage.noisy
+            self._lines_allowed &= not self._noisy
+        elif self._kind == "sampling" and self._stage.typical < self._former[0]:
+            self._former = (self._stage.typical, self._centre())
+        if self._kind == "opening" and self._lines_allowed and (self._space.d == 1 or self._stage.separable):
             self._kind = "lines"
-            z = self._space.unit(self._best_x[None])[0]
+            z = self._space.unit(self._best_x)[0]
             self._stage = LineStage(self._space, z, self._best[1], max(self.popsize, 64))
             return
+        if self._contest == 1:
+            self._rival, self._waiting = self._stage_best, self._stage.state_dict()
+            self._contest = 2
+            self._begin_sampling(first=True)
+            return
         first = self._runs == 0
-        self._runs += 1
-        if first or self._noisy or self._spent["sampling"] <= self._spent["evolution"]:
+        if first and self._kind == "opening" and self._worth_a_contest():
+            self._contest = 1
+            self._begin_evolution(self._slice)
+        elif first or self._noisy or self._spent["sampling"] <= self._spent["evolution"]:
             self._begin_sampling(first)
         else:
-            self._begin_evolution(used, progress)
+            self._begin_evolution(max(used, 40 * self._space.d))
+
+    def _worth_a_contest(self) -> bool:
+        """Whether the budget is too small to try one after the other, and large enough to tell them apart."""
+        if self._budget is None or self._noisy:
+            return False
+        self._slice = int(_CONTEST_SHARE * self._budget)
+        return self._budget < _CONTEST_BELOW * self._space.d and self._slice >= 5 * default_popsize(self._budget)
+
+    def _settle(self) -> bool:
+        """End the contest; whether the stage that should go on is there already."""
+        self._contest = 0
+        waiting, self._waiting = self._waiting, None
+        if waiting is None or self._stage_best <= self._rival:
+            return not self._stage.over
+        self._kind, self._stage_start = "evolution", self._told
+        self._slice = self._budget or 0  # the rest, whatever it is
+        self._stage = self._explorer()
+        self._stage.load_state_dict(waiting)
+        return True
 
     def _begin_sampling(self, first: bool) -> None:
+        from_opening = first and self._kind in ("opening", "evolution")
+        self._runs += 1
         rng = self._streams.of(self._runs, Purpose.RESTART)
-        if first and self._kind == "opening":
-            mean = self._space.unit(self._best_x[None])[0]
+        if from_opening:
+            mean = self._space.unit(self._start)[0]
             size = self.popsize
         else:
             mean = self._space.unit(self._box.from_unit(0.1 + 0.8 * rng.random((1, self._box.d))))[0]
             self._larger += not first
             size = self.popsize * 2**self._larger
-        self._kind = "sampling"
-        self._stage = Sampling(self._space, self._streams, mean, _SIGMA, size, modelled=not self._noisy)
+        self._kind, self._stage_best = "sampling", (np.inf, np.inf)
+        modelled = not self._noisy and self._least is None
+        self._stage = Sampling(self._space, self._streams, mean, _SIGMA, size, modelled=modelled, least=self._least)
         if first:
             self._stage.know(self._opening_x, self._opening_loss)
 
-    def _begin_evolution(self, last: int, progress: float) -> None:
-        self._kind = "evolution"
-        self._slice = max(last, 40 * self._space.d)
+    def _begin_evolution(self, evaluations: int) -> None:
+        self._runs += 1
+        self._kind, self._stage_best = "evolution", (np.inf, np.inf)
+        self._slice = evaluations
         if self._budget is not None:
-            self._slice = max(1, min(self._slice, self._budget - self._told))
+            self._slice = max(1, min(evaluations, self._budget - self._told))
+        self._explorer_run = self._runs
+        self._explorer_size = default_popsize(self._budget if self._contest else self._slice)
         self._stage = self._explorer()
 
     def _explorer(self) -> Evolution:
-        size = max(MINIMUM, default_popsize(self._slice))
+        streams = self._streams.child(self._explorer_run)
         return make_evolution(
-            VARIANTS[_EXPLORER], self._box, streams=self._streams.child(self._runs), budget=None, popsize=size
+            VARIANTS[_EXPLORER], self._box, streams=streams, popsize=max(MINIMUM, self._explorer_size), cr=0.9
         )
 
     def state_dict(self) -> dict[str, Any]:
         return {
             "kind": self._kind, "stage": self._stage.state_dict(), "best": list(self._best),
-            "best_x": None if self._best_x is None else self._best_x.copy(),
+            "best_x": self._best_x.copy(),
             "opening_x": self._opening_x.copy(), "opening_loss": self._opening_loss.copy(),
             "members_x": self._members_x.copy(), "members_loss": self._members_loss.copy(),
             "told": self._told, "stage_start": self._stage_start, "runs": self._runs, "larger": self._larger,
-            "spent": dict(self._spent), "slice": self._slice,
+            "spent": dict(self._spent), "slice": self._slice, "noisy": self._noisy,
+            "contest": self._contest, "rival": list(self._rival),
+            "waiting": self._waiting, "stage_best": list(self._stage_best),
+            "start": self._start.copy(),
+            "explorer": [self._explorer_run, self._explorer_size],
+            "former": [self._former[0], None if self._former[1] is None else self._former[1].copy()],
         }  # fmt: skip
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         violation, loss, i = state["best"]
         self._best = (float(violation), float(loss), int(i))
-        self._best_x = None if state["best_x"] is None else np.array(state["best_x"])
+        self._best_x = np.array(state["best_x"])
         self._opening_x, self._opening_loss = np.array(state["opening_x"]), np.array(state["opening_loss"])
         self._members_x, self._members_loss = np.array(state["members_x"]), np.array(state["members_loss"])
         self._told, self._stage_start = int(state["told"]), int(state["stage_start"])
         self._runs, self._larger = int(state["runs"]), int(state["larger"])
         self._spent = {kind: int(n) for kind, n in state["spent"].items()}
         self._slice = int(state["slice"])
+        self._noisy = bool(state["noisy"])
+        self._contest, self._waiting = int(state["contest"]), state["waiting"]
+        self._rival = (float(state["rival"][0]), float(state["rival"][1]))
+        self._stage_best = (float(state["stage_best"][0]), float(state["stage_best"][1]))
+        self._start = np.array(state["start"])
+        self._explorer_run, self._explorer_size = (int(n) for n in state["explorer"])
+        worth, x = state["former"]
+        self._former = (float(worth), None if x is None else np.array(x))
         self._kind = state["kind"]
         if self._kind == "lines":
             self._stage = LineStage.from_state(self._space, state["stage"])
         elif self._kind == "sampling":
-            self._stage = Sampling.from_state(self._space, self._streams, state["stage"])
+            self._stage = Sampling.from_state(self._space, self._streams, state["stage"], self._least)
         else:
             if self._kind == "evolution":
                 self._stage = self._explorer()

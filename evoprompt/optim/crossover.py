@@ -21,7 +21,13 @@ _ALL = 1 << 16
 
 
 def binomial(
-    donors: Floats, parents: Floats, cr: Doubles, u: Doubles, ids: Indices, streams: TrialStreams
+    donors: Floats,
+    parents: Floats,
+    cr: Doubles,
+    u: Doubles,
+    ids: Indices,
+    streams: TrialStreams,
+    scratch: Floats | None = None,
 ) -> NDArray[np.bool_] | None:
     """Binomial crossover: each coordinate from the donor with probability CR, one of them always.
 
@@ -41,6 +47,8 @@ def binomial(
         Trial numbers.
     streams : TrialStreams
         16 bits for each coordinate of each trial.
+    scratch : ndarray, shape (n, d), optional
+        Overwritten; saves an allocation.
 
     Returns
     -------
@@ -49,16 +57,26 @@ def binomial(
     """
     d = donors.shape[1]
     below = np.rint(cr * _ALL).astype(np.int64)
-    if (below >= _ALL).all():
+    all_of_it = (below >= _ALL).nonzero()[0]
+    if len(all_of_it) == len(ids):
         return None
     keep = streams.shorts(ids, d) >= np.minimum(below, _ALL - 1).astype(np.uint16)[:, None]
-    keep[below >= _ALL] = False
+    if len(all_of_it):
+        keep[all_of_it] = False
     keep[np.arange(len(ids)), (u[:, 0] * d).astype(np.int64)] = False
-    blend(donors, parents, keep)
+    blend(donors, parents, keep, scratch)
     return keep
 
 
-def exponential(donors: Floats, parents: Floats, cr: Doubles, u: Doubles, ids: Indices, streams: TrialStreams) -> None:
+def exponential(
+    donors: Floats,
+    parents: Floats,
+    cr: Doubles,
+    u: Doubles,
+    ids: Indices,
+    streams: TrialStreams,
+    scratch: Floats | None = None,
+) -> None:
     """Exponential crossover: a run of coordinates from the donor, round the end, each one more with probability CR.
 
     Storn & Price 1997, eq. 3 and 4. The length L, with P(L >= v) = CR^(v - 1) and at most d, comes from one
@@ -77,7 +95,7 @@ def exponential(donors: Floats, parents: Floats, cr: Doubles, u: Doubles, ids: I
             trial[stop - d : start] = parent[stop - d : start]
 
 
-CROSSOVERS: dict[str, Callable[[Floats, Floats, Doubles, Doubles, Indices, TrialStreams], Any]] = {
+CROSSOVERS: dict[str, Callable[[Floats, Floats, Doubles, Doubles, Indices, TrialStreams, Floats], Any]] = {
     "bin": binomial,
     "exp": exponential,
 }

@@ -15,7 +15,7 @@ from numpy.typing import ArrayLike, DTypeLike, NDArray
 from evoprompt.optim.bounds import REPAIRS, Box, Rounding
 from evoprompt.optim.capabilities import Capabilities
 from evoprompt.optim.generations import Generations
-from evoprompt.optim.ledger import FOREIGN, Ledger, cleaned
+from evoprompt.optim.ledger import FOREIGN, Ledger, cleaned, patience
 from evoprompt.optim.protocol import Best, Evaluation, Losses, Trials
 from evoprompt.optim.record import GenerationRecord
 from evoprompt.optim.rng import Purpose, TrialStreams, checked_seed
@@ -198,7 +198,8 @@ class DifferentialEvolution:
         mask = None if self._rounding is None else self._rounding.mask
         self._search = make_search(self._variant, box, integrality=mask, **self._search_arguments)
         self.popsize: int = self._search.popsize
-        self._ledger = Ledger(self.d, self._box.dtype, patience=self.popsize, **self._ledger_arguments)
+        enough = patience(self.popsize, self._ledger_arguments["budget"])
+        self._ledger = Ledger(self.d, self._box.dtype, patience=enough, **self._ledger_arguments)
         self._generations = Generations(self._search, self._ledger, self._fresh, immediate=self._immediate)
         self._spread = self._initial_spread = np.inf
 

@@ -21,11 +21,11 @@ from evoprompt.optim.mutation import STRATEGIES, Choice, Pool, mix
 from evoprompt.optim.noise import Lifetimes
 from evoprompt.optim.population import Population, checked_popsize, initial_points
 from evoprompt.optim.rng import Purpose, TrialStreams
-from evoprompt.optim.rows import pieces, rows_at
+from evoprompt.optim.rows import Scratch, pieces, rows_at
 from evoprompt.optim.search import Made, Outcome, Results
 from evoprompt.optim.variants import Variant, customised, variant_popsize
 
-__all__ = ["UNIFORMS", "Evolution", "make_evolution"]
+__all__ = ["LARGE", "UNIFORMS", "Evolution", "make_evolution"]
 
 Floats = NDArray[np.floating[Any]]
 Doubles = NDArray[np.float64]
@@ -33,6 +33,13 @@ Indices = NDArray[np.int64]
 
 UNIFORMS = 12
 """Uniforms per trial: 4 for F, CR and p; 6 for p-best, r1, r2, ...; 2 for crossover."""
+
+LARGE = 1 << 23
+"""Bytes of a population from which on the archive is limited to half its rows, if its size was not asked for.
+
+A run then holds at most four populations: the members, the trials being made, those of the generation before that the
+caller still has, and the archive with everything else.
+"""
 
 _PARENTS, _CROSSING = slice(4, 10), slice(10, 12)
 
@@ -99,8 +106,10 @@ class Evolution:
         self._adaptation = adapting.ADAPTATIONS[spec.adaptation](
             f=spec.f, cr=spec.cr, memory=memory, popsize=self.popsize
         )
-        self._archive = Archive(round(spec.archive * self.popsize), box.d, box.dtype, overwrite=spec.overwrite)
+        self._archive_asked = options.get("archive") is not None
+        self._archive = Archive(self._archive_size(self.popsize), box.d, box.dtype, overwrite=spec.overwrite)
         self._members = Population(initial_points(box, self.popsize, streams, x0, stratified=initial == "latin"))
+        self._scratch = Scratch(box.d, box.dtype)
         self._lifetimes = None if noise is None else Lifetimes(noise, self.popsize)
         if noise is not None:
             self.tags = (*self.tags, "again")
@@ -162,16 +171,15 @@ class Evolution:
         recipe = self._strategy(pool, Choice(target, f, leaders, weight, u[:, _PARENTS]))
         x = np.empty((n, d), dtype=self._box.dtype)
         tags = self._tagged(target, f, cr)
-        scratch: Floats | None = None
         with np.errstate(over="ignore", invalid="ignore"):  # overflowing coordinates are repaired
             for part in pieces(n, d * x.itemsize):
                 trials = x[part]
-                if scratch is None or len(scratch) != len(trials):
-                    scratch = np.empty_like(trials)
-                mix(pool, recipe, part, trials, scratch)
+                scratch = self._scratch.rows(len(trials))
+                mix(pool, recipe, part, trials, scratch[0])
                 parents = rows_at(members.x, target[part])
-                kept = self._crossover(trials, parents, cr[part], u[part, _CROSSING], ids[part], self._streams)
-                self._box.repair(trials, parents, self._repair, ids[part], self._streams)
+                numbers = u[part, _CROSSING], ids[part], self._streams
+                kept = self._crossover(trials, parents, cr[part], *numbers, scratch[0])
+                self._box.repair(trials, parents, self._repair, ids[part], self._streams, scratch)
                 self._note_crossover(tags[part], kept)
         return Made(x, tags)
 
@@ -186,7 +194,9 @@ class Evolution:
         return Pool(self._members.x, self._members.order, self._archive.x)
 
     def _tagged(self, target: Indices, f: Doubles, cr: Doubles) -> Doubles:
-        return np.stack([f, cr, *[np.full(len(f), np.nan)] * (len(self.tags) - 2)], axis=1)
+        tags = np.full((len(f), len(self.tags)), np.nan)
+        tags[:, 0], tags[:, 1] = f, cr
+        return tags
 
     def _note_crossover(self, tags: Doubles, kept: NDArray[np.bool_] | None) -> None:
         """What a variant notes about the crossover it saw; ``tags`` may be written."""
@@ -201,13 +211,16 @@ class Evolution:
         """One-to-one selection; guests and trials for slots that are no longer there compete with the worst."""
         n = len(results.id)
         outcome = Outcome(np.zeros(n, dtype=bool), np.full(n, -1, dtype=np.int64), np.full(n, np.inf))
+        if self._lifetimes is None and self._is_one_to_one(results.slot):
+            self._compete(results, np.arange(n), outcome)
+            return outcome
         again = self._select_again(results, outcome)
         here = (results.slot >= 0) & (results.slot < len(self._members))
         waiting, guests = np.flatnonzero(here & ~again), np.flatnonzero(~here & ~again)
         while len(waiting):
             # Several trials for one slot compete one after the other.
             rows, rest = waiting, waiting[:0]
-            if n > 1 and not (np.diff(results.slot[waiting]) > 0).all():
+            if not _ascending(results.slot[waiting]):
                 first = np.sort(np.unique(results.slot[waiting], return_index=True)[1])
                 rows, rest = waiting[first], np.delete(waiting, first)
             self._compete(results, rows, outcome)
@@ -216,6 +229,9 @@ class Evolution:
             for row in guests[np.lexsort((results.loss[guests], results.violation[guests]))]:
                 self._admit(results, int(row), outcome)
         return outcome
+
+    def _is_one_to_one(self, slots: Indices) -> bool:
+        return len(slots) > 0 and int(slots[0]) >= 0 and int(slots[-1]) < len(self._members) and _ascending(slots)
 
     def _select_again(self, results: Results, outcome: Outcome) -> NDArray[np.bool_]:
         """Repeated evaluations go into their members' means; says which results these are."""
@@ -264,13 +280,19 @@ class Evolution:
         self._progress = 0.0 if np.isnan(progress) else min(max(progress, 0.0), 1.0)
         self._generation += 1
         self._unborn[:] = False
-        batches = self._learnt or [(np.empty(0), np.empty(0), np.empty(0))]
-        f, cr, gains = (np.concatenate(column) for column in zip(*batches, strict=True))
+        nothing = np.empty(0)
+        f, cr, gains = _joined(self._learnt) if self._learnt else (nothing, nothing, nothing)
         self._adaptation.learn(f, cr, gains)
         self._learnt = []
         self._resize()
         if self._lifetimes is not None:
             self._lifetimes.plan(self._members, self._generation)
+
+    def _archive_size(self, members: int) -> int:
+        """The variant's archive capacity for so many members; half of them where these are large, see ``Variant``."""
+        capacity = round(self.spec.archive * members)
+        large = self.popsize * self._box.d * self._box.dtype.itemsize > LARGE
+        return min(capacity, self.popsize // 2) if large and not self._archive_asked else capacity
 
     def _resize(self) -> None:
         if self._generation == 1:
@@ -286,7 +308,7 @@ class Evolution:
             self._lifetimes.keep(keep)
         self._unborn = self._unborn[keep]
         rng = self._streams.of(self._generation, Purpose.DESIGN)
-        self._archive.resize(round(spec.archive * wanted), rng)
+        self._archive.resize(self._archive_size(wanted), rng)
 
     def state_dict(self) -> dict[str, Any]:
         return {
@@ -309,6 +331,17 @@ class Evolution:
         self._learnt = [(batch[0], batch[1], batch[2]) for batch in state["learnt"]]
         if self._lifetimes is not None:
             self._lifetimes.load_state_dict(state["lifetimes"])
+
+
+def _ascending(slots: Indices) -> bool:
+    return len(slots) < 2 or bool((slots[1:] > slots[:-1]).all())
+
+
+def _joined(batches: list[tuple[Doubles, Doubles, Doubles]]) -> tuple[Doubles, Doubles, Doubles]:
+    if len(batches) == 1:
+        return batches[0]
+    f, cr, gains = (np.concatenate(column) for column in zip(*batches, strict=True))
+    return f, cr, gains
 
 
 def make_evolution(spec: Variant, box: Box, **settings: Any) -> Evolution:

@@ -6,6 +6,7 @@ its size.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
@@ -17,7 +18,7 @@ from evoprompt.optim.bounds import Box
 from evoprompt.optim.deadline import Stopwatch, checked_seconds
 from evoprompt.optim.protocol import Best, Evaluation, Losses, Trials
 
-__all__ = ["FOREIGN", "Ledger", "Received", "Told", "checked_budget", "cleaned"]
+__all__ = ["patience", "FOREIGN", "Ledger", "Received", "Told", "checked_budget", "cleaned"]
 
 FOREIGN = -1
 """The id of a point that was told without having been asked."""
@@ -25,6 +26,17 @@ FOREIGN = -1
 Floats = NDArray[np.floating[Any]]
 Doubles = NDArray[np.float64]
 Indices = NDArray[np.int64]
+
+
+def patience(popsize: int, budget: int | None) -> int:
+    """So many failures in a row are a reason to stop: 100, at most a quarter of the budget, at least a population.
+
+    Examples
+    --------
+    >>> patience(8, None), patience(8, 200), patience(200, 1000)
+    (100, 50, 200)
+    """
+    return max(popsize, 100 if budget is None else min(100, budget // 4))
 
 
 class Told(NamedTuple):
@@ -175,7 +187,8 @@ class Ledger:
         if n == 0:
             return None
         ids.flags.writeable = x.flags.writeable = False
-        block = Block(ids, x, made, slots, tags, awaited, np.ones(n, bool), np.full(n, np.nan), np.full(n, np.nan))
+        loss, violation = np.full((2, n), np.nan)
+        block = Block(ids, x, made, slots, tags, awaited, np.ones(n, bool), loss, violation)
         self.blocks[int(ids[0])] = block
         self.asked += n
         return block
@@ -242,22 +255,39 @@ class Ledger:
         return "failed" if self.failed_in_a_row >= self.patience else None
 
     def _count(self, received: Received) -> None:
-        n, good = len(received.ids), np.isfinite(received.loss)
+        n = len(received.ids)
+        if n == 1:
+            self._count_one(received)
+            return
+        good = np.isfinite(received.loss)
         finite = int(np.count_nonzero(good))
         self.evaluations += n
         self.failed += n - finite
         if finite == 0:
             self.failed_in_a_row += n
             return
-        self.failed_in_a_row = int(np.argmax(good[::-1]))
-        violation = np.where(good, received.violation, np.inf)
-        least = violation.min()
-        loss = np.where(violation == least, received.loss, np.inf)
-        ties = np.flatnonzero(loss == loss.min())
-        i = int(ties[np.argmin(received.ids[ties])])
+        self.failed_in_a_row = int(good[::-1].argmax())
+        violation, loss, least = received.violation, received.loss, 0.0
+        if violation.any():
+            violation = np.where(good, violation, np.inf)
+            least = violation.min()
+            loss = np.where(violation == least, loss, np.inf)
+        ties = (loss == loss.min()).nonzero()[0]
+        i = int(ties[received.ids[ties].argmin()])
         key = (float(least), float(received.loss[i]), int(received.ids[i]))
         if self.best is None or key < (self.best_violation, self.best.loss, self.best.id):
             self.note_best(key[2], received.row(i), key[1], key[0])
+
+    def _count_one(self, received: Received) -> None:
+        id, loss, violation = received.ids.item(), received.loss.item(), received.violation.item()
+        self.evaluations += 1
+        if not math.isfinite(loss):
+            self.failed += 1
+            self.failed_in_a_row += 1
+            return
+        self.failed_in_a_row = 0
+        if self.best is None or (violation, loss, id) < (self.best_violation, self.best.loss, self.best.id):
+            self.note_best(id, received.row(0), loss, violation)
 
     def _locate(self, ids: Indices) -> tuple[Indices, list[tuple[Block, Any, Any]], Indices]:
         """Each trial's block and place; ids that were never handed out become FOREIGN.

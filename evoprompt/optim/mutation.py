@@ -6,7 +6,7 @@ donors v = base + sum of scale (plus - minus), piece by piece.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -95,7 +95,7 @@ def current_to_pbest_1(pool: Pool, choice: Choice) -> Recipe:
     """
     m = len(pool.x)
     leaders = np.minimum(choice.leaders, len(pool.order))
-    pbest = pool.order[np.floor(choice.u[:, 0] * leaders).astype(np.int64)]
+    pbest = pool.order[(choice.u[:, 0] * leaders).astype(np.int64)]
     r1 = distinct(choice.u[:, 1], m, choice.target)
     r2 = distinct(choice.u[:, 2], m + len(pool.other), choice.target, r1)
     f_w = choice.f if choice.weight == 1 else choice.weight * choice.f
@@ -169,10 +169,16 @@ def distinct(u: Doubles, m: int, *taken: Indices) -> Indices:
     >>> distinct(np.array([0.0, 0.99]), 4, np.array([0, 3]), np.array([1, 1])).tolist()
     [2, 2]
     """
-    index = np.floor(u * (m - len(taken))).astype(np.int64)
-    for other in taken if len(taken) == 1 else np.sort(np.stack(taken), axis=0):
+    index = (u * (m - len(taken))).astype(np.int64)
+    for other in _ascending(taken):
         index += index >= other
     return index
+
+
+def _ascending(taken: tuple[Indices, ...]) -> Iterable[Indices]:
+    if len(taken) == 2:  # half of all calls, and an eighth of the time
+        return np.minimum(*taken), np.maximum(*taken)
+    return taken if len(taken) == 1 else np.sort(np.stack(taken), axis=0)
 
 
 def _others(pool: Pool, choice: Choice, count: int) -> list[Indices]:
@@ -195,10 +201,11 @@ def _rows(pool: Pool, index: Indices, buffer: Floats) -> Floats:
             return pool.x[first : last + 1]
         if first >= m:
             return pool.other[first - m : last - m + 1]
-    np.take(pool.x, index, axis=0, out=buffer, mode="clip")
-    beyond = np.flatnonzero(index >= m)
-    if len(beyond):
-        buffer[beyond] = pool.other[index[beyond] - m]
+    pool.x.take(index, axis=0, out=buffer, mode="clip")
+    if len(pool.other):
+        beyond = (index >= m).nonzero()[0]
+        if len(beyond):
+            buffer[beyond] = pool.other[index[beyond] - m]
     return buffer
 
 

@@ -28,15 +28,15 @@ class NewestEvolution(Evolution):
     A trial that is not worse than the newest point it started from takes the next place in a ring of newest
     points; the best N of all make up the other population. The ring is written as results come: with
     immediate updating and one trial at a time this is the paper's order, where a generation's later trials see
-    its earlier successes; with whole generations all trials are made from the ring as it was. Noise is not
-    handled: the newest points do not live long anyway, and "auto" changes nothing.
+    its earlier successes; with whole generations all trials are made from the ring as it was. Members are never
+    evaluated again, so ``noise`` is refused.
     """
 
     tags = ("f", "cr", "target")
 
     def __init__(self, *args: Any, noise: str | float | None = None, **settings: Any) -> None:
-        if isinstance(noise, float | int):
-            raise ValueError(f'"lsrtde" does not evaluate members again; noise must be None or "auto", got {noise!r}')
+        if noise is not None:
+            raise ValueError(f'"lsrtde" does not evaluate members again, so noise must be None, got {noise!r}')
         super().__init__(*args, **settings)
         self._best: Population | None = None  # best first; None until the starting points are known
         self._ring_order = np.arange(self.popsize)  # ranks of the newest points when the generation began
@@ -70,31 +70,34 @@ class NewestEvolution(Evolution):
         tags[:, 1] = 1.0 if kept is None else 1.0 - kept.mean(axis=1)
 
     def _compete(self, results: Results, rows: Indices, outcome: Outcome) -> None:
-        evolved = np.isfinite(results.tags[rows, 2]) if self._best is not None else np.zeros(len(rows), dtype=bool)
         if self._best is None:
             super()._compete(results, rows, outcome)
             return
-        for row, made in zip(rows.tolist(), evolved.tolist(), strict=True):
-            target = int(results.tags[row, 2]) if made else -1
-            if 0 <= target < len(self._members):
-                self._challenge(results, row, target, outcome)
-            else:
+        won, gains = [], []
+        for row, target in zip(rows.tolist(), results.tags[rows, 2].tolist(), strict=True):
+            if not target < len(self._members):  # NaN: not made from a newest point
                 self._admit(results, row, outcome)
+            elif (gain := self._challenge(results, row, int(target), outcome)) is not None:
+                won.append(row)
+                gains.append(gain)
+        if won:
+            self._learnt.append((results.tags[won, 0], results.tags[won, 1], np.array(gains)))
 
-    def _challenge(self, results: Results, row: int, target: int, outcome: Outcome) -> None:
-        newest, loss, violation = self._members, float(results.loss[row]), float(results.violation[row])
-        old = (float(newest.violation[target]), float(newest.loss[target]))
-        outcome.parent_id[row], outcome.parent_loss[row] = newest.id[target], old[1]
-        if not np.isfinite(loss) or (violation, loss) > old:
-            return
+    def _challenge(self, results: Results, row: int, target: int, outcome: Outcome) -> float | None:
+        """One trial against the newest point it started from; what it gained, None where nothing can be learnt."""
+        newest, loss, violation = self._members, results.loss.item(row), results.violation.item(row)
+        old_loss, old_violation = newest.loss.item(target), newest.violation.item(target)
+        outcome.parent_id[row], outcome.parent_loss[row] = newest.id[target], old_loss
+        if loss == np.inf or (violation, loss) > (old_violation, old_loss):
+            return None
         outcome.replaced[row] = True
         self._successes += 1
-        gain = old[1] - loss if violation == old[0] else old[0] - violation
-        if np.isfinite(old[1]):
-            self._learnt.append((results.tags[[row], 0], results.tags[[row], 1], np.minimum([gain], HUGE)))
-        newest.place(np.array([self._ring_next]), results, np.array([row]))
-        self._arrived.append((results.x[row], loss, violation, int(results.id[row])))
+        newest.put(self._ring_next, results, row)
+        self._arrived.append((results.x[row], loss, violation, results.id.item(row)))
         self._ring_next = (self._ring_next + 1) % len(newest)
+        if old_loss == np.inf:
+            return None
+        return min(old_loss - loss if violation == old_violation else old_violation - violation, HUGE)
 
     def _admit(self, results: Results, row: int, outcome: Outcome) -> None:
         if self._best is None:
@@ -102,7 +105,7 @@ class NewestEvolution(Evolution):
             return
         worst, key = len(self._best) - 1, (float(results.violation[row]), float(results.loss[row]))
         outcome.parent_id[row], outcome.parent_loss[row] = self._best.id[worst], self._best.loss[worst]
-        if np.isfinite(key[1]) and key < (float(self._best.violation[worst]), float(self._best.loss[worst])):
+        if key[1] < np.inf and key < (float(self._best.violation[worst]), float(self._best.loss[worst])):
             outcome.replaced[row] = True
             self._arrived.append((results.x[row], key[1], key[0], int(results.id[row])))
 
@@ -133,9 +136,9 @@ class NewestEvolution(Evolution):
         violation = np.concatenate([best.violation, [row[2] for row in arrived]])
         ids = np.concatenate([best.id, np.array([row[3] for row in arrived], dtype=np.int64)])
         chosen = ranking(loss, violation)[: len(self._members)]
-        x = np.empty((len(chosen), self._box.d), dtype=best.x.dtype)
-        for k, which in enumerate(chosen.tolist()):
-            x[k] = best.x[which] if which < len(best) else arrived[which - len(best)][0]
+        x = best.x.take(chosen, axis=0, mode="clip")
+        for k in (chosen >= len(best)).nonzero()[0].tolist():
+            x[k] = arrived[chosen[k] - len(best)][0]
         merged = Population(x)
         merged.loss, merged.violation, merged.id = loss[chosen], violation[chosen], ids[chosen]
         self._best, self._arrived = merged, []

@@ -113,7 +113,8 @@ class QuadraticModel:
             centre, gradient, hessian, around = self._fitted
             fitted = {
                 "centre": centre.copy(), "gradient": gradient.copy(), "hessian": hessian.copy(),
-                "mean": around.mean.copy(), "sigma": around.sigma, "axes": around.axes.copy(), "spread": around.spread.copy(),
+                "mean": around.mean.copy(), "sigma": around.sigma, "axes": around.axes.copy(),
+                "spread": around.spread.copy(),
             }  # fmt: skip
         return {"trust": self.trust, "radius": self.radius, "age": self._age, "fitted": fitted}
 

@@ -138,7 +138,7 @@ class RestartingEvolution(Evolution):
         self._put_on_record()
         self._episode += 1
         self._archive.clear()
-        self._archive.resize(round(self.spec.archive * size), self._streams.of(self._episode, Purpose.RESTART))
+        self._archive.resize(self._archive_size(size), self._streams.of(self._episode, Purpose.RESTART))
         if restart and not refine:
             self._restart(size)
         else:

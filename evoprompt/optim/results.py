@@ -39,6 +39,9 @@ def distinct_slots(results: Results) -> Iterator[Results]:
     >>> [part.id.tolist() for part in distinct_slots(results)]
     [[0, 1, 3], [2]]
     """
+    if len(results.slot) == 1:
+        yield results
+        return
     slots = np.where(results.slot == GUEST, -1 - np.arange(len(results.slot)), results.slot)
     if len(slots) < 2 or len(np.unique(slots)) == len(slots):
         yield results

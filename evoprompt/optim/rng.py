@@ -9,6 +9,7 @@ after a restart. Trials with successive numbers lie side by side, so a batch cos
 from __future__ import annotations
 
 from enum import IntEnum
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -68,9 +69,7 @@ class TrialStreams:
         """Streams of the same seed that have nothing in common with these."""
         return TrialStreams(self._seed, branch=(*self._branch, number))
 
-    def words(
-        self, trials: NDArray[np.int64], k: int, purpose: Purpose = Purpose.PARAMETERS
-    ) -> NDArray[np.uint64]:
+    def words(self, trials: NDArray[np.int64], k: int, purpose: Purpose = Purpose.PARAMETERS) -> NDArray[np.uint64]:
         """k random 64-bit words for each trial: (n,) trial numbers to (n, k)."""
         n, blocks = len(trials), -(-k // _WORDS_PER_BLOCK)
         width = blocks * _WORDS_PER_BLOCK
@@ -85,15 +84,11 @@ class TrialStreams:
             out[start:stop] = self._bits.random_raw((stop - start) * width).reshape(-1, width)
         return out[:, :k]
 
-    def uniforms(
-        self, trials: NDArray[np.int64], k: int, purpose: Purpose = Purpose.PARAMETERS
-    ) -> NDArray[np.float64]:
+    def uniforms(self, trials: NDArray[np.int64], k: int, purpose: Purpose = Purpose.PARAMETERS) -> NDArray[np.float64]:
         """k uniforms on [0, 1) with 53 random bits for each trial: (n,) trial numbers to (n, k)."""
-        return (self.words(trials, k, purpose) >> np.uint64(11)) * 2.0**-53
+        return np.multiply(self.words(trials, k, purpose) >> np.uint64(11), 2.0**-53, dtype=np.float64)
 
-    def shorts(
-        self, trials: NDArray[np.int64], k: int, purpose: Purpose = Purpose.CROSSOVER
-    ) -> NDArray[np.uint16]:
+    def shorts(self, trials: NDArray[np.int64], k: int, purpose: Purpose = Purpose.CROSSOVER) -> NDArray[np.uint16]:
         """k uniform integers below 2**16 for each trial, (n, k): random bits at a quarter of the price."""
         return np.ascontiguousarray(self.words(trials, -(-k // 16) * 4, purpose)).view(np.uint16)[:, :k]
 
@@ -114,7 +109,7 @@ class TrialStreams:
 def _runs(trials: NDArray[np.int64]) -> list[tuple[int, int]]:
     cuts = np.flatnonzero(np.diff(trials) != 1) + 1
     edges = [0, *cuts.tolist(), len(trials)]
-    return list(zip(edges[:-1], edges[1:], strict=True))
+    return list(pairwise(edges))
 
 
 def checked_seed(seed: int | None) -> int:

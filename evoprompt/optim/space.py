@@ -61,7 +61,11 @@ class UnitSpace:
     def point(self, z: Doubles) -> Floats:
         """Points of the unit space (n, d), folded back at its bounds, to points of the box (n, box.d)."""
         z = self.folded(z)
-        x = np.tile(self._box.low, (len(z), 1)) if self.d < self._box.d else np.empty((len(z), self._box.d), self._box.dtype)
+        x = (
+            np.tile(self._box.low, (len(z), 1))
+            if self.d < self._box.d
+            else np.empty((len(z), self._box.d), self._box.dtype)
+        )
         with np.errstate(over="ignore"):
             x[:, self._free] = (self._offset + z * self._width).astype(self._box.dtype)
         return np.clip(x, self._box.low, self._box.high)
@@ -75,6 +79,10 @@ class UnitSpace:
         folded = np.where(boxed, np.minimum(wave, 2.0 - wave), z)
         folded = np.where((self.low == 0) & ~boxed, np.abs(folded), folded)
         return np.where((self.high == 0) & ~boxed, -np.abs(folded), folded)
+
+    def lengths(self, lengths: Doubles) -> Doubles:
+        """Lengths along the box's coordinates (box.d,) in the unit space (d,)."""
+        return np.asarray(lengths)[self._free] / self._width
 
     def clipped(self, z: Doubles) -> Doubles:
         """The nearest points within the bounds."""

@@ -66,9 +66,13 @@ class Opening:
         Points to begin with.
     test : bool
         Whether to spend 2 + 2 * TESTS of the points on the test.
+    repeats : int
+        How often the last point is evaluated again, to see whether the loss is noisy.
     """
 
-    def __init__(self, box: Box, streams: TrialStreams, size: int, given: Floats | None, *, test: bool) -> None:
+    def __init__(
+        self, box: Box, streams: TrialStreams, size: int, given: Floats | None, *, test: bool, repeats: int = 0
+    ) -> None:
         self._box, self._streams = box, streams
         rows: list[Floats] = [] if given is None else [given]
         self._first_test = sum(map(len, rows))
@@ -79,6 +83,8 @@ class Opening:
         rest = size - sum(map(len, rows))
         if rest > 0:
             rows.append(initial_points(box, rest, streams, None))
+        rows.append(np.repeat(rows[-1][-1:], repeats, axis=0))
+        self._repeats = repeats
         self._x = np.concatenate(rows)
         self._losses = np.full(len(self._x), np.nan)
         self._some_finite = False
@@ -94,6 +100,13 @@ class Opening:
         """Whether the test points say that the loss is a sum over coordinates."""
         losses = self._losses[self._first_test : self._first_test + self._tests]
         return len(losses) > 0 and is_separable(losses)
+
+    @property
+    def noisy(self) -> bool:
+        """Whether one point has had different losses."""
+        again = self._losses[self.size - 1 - self._repeats :]
+        again = again[np.isfinite(again)]
+        return bool(len(again) > 1 and np.ptp(again) > 0)
 
     def make(self, ids: Indices, slots: Indices) -> Floats:
         if self._again:
@@ -228,26 +241,47 @@ class Sampling:
         Points in a generation.
     modelled : bool
         Whether to use the quadratic model.
+    least : ndarray, shape (d,), optional
+        Standard deviations below which no coordinate is sampled: those that are rounded would stand still.
     """
 
     def __init__(
-        self, space: UnitSpace, streams: TrialStreams, mean: Doubles, sigma: float, size: int, *, modelled: bool = True
+        self,
+        space: UnitSpace,
+        streams: TrialStreams,
+        mean: Doubles,
+        sigma: float,
+        size: int,
+        *,
+        modelled: bool = True,
+        least: Doubles | None = None,
     ) -> None:
         self._space, self._streams, self.size = space, streams, size
         self.distribution = SearchDistribution(mean, sigma, size, diagonal=space.d >= DIAGONAL_FROM)
         self._model = QuadraticModel(space.d) if modelled and space.d <= _MODEL_UP_TO else None
+        self._least = least
         self._known_z, self._known_loss = np.empty((0, space.d)), np.empty(0)
         self._step: Doubles | None = None  # the model's point for slot 0
-        self._arrived: list[tuple[Doubles, Doubles, Doubles, NDArray[np.bool_]]] = []
+        self._arrived: list[tuple[NDArray[Any], ...]] = []  # z, losses, violations, whether it is the model's step
         self._best = np.inf
         self._history: list[float] = []
+        self._middles: list[float] = []
         self.over = False
 
+    @property
+    def typical(self) -> float:
+        """Median loss of a generation, averaged over the last ten: what the mean is worth if losses are noisy."""
+        return float(np.mean(self._middles[-10:])) if self._middles else np.inf
+
     def make(self, ids: Indices, slots: Indices) -> Floats:
-        normals = np.empty((len(ids), self._space.d))
+        d = self._space.d
+        normals = np.empty((len(ids), d if self._least is None else 2 * d))
         for row, i in zip(normals, ids.tolist(), strict=True):
             self._streams.of(i, Purpose.SAMPLE).standard_normal(out=row)
-        z = self.distribution.points(normals)
+        z = self.distribution.points(normals[:, :d])
+        if self._least is not None:
+            missing = np.maximum(self._least**2 - self.distribution.deviations**2, 0.0)
+            z += normals[:, d:] * np.sqrt(missing) * (slots % 4 == 1)[:, None]
         if self._step is not None:
             z[slots == 0] = self._step
         return self._space.point(z)
@@ -287,6 +321,7 @@ class Sampling:
             self._model.reward(improved)
         self._best = min(self._best, float(losses.min())) if feasible else self._best
         self._history.append(float(losses[order[0]]))
+        self._middles = [*self._middles[-9:], float(np.median(losses)) if feasible else np.inf]
         self.distribution.learn(z[order])
         if improved:
             self.distribution.mean = z[order[0]].copy()
@@ -317,18 +352,22 @@ class Sampling:
             "model": None if self._model is None else self._model.state_dict(),
             "known_z": self._known_z.copy(), "known_loss": self._known_loss.copy(),
             "step": None if self._step is None else self._step.copy(), "best": self._best,
-            "history": np.array(self._history, dtype=np.float64),
+            "history": np.array(self._history, dtype=np.float64), "middles": list(self._middles),
             "arrived": [[column.copy() for column in part] for part in self._arrived],
         }  # fmt: skip
 
     @classmethod
-    def from_state(cls, space: UnitSpace, streams: TrialStreams, state: Mapping[str, Any]) -> Sampling:
-        self = cls(space, streams, np.zeros(space.d), 1.0, int(state["size"]), modelled=state["model"] is not None)
+    def from_state(
+        cls, space: UnitSpace, streams: TrialStreams, state: Mapping[str, Any], least: Doubles | None
+    ) -> Sampling:
+        modelled = state["model"] is not None
+        self = cls(space, streams, np.zeros(space.d), 1.0, int(state["size"]), modelled=modelled, least=least)
         self.distribution = SearchDistribution.from_state(state["distribution"])
         if self._model is not None:
             self._model.load_state_dict(state["model"])
         self._known_z, self._known_loss = np.array(state["known_z"]), np.array(state["known_loss"])
         self._step = None if state["step"] is None else np.array(state["step"])
         self._best, self._history = float(state["best"]), np.asarray(state["history"]).tolist()
+        self._middles = [float(loss) for loss in state["middles"]]
         self._arrived = [tuple(np.array(column) for column in part) for part in state["arrived"]]
         return self

@@ -52,7 +52,9 @@ class Variant:
     memory : int, optional
         Cells of the success history; None means as many as members.
     archive : float
-        Archive capacity as a multiple of the population size; 0 means no archive.
+        Archive capacity as a multiple of the population size; 0 means no archive. Where a population takes more
+        than 8 MiB (100 members of 20 972 float32 coordinates, say), it is at most half the initial population
+        unless the user asked for a size: the whole run then fits into four populations.
     overwrite : bool
         How a full archive makes room, see :class:`evoprompt.optim.archive.Archive`.
     leaders : callable
@@ -122,7 +124,9 @@ _LSHADE = Variant(
     size=lambda d, budget: 18 * d, leaders=fixed_share(0.11),
 )  # fmt: skip
 
-# Brest, Maucec & Boskovic 2017: N = 25 log(D) sqrt(D), |A| = N, p from 0.25 to 0.125, H = 5.
+# Brest, Maucec & Boskovic 2017: N = 25 log(D) sqrt(D), |A| = N, p from 0.25 to 0.125, H = 5. Their program also draws
+# the p-best member again while it is the target in the first half of the run (iL-SHADE's rule); the paper does not
+# have that, and neither has this.
 _JSO = Variant(
     "jso", "current-to-pbest/1", adaptation="jso", f=0.3, cr=0.8, archive=1.0, memory=5, schedule=linear,
     size=lambda d, budget: 25 * math.log(d) * math.sqrt(d), leaders=shrinking_share(0.25), weight=_jso_weight,

@@ -23,7 +23,7 @@ from evoprompt.surveys import DIMENSIONS
 
 
 class SearchFailedError(UserError):
-    """Nothing finite came for a whole population; the checkpoint is kept."""
+    """Too many candidates in a row gave nothing finite; the checkpoint is kept."""
 
 
 @dataclass(frozen=True)
@@ -52,7 +52,7 @@ def run_search(
     Raises
     ------
     SearchFailedError
-        Every candidate of a whole population failed.
+        Too many candidates in a row failed.
     """
     history, last_error = _restore(optimizer, directory), None
     if optimizer.should_stop() is None:
@@ -67,7 +67,7 @@ def run_search(
         last = f" (the last error: {last_error})" if last_error else ""
         directory.remember(status="failed")
         raise SearchFailedError(
-            f"no candidate of a whole population gave a finite loss{last}; "
+            f"too many candidates in a row gave no finite loss{last}; "
             f"{optimizer.failed} failed; the checkpoint is kept in {directory.checkpoint}"
         )
     return SearchResult(best, optimizer.evaluations, optimizer.failed, reason or "budget")

@@ -114,7 +114,7 @@ def test_when_nothing_is_finite_the_run_ends_in_words_and_keeps_its_checkpoint(
         "space": {"kind": "random_projection", "tokens": 2, "dimensions": 8},
         "survey": {"constant": "none", "respondents": 2},
     }
-    with pytest.raises(SearchFailedError, match="no candidate of a whole population gave a finite loss"):
+    with pytest.raises(SearchFailedError, match="too many candidates in a row gave no finite loss"):
         run_job(config, tmp_path / "run", [], Console(quiet=True))
     directory = RunDirectory(tmp_path / "run")
     assert directory.recall()["status"] == "failed"

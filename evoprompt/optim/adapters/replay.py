@@ -19,7 +19,7 @@ from numpy.typing import ArrayLike, DTypeLike, NDArray
 
 from evoprompt.optim.bounds import Box
 from evoprompt.optim.capabilities import Capabilities, refusal
-from evoprompt.optim.ledger import FOREIGN, Ledger, Told, checked_budget
+from evoprompt.optim.ledger import FOREIGN, Ledger, Told, checked_budget, patience
 from evoprompt.optim.population import checked_popsize, default_popsize
 from evoprompt.optim.protocol import Best, Evaluation, Losses, Trials
 from evoprompt.optim.rng import checked_seed
@@ -112,7 +112,7 @@ class ReplayedOptimizer(ABC):
         self._begin()
 
     def _begin(self) -> None:
-        self._ledger = Ledger(self.d, self._box.dtype, patience=self.popsize, box=self._box, **self._limits)
+        self._ledger = Ledger(self.d, self._box.dtype, patience=patience(self.popsize, self._limits.get("budget")), box=self._box, **self._limits)
         self._log_asked: list[tuple[int, int]] = []  # tells before it, trials handed out
         self._log_digests: list[str] = []
         self._log_told: list[tuple[int, float]] = []
