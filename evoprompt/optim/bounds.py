@@ -133,7 +133,7 @@ class Box:
         scratch = np.empty((2, *donors.shape), dtype=donors.dtype) if scratch is None else scratch
         clipped = self._clipped(donors, scratch[0])
         outside = clipped != donors  # true for NaN as well
-        if not outside.any():
+        if not np.count_nonzero(outside):
             return donors
         if method == "midpoint":
             return self._towards_parents(donors, parents, clipped, outside, scratch[1])

