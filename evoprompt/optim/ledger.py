@@ -18,7 +18,7 @@ from evoprompt.optim.bounds import Box
 from evoprompt.optim.deadline import Stopwatch, checked_seconds
 from evoprompt.optim.protocol import Best, Evaluation, Losses, Trials
 
-__all__ = ["patience", "FOREIGN", "Ledger", "Received", "Told", "checked_budget", "cleaned"]
+__all__ = ["FOREIGN", "Ledger", "Received", "Told", "checked_budget", "cleaned", "patience"]
 
 FOREIGN = -1
 """The id of a point that was told without having been asked."""

@@ -112,7 +112,13 @@ class ReplayedOptimizer(ABC):
         self._begin()
 
     def _begin(self) -> None:
-        self._ledger = Ledger(self.d, self._box.dtype, patience=patience(self.popsize, self._limits.get("budget")), box=self._box, **self._limits)
+        self._ledger = Ledger(
+            self.d,
+            self._box.dtype,
+            patience=patience(self.popsize, self._limits.get("budget")),
+            box=self._box,
+            **self._limits,
+        )
         self._log_asked: list[tuple[int, int]] = []  # tells before it, trials handed out
         self._log_digests: list[str] = []
         self._log_told: list[tuple[int, float]] = []
