@@ -72,7 +72,8 @@ class Counted:
         self._recommend: Recommend | None = None
         self._start_best = np.inf
         self._start_x: Doubles | None = None
-        self._former: tuple[float, Doubles] | None = None
+        self._former: tuple[int, Doubles] | None = None
+        self._began = 0
 
     @property
     def noisy(self) -> bool:
@@ -92,14 +93,15 @@ class Counted:
         recommend : callable, optional
             The point (d,) the method recommends at any time, where that is not the best one observed.
         """
-        if np.isfinite(self._start_best) and (self._former is None or self._start_best < self._former[0]):
-            self._former = (self._start_best, self.recommended())
-        self._start_best, self._start_x = np.inf, None
+        length = self.used - self._began
+        if np.isfinite(self._start_best) and (self._former is None or length > self._former[0]):
+            self._former = (length, self.recommended())
+        self._start_best, self._start_x, self._began = np.inf, None, self.used
         self._recommend = recommend
 
     def recommended(self) -> Doubles:
-        """What the start with the best observed loss recommends, inside the box."""
-        if self._former is not None and self._former[0] <= self._start_best:
+        """What the longest start recommends, inside the box: single losses cannot be trusted under noise."""
+        if self._former is not None and self._former[0] >= self.used - self._began:
             return self._former[1]
         x = None if self._recommend is None else self._recommend()
         if x is None or not np.isfinite(np.asarray(x, dtype=np.float64)).all():

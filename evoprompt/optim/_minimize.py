@@ -223,6 +223,8 @@ class _Run:
             point, loss = optimizer.best.x.copy(), optimizer.best.loss
             if (trusted := getattr(optimizer, "recommendation", None)) is not None:
                 point, loss = trusted.x, trusted.loss
+        loss = np.nan if loss == _UNDEFINED else loss
+        losses = np.where(losses == _UNDEFINED, np.inf, losses)
         result: Any = OptimizeResult()
         result.update(
             x=point, fun=loss, nfev=optimizer.evaluations, nit=optimizer.generation, nfail=optimizer.failed,

@@ -84,17 +84,25 @@ class AutoSearch:
             popsize = max(MINIMUM, popsize if budget is None else min(popsize, budget))
         self.popsize = checked_popsize(popsize, budget)
         rounded = integrality is not None and bool(integrality.any())
-        self._least = self._space.lengths(np.where(integrality, _INTEGER_DEVIATION, 0.0)) if rounded else None
+        least = np.zeros(box.d) if integrality is None else np.where(integrality, _INTEGER_DEVIATION, 0.0)
+        self._least = self._space.lengths(least) if rounded else None
         lines = self._space.closed and not (self._noisy or constrained or rounded)
         self._lines_allowed = lines and (budget is None or budget >= 12 * box.d + 50)
         self._stage: Any = Opening(
-            box, streams, self.popsize, x0, test=self._lines_allowed and box.d > 1, repeats=self._repeats
+            box,
+            self._space,
+            streams,
+            self.popsize,
+            x0,
+            test=self._lines_allowed and self._space.d > 1,
+            repeats=self._repeats,
         )
         self._kind = "opening"
         self._best_x = np.empty((0, box.d), box.dtype)  # as a row
         self._best = (np.inf, np.inf, -1)  # violation, loss, id
         self._opening_x, self._opening_loss = np.empty((0, box.d), box.dtype), np.empty(0)
         self._members_x, self._members_loss = np.empty((0, box.d), box.dtype), np.empty(0)
+        self._arrived: list[tuple[Floats, Doubles]] = []  # of this generation, members when it ends
         self._told = self._stage_start = 0
         self._runs = self._larger = 0
         self._spent = {"sampling": 0, "evolution": 0}
@@ -104,6 +112,7 @@ class AutoSearch:
         self._waiting: dict[str, Any] | None = None  # its state
         self._stage_best = (np.inf, np.inf)
         self._start = np.empty((0, box.d), box.dtype)  # the best point of the opening, as a row
+        self._fresh = True  # whether the start is worth starting from: not when lines from there are exhausted
         self._explorer_run = self._explorer_size = 0
         self._former: tuple[float, Floats | None] = (
             np.inf,
@@ -116,11 +125,22 @@ class AutoSearch:
         return int(self._stage.size)
 
     @property
+    def replaceable(self) -> int:
+        """How many of the first generation's last slots may hold known points instead."""
+        return int(self._stage.free) if self._kind == "opening" and not self._repeats else 0
+
+    @property
     def population(self) -> tuple[Floats, Doubles]:
         if self._kind == "evolution":
             members: tuple[Floats, Doubles] = self._stage.population
             return members
+        if not len(self._members_x):
+            return self._gathered()
         return self._members_x.copy(), self._members_loss.copy()
+
+    def _gathered(self) -> tuple[Floats, Doubles]:
+        x = [self._members_x[:0], *(part for part, _ in self._arrived)]
+        return np.concatenate(x), np.concatenate([np.empty(0), *(losses for _, losses in self._arrived)])
 
     @property
     def recommendation(self) -> Floats | None:
@@ -131,7 +151,7 @@ class AutoSearch:
         return None if self._former[1] is None else self._former[1].copy()
 
     def _centre(self) -> Floats:
-        mean: Floats = self._space.point(self._space.clipped(self._stage.distribution.mean)[None])[0]
+        mean: Floats = self._space.point(self._space.clipped(self._stage.centre)[None])[0]
         return mean
 
     def make(self, ids: Indices, slots: Indices) -> Made:
@@ -163,11 +183,14 @@ class AutoSearch:
             self._opening_loss = np.concatenate(
                 [self._opening_loss, np.where(results.violation > 0, np.inf, results.loss)]
             )
-        self._members_x, self._members_loss = results.x, results.loss
+        self._arrived.append((results.x[results.id >= 0], results.loss[results.id >= 0]))
         return Outcome(replaced, parent_id, parent_loss)
 
     def end_generation(self, progress: float) -> None:
         used = self._told - self._stage_start
+        if self._arrived:
+            self._members_x, self._members_loss = self._gathered()
+            self._arrived = []
         if self._kind == "evolution":
             self._stage.end_generation(min(1.0, used / self._slice))
             over = used >= self._slice
@@ -202,7 +225,10 @@ class AutoSearch:
             self._begin_sampling(first=True)
             return
         first = self._runs == 0
-        if first and self._kind == "opening" and self._worth_a_contest():
+        if self._kind == "lines":
+            self._fresh = self._stage.misfit
+            self._start = self._best_x if self._fresh else self._start
+        if first and self._fresh and self._worth_a_contest():
             self._contest = 1
             self._begin_evolution(self._slice)
         elif first or self._noisy or self._spent["sampling"] <= self._spent["evolution"]:
@@ -230,14 +256,13 @@ class AutoSearch:
         return True
 
     def _begin_sampling(self, first: bool) -> None:
-        from_opening = first and self._kind in ("opening", "evolution")
         self._runs += 1
-        rng = self._streams.of(self._runs, Purpose.RESTART)
-        if from_opening:
+        if first and self._fresh:
             mean = self._space.unit(self._start)[0]
             size = self.popsize
         else:
-            mean = self._space.unit(self._box.from_unit(0.1 + 0.8 * rng.random((1, self._box.d))))[0]
+            u = self._streams.of(self._runs, Purpose.RESTART).random((1, self._box.d))
+            mean = self._space.unit(self._box.from_unit(u))[0]
             self._larger += not first
             size = self.popsize * 2**self._larger
         self._kind, self._stage_best = "sampling", (np.inf, np.inf)
@@ -267,12 +292,14 @@ class AutoSearch:
             "kind": self._kind, "stage": self._stage.state_dict(), "best": list(self._best),
             "best_x": self._best_x.copy(),
             "opening_x": self._opening_x.copy(), "opening_loss": self._opening_loss.copy(),
+            "arrived": [[x.copy(), losses.copy()] for x, losses in self._arrived],
+            "lines_allowed": self._lines_allowed,
             "members_x": self._members_x.copy(), "members_loss": self._members_loss.copy(),
             "told": self._told, "stage_start": self._stage_start, "runs": self._runs, "larger": self._larger,
             "spent": dict(self._spent), "slice": self._slice, "noisy": self._noisy,
             "contest": self._contest, "rival": list(self._rival),
             "waiting": self._waiting, "stage_best": list(self._stage_best),
-            "start": self._start.copy(),
+            "start": self._start.copy(), "fresh": self._fresh,
             "explorer": [self._explorer_run, self._explorer_size],
             "former": [self._former[0], None if self._former[1] is None else self._former[1].copy()],
         }  # fmt: skip
@@ -283,6 +310,8 @@ class AutoSearch:
         self._best_x = np.array(state["best_x"])
         self._opening_x, self._opening_loss = np.array(state["opening_x"]), np.array(state["opening_loss"])
         self._members_x, self._members_loss = np.array(state["members_x"]), np.array(state["members_loss"])
+        self._arrived = [(np.array(x), np.array(losses)) for x, losses in state["arrived"]]
+        self._lines_allowed = bool(state["lines_allowed"])
         self._told, self._stage_start = int(state["told"]), int(state["stage_start"])
         self._runs, self._larger = int(state["runs"]), int(state["larger"])
         self._spent = {kind: int(n) for kind, n in state["spent"].items()}
@@ -291,7 +320,7 @@ class AutoSearch:
         self._contest, self._waiting = int(state["contest"]), state["waiting"]
         self._rival = (float(state["rival"][0]), float(state["rival"][1]))
         self._stage_best = (float(state["stage_best"][0]), float(state["stage_best"][1]))
-        self._start = np.array(state["start"])
+        self._start, self._fresh = np.array(state["start"]), bool(state["fresh"])
         self._explorer_run, self._explorer_size = (int(n) for n in state["explorer"])
         worth, x = state["former"]
         self._former = (float(worth), None if x is None else np.array(x))

@@ -15,11 +15,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["TESTS", "LineSearch", "exchanged", "is_separable"]
+__all__ = ["TESTS", "LineSearch", "exchanged", "is_separable", "packed_lines", "unpacked_lines"]
 
 Doubles = NDArray[np.float64]
 
-TESTS = 2
+TESTS = 3
 """Exchanges that have to agree."""
 
 _GRID = 7
@@ -56,7 +56,9 @@ def is_separable(losses: Doubles) -> bool:
     pairs = losses.reshape(-1, 2)
     if np.ptp(losses) == 0:
         return False  # a plateau says nothing
-    return bool((np.abs(pairs.sum(axis=1) - pairs[0].sum()) <= 1e-9 * np.abs(losses).max()).all())
+    with np.errstate(over="ignore", invalid="ignore"):
+        sums = pairs.sum(axis=1)
+        return bool((np.abs(sums - sums[0]) <= 1e-9 * np.abs(losses).max()).all())
 
 
 class LineSearch:
@@ -154,16 +156,28 @@ class LineSearch:
             return float(t[j] + 0.5 * gap[j])
         return float(t[j] + gap[j] * np.clip(root[j] / (root[j] + root[j + 1]), 0.25, 0.75))
 
-    def state_dict(self) -> dict[str, Any]:
-        return {
-            "low": self._low, "high": self._high, "t": np.array(self._t), "v": np.array(self._v),
-            "asked": self._asked, "misses": self._misses, "stepping": self._stepping,
-        }  # fmt: skip
 
-    @classmethod
-    def from_state(cls, state: Mapping[str, Any]) -> LineSearch:
-        self = cls(float(state["low"]), float(state["high"]), 0.0)
-        self._t, self._v = np.asarray(state["t"]).tolist(), np.asarray(state["v"]).tolist()
-        self._asked, self._misses = int(state["asked"]), int(state["misses"])
-        self._stepping = bool(state["stepping"])
-        return self
+def packed_lines(lines: list[LineSearch]) -> dict[str, Any]:
+    """Lines as a few arrays."""
+    return {
+        "low": np.array([line._low for line in lines]), "high": np.array([line._high for line in lines]),
+        "length": np.array([len(line._t) for line in lines], dtype=np.int64),
+        "t": np.concatenate([line._t for line in lines]), "v": np.concatenate([line._v for line in lines]),
+        "asked": np.array([line._asked for line in lines], dtype=np.int64),
+        "misses": np.array([line._misses for line in lines], dtype=np.int64),
+        "stepping": np.array([line._stepping for line in lines]),
+    }  # fmt: skip
+
+
+def unpacked_lines(state: Mapping[str, Any]) -> list[LineSearch]:
+    """The lines again."""
+    columns = {name: np.asarray(values).tolist() for name, values in state.items()}
+    lines, start = [], 0
+    for k, length in enumerate(columns["length"]):
+        line = LineSearch(columns["low"][k], columns["high"][k], 0.0)
+        line._t, line._v = columns["t"][start : start + length], columns["v"][start : start + length]
+        line._asked, line._misses = columns["asked"][k], columns["misses"][k]
+        line._stepping = bool(columns["stepping"][k])
+        lines.append(line)
+        start += length
+    return lines

@@ -32,9 +32,14 @@ class Frame(NamedTuple):
     """Square roots of C's eigenvalues, or of its diagonal, (d,)."""
 
     def points(self, white: Doubles) -> Doubles:
-        """Standard normals (n, d) to points (n, d)."""
+        """Standard normals (n, d) to points (n, d), each by a product of its own.
+
+        One product of all rows would give a row other last bits when it comes in another batch.
+        """
         scaled = white * self.spread
-        return self.mean + self.sigma * (scaled @ self.axes.T if self.axes.size else scaled)
+        if self.axes.size:
+            scaled = np.matmul(self.axes, scaled[:, :, None])[:, :, 0]
+        return self.mean + self.sigma * scaled
 
     def whiten(self, points: Doubles) -> Doubles:
         """The inverse of :meth:`points`."""

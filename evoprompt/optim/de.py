@@ -358,7 +358,9 @@ class DifferentialEvolution:
             self._ledger.note_best(FOREIGN, points[0], float(loss[0]), float(excess[0]))
         taken = 0
         if self.generation == 0 and self.asked == 0:
-            taken = self._generations.prefill(self._given, self.popsize, points, loss, excess)
+            free = getattr(self._search, "replaceable", self.popsize - self._given)
+            first = self._search.size - free
+            taken = self._generations.prefill(first, self._search.size, points, loss, excess)
         if taken < len(order):
             self._generations.admit(points[taken:], loss[taken:], excess[taken:])
         self._settle()
@@ -437,8 +439,9 @@ class DifferentialEvolution:
             raise ValueError(f"this state has version {state.get('version')!r}, {_STATE_VERSION} is needed")
         require_same_config(state["config"], self._config, but=("budget", "seconds"))
         spent = int(state["ledger"]["asked"]) + int(state["ledger"]["foreign"])
-        if self.budget is not None and spent > self.budget:
-            was = state["config"]["budget"]
+        was = state["config"]["budget"]
+        # Guests may have spent more than was left; that state is as good as any other under its own budget.
+        if self.budget is not None and spent > self.budget and (was is None or self.budget < was):
             raise ValueError(
                 f"budget is {was} in the state and {self.budget} here, where {spent} evaluations are already spent"
             )

@@ -39,14 +39,14 @@ class QuadraticModel:
         self.trust = 0.0  # running rank correlation of predictions with what came back
         self.radius = 3.0  # of the trust region, in standard deviations
         self._full = 1 + d + d * (d + 1) // 2 if d <= _FULL_UP_TO else None
-        self._period = max(1, round((d / 20) ** 3)) if self._full else 1
+        self._period = max(1, round((d / 20) ** 3 if self._full else d / 60))
         self._age = self._period
         self._fitted: tuple[Doubles, Doubles, Doubles, Frame] | None = None
 
     @property
     def capacity(self) -> int:
-        """How many points a fit can use."""
-        return 2 * (self._full or 2 * self.d + 1) + self.d
+        """How many points are worth keeping; a fit takes the nearest of them."""
+        return 8 * self._full if self._full else 3 * (2 * self.d + 1)
 
     @property
     def trusted(self) -> bool:

@@ -46,17 +46,19 @@ class UnitSpace:
         self._free = np.flatnonzero(low < high)
         low, high = low[self._free], high[self._free]
         self.closed = bool(np.isfinite(low).all() and np.isfinite(high).all())
-        boxed = np.isfinite(low) & np.isfinite(high)
+        self._boxed = np.isfinite(low) & np.isfinite(high)
         self._offset = np.where(np.isfinite(low), low, np.where(np.isfinite(high), high, 0.0))
-        with np.errstate(invalid="ignore", over="ignore"):
-            self._width = np.where(boxed, np.minimum(high - low, np.finfo(np.float64).max), _OPEN_WIDTH)
-            self.low = np.where(np.isfinite(low), 0.0, -np.inf)
-            self.high = np.where(boxed, 1.0, np.where(np.isfinite(high), 0.0, np.inf))
+        with np.errstate(invalid="ignore"):  # halves, since the widest boxes have no width in floating point
+            self._half = np.where(self._boxed, high / 2 - low / 2, _OPEN_WIDTH / 2)
+        self._far = np.where(self._boxed, high, self._offset)
+        self.low = np.where(np.isfinite(low), 0.0, -np.inf)
+        self.high = np.where(self._boxed, 1.0, np.where(np.isfinite(high), 0.0, np.inf))
         self.d = len(self._free)
 
     def unit(self, x: Floats) -> Doubles:
         """Points of the box (n, box.d) to the unit space (n, d)."""
-        return (x[:, self._free].astype(np.float64) - self._offset) / self._width
+        halves = x[:, self._free].astype(np.float64) / 2 - self._offset / 2
+        return halves / self._half
 
     def point(self, z: Doubles) -> Floats:
         """Points of the unit space (n, d), folded back at its bounds, to points of the box (n, box.d)."""
@@ -66,23 +68,23 @@ class UnitSpace:
             if self.d < self._box.d
             else np.empty((len(z), self._box.d), self._box.dtype)
         )
-        with np.errstate(over="ignore"):
-            x[:, self._free] = (self._offset + z * self._width).astype(self._box.dtype)
+        with np.errstate(over="ignore", invalid="ignore"):
+            closed = self._offset * (1 - z) + self._far * z
+            x[:, self._free] = np.where(self._boxed, closed, self._offset + z * _OPEN_WIDTH).astype(self._box.dtype)
         return np.clip(x, self._box.low, self._box.high)
 
     def folded(self, z: Doubles) -> Doubles:
         """Reflected at the bounds, as often as needed."""
         if ((z >= self.low) & (z <= self.high)).all():
             return z
-        boxed = np.isfinite(self.low) & np.isfinite(self.high)
         wave = np.mod(z, 2.0)
-        folded = np.where(boxed, np.minimum(wave, 2.0 - wave), z)
-        folded = np.where((self.low == 0) & ~boxed, np.abs(folded), folded)
-        return np.where((self.high == 0) & ~boxed, -np.abs(folded), folded)
+        folded = np.where(self._boxed, np.minimum(wave, 2.0 - wave), z)
+        folded = np.where((self.low == 0) & ~self._boxed, np.abs(folded), folded)
+        return np.where((self.high == 0) & ~self._boxed, -np.abs(folded), folded)
 
     def lengths(self, lengths: Doubles) -> Doubles:
         """Lengths along the box's coordinates (box.d,) in the unit space (d,)."""
-        return np.asarray(lengths)[self._free] / self._width
+        return np.asarray(lengths)[self._free] / 2 / self._half
 
     def clipped(self, z: Doubles) -> Doubles:
         """The nearest points within the bounds."""

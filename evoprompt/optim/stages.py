@@ -14,7 +14,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from evoprompt.optim.bounds import Box
-from evoprompt.optim.coordinates import TESTS, LineSearch, exchanged, is_separable
+from evoprompt.optim.coordinates import (
+    TESTS,
+    LineSearch,
+    exchanged,
+    is_separable,
+    packed_lines,
+    unpacked_lines,
+)
 from evoprompt.optim.covariance import SearchDistribution
 from evoprompt.optim.population import initial_points
 from evoprompt.optim.quadratic import QuadraticModel
@@ -32,6 +39,7 @@ DIAGONAL_FROM = 250
 """Coordinates from which on only variances are learnt: a full covariance needs d^2 numbers and some 10 d^2 points."""
 
 _MODEL_UP_TO = 250
+_OPENINGS = 5  # generations that wait for an outstanding test
 
 
 class Stage(Protocol):
@@ -68,25 +76,39 @@ class Opening:
         Whether to spend 2 + 2 * TESTS of the points on the test.
     repeats : int
         How often the last point is evaluated again, to see whether the loss is noisy.
+
+    Attributes
+    ----------
+    free : int
+        Points that known ones could stand in for: those of the hypercube.
     """
 
     def __init__(
-        self, box: Box, streams: TrialStreams, size: int, given: Floats | None, *, test: bool, repeats: int = 0
+        self,
+        box: Box,
+        space: UnitSpace,
+        streams: TrialStreams,
+        size: int,
+        given: Floats | None,
+        *,
+        test: bool,
+        repeats: int = 0,
     ) -> None:
         self._box, self._streams = box, streams
         rows: list[Floats] = [] if given is None else [given]
         self._first_test = sum(map(len, rows))
         if test:
-            u = streams.of(0, Purpose.DESIGN).random((2 + TESTS, box.d))
-            rows.append(box.from_unit(exchanged(u)))
+            rows.append(space.point(exchanged(streams.of(0, Purpose.DESIGN).random((2 + TESTS, space.d)))))
         self._tests = 2 + 2 * TESTS if test else 0
-        rest = size - sum(map(len, rows))
-        if rest > 0:
-            rows.append(initial_points(box, rest, streams, None))
+        self.free = max(0, size - sum(map(len, rows)))
+        if self.free:
+            rows.append(initial_points(box, self.free, streams, None))
         rows.append(np.repeat(rows[-1][-1:], repeats, axis=0))
         self._repeats = repeats
         self._x = np.concatenate(rows)
         self._losses = np.full(len(self._x), np.nan)
+        self._heard = np.zeros(len(self._x), dtype=bool)
+        self._generations = 0
         self._some_finite = False
         self._again = False
         self.over = False
@@ -114,19 +136,30 @@ class Opening:
         return self._x[slots]
 
     def select(self, results: Results) -> None:
-        own = (results.id >= 0) & (results.slot >= 0) & (results.slot < self.size)
-        if not self._again:
+        own = (results.id >= 0) & (results.id < self.size) & (results.slot == results.id)
+        if own.any():
             self._losses[results.slot[own]] = np.where(results.violation[own] > 0, np.nan, results.loss[own])
+            self._heard[results.slot[own]] = True
         self._some_finite |= bool(np.isfinite(results.loss).any())
 
     def end_generation(self) -> None:
-        self.over, self._again = self._some_finite, True
+        tested = self._heard[self._first_test : self._first_test + self._tests].all()
+        # Without a barrier a generation may end before the test is in.
+        self._generations += 1
+        self.over, self._again = self._some_finite and bool(tested or self._generations > _OPENINGS), True
 
     def state_dict(self) -> dict[str, Any]:
-        return {"losses": self._losses.copy(), "some_finite": self._some_finite, "again": self._again}
+        return {
+            "x": self._x.copy(), "losses": self._losses.copy(), "heard": self._heard.copy(),
+            "first_test": self._first_test, "tests": self._tests, "generations": self._generations,
+            "repeats": self._repeats, "free": self.free, "some_finite": self._some_finite, "again": self._again,
+        }  # fmt: skip
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        self._losses = np.array(state["losses"])
+        self._x, self._losses = np.array(state["x"]), np.array(state["losses"])
+        self._heard, self._generations = np.array(state["heard"]), int(state["generations"])
+        self._first_test, self._tests = int(state["first_test"]), int(state["tests"])
+        self._repeats, self.free = int(state["repeats"]), int(state["free"])
         self._some_finite, self._again = bool(state["some_finite"]), bool(state["again"])
 
 
@@ -141,7 +174,7 @@ class LineStage:
     loss : float
         The loss there.
     batch : int
-        Most lines in a generation; one more point checks the combination of all best coordinates.
+        Most lines in a generation. Where the best coordinates have changed, one more point checks their combination.
     """
 
     _QUIET_ROUNDS = 12
@@ -149,80 +182,120 @@ class LineStage:
     def __init__(self, space: UnitSpace, z: Doubles, loss: float, batch: int) -> None:
         self._space, self._batch = space, max(1, min(batch, space.d))
         self._z, self._loss = z.copy(), float(loss)
+        self._checked = (self._z.copy(), self._loss)  # the last combination that was evaluated, and its loss
         self._first_loss = float(loss)
         self._offsets = np.zeros(space.d)  # value of each line at z, relative to its start
         self._lines = [LineSearch(0.0, 1.0, float(t)) for t in z]
-        self._next = 0
-        self._since_gain = 0
-        self._check = np.nan  # loss at z as evaluated
-        self.over = False
+        self._next = self._since_gain = self._plans = self._failed_checks = 0
+        self._made: dict[
+            int, tuple[int, float, float, float, int]
+        ] = {}  # trial: line (-1: check), t, offset, base, plan
+        self._told: dict[int, float] = {}
+        self.over = self.misfit = False
         self._plan()
 
     def _plan(self) -> None:
         d = self._space.d
-        ring = (self._next + np.arange(d)) % d
-        unfinished = [int(i) for i in ring if not self._lines[i].finished][: self._batch]
-        self._chosen = unfinished
-        self._targets = [self._lines[i].ask() for i in unfinished]
-        if unfinished:
-            self._next = (unfinished[-1] + 1) % d
-        self._losses: dict[int, float] = {}
+        self._plans += 1
+        self._chosen: list[int] = []
+        for k in range(d):
+            i = (self._next + k) % d
+            if not self._lines[i].finished:
+                self._chosen.append(i)
+                if len(self._chosen) == self._batch:
+                    break
+        self._targets = [self._lines[i].ask() for i in self._chosen]
+        if self._chosen:
+            self._next = (self._chosen[-1] + 1) % d
+        self._checking = bool((self._z != self._checked[0]).any())
+        self._handed: set[int] = set()
 
     @property
     def size(self) -> int:
-        return len(self._chosen) + 1
+        return len(self._chosen) + self._checking
 
     def make(self, ids: Indices, slots: Indices) -> Floats:
         z = np.tile(self._z, (len(slots), 1))
-        for row, slot in zip(z, slots.tolist(), strict=True):
-            if slot < len(self._chosen):
-                row[self._chosen[slot]] = self._targets[slot]
+        for row, trial, slot in zip(z, ids.tolist(), slots.tolist(), strict=True):
+            if slot >= len(self._chosen):
+                self._made[trial] = (-1, 0.0, 0.0, 0.0, self._plans)
+                continue
+            i, t = self._chosen[slot], self._targets[slot]
+            if slot in self._handed:  # asked ahead: somewhere else on the line
+                t = trial * 0.6180339887498949 % 1.0
+            self._handed.add(slot)
+            row[i] = t
+            self._made[trial] = (i, t, float(self._offsets[i]), self._loss, self._plans)
         return self._space.point(z)
 
     def select(self, results: Results) -> None:
-        for slot, loss, violation in zip(results.slot.tolist(), results.loss, results.violation, strict=True):
-            if slot == len(self._chosen):
-                self._check = float(loss)
-            elif 0 <= slot < len(self._chosen):
-                self._losses[slot] = np.inf if violation > 0 else float(loss)
+        for trial, loss, violation in zip(results.id.tolist(), results.loss, results.violation, strict=True):
+            if trial in self._made:
+                self._told[trial] = np.inf if violation > 0 else float(loss)
 
     def end_generation(self) -> None:
-        # The point that combines the best coordinates is evaluated beside the lines, so that rounding cannot add up.
-        base, self._check = (self._check if np.isfinite(self._check) else self._loss), np.nan
+        told = [(self._made.pop(trial), loss) for trial, loss in sorted(self._told.items())]
+        self._told = {}
+        checks = [loss for (i, _, _, _, plan), loss in told if i < 0 and plan == self._plans]
+        before = self._loss
+        if checks and self._settle(checks[0]):
+            return
         total = 0.0
-        for slot, loss in sorted(self._losses.items()):
-            i, t = self._chosen[slot], self._targets[slot]
-            value = loss - base + self._offsets[i]
+        for (i, t, offset, base, plan), loss in told:
+            if i < 0:
+                continue
+            # The check is of the same generation, so that rounding cannot add up from one to the next.
+            value = loss - (self._loss if plan == self._plans else base) + offset
             better = value < self._lines[i].least
             self._lines[i].tell(t, value)
             if better:
+                total += value - self._offsets[i]
                 self._z[i], self._offsets[i] = t, value
-                total += loss - base
-        spread = abs(self._first_loss - base) + abs(total)
-        self.over = abs(base - self._loss) > 1e-4 * spread  # not a sum over coordinates after all
-        self._loss = base + total
+        spread = abs(self._first_loss - before) + abs(total)
+        self._loss += total
         self._since_gain = 0 if -total > 1e-13 * spread else self._since_gain + len(self._chosen)
         self._plan()
-        self.over |= not self._chosen or self._since_gain > self._QUIET_ROUNDS * self._space.d
+        self.over = not self._chosen or self._since_gain > self._QUIET_ROUNDS * self._space.d
+
+    def _settle(self, checked: float) -> bool:
+        """Compare the combination's loss with what the lines promise; True if it ends the stage."""
+        if not np.isfinite(checked):
+            self._failed_checks += 1
+            self.misfit = self.over = self._failed_checks >= 3
+            return self.over
+        slack = 1e-4 * abs(self._first_loss - self._loss) + 1e-9 * max(abs(self._loss), abs(self._first_loss))
+        self.misfit = self.over = abs(checked - self._loss) > slack  # not a sum over coordinates after all
+        self._checked, self._loss, self._failed_checks = (self._z.copy(), checked), checked, 0
+        return self.over
 
     def state_dict(self) -> dict[str, Any]:
         return {
             "z": self._z.copy(), "loss": self._loss, "first_loss": self._first_loss, "batch": self._batch,
-            "offsets": self._offsets.copy(), "lines": [line.state_dict() for line in self._lines],
-            "next": self._next, "since_gain": self._since_gain, "check": self._check,
-            "chosen": list(self._chosen), "targets": list(self._targets),
-            "losses": [[slot, loss] for slot, loss in self._losses.items()],
+            "checked_z": self._checked[0].copy(), "checked_loss": self._checked[1],
+            "offsets": self._offsets.copy(), "lines": packed_lines(self._lines),
+            "next": self._next, "since_gain": self._since_gain, "plans": self._plans,
+            "failed_checks": self._failed_checks, "chosen": list(self._chosen),
+            "targets": list(self._targets), "checking": self._checking,
+            "handed": sorted(self._handed), "made": [[trial, *row] for trial, row in self._made.items()],
+            "told": [[trial, loss] for trial, loss in self._told.items()],
         }  # fmt: skip
 
     @classmethod
     def from_state(cls, space: UnitSpace, state: Mapping[str, Any]) -> LineStage:
         self = cls(space, np.array(state["z"]), float(state["loss"]), int(state["batch"]))
+        self._checked = (np.array(state["checked_z"]), float(state["checked_loss"]))
         self._first_loss, self._offsets = float(state["first_loss"]), np.array(state["offsets"])
-        self._lines = [LineSearch.from_state(line) for line in state["lines"]]
+        self._lines = unpacked_lines(state["lines"])
         self._next, self._since_gain = int(state["next"]), int(state["since_gain"])
-        self._check = float(state["check"])
+        self._failed_checks = int(state["failed_checks"])
+        self._plans, self._checking = int(state["plans"]), bool(state["checking"])
         self._chosen, self._targets = [int(i) for i in state["chosen"]], [float(t) for t in state["targets"]]
-        self._losses = {int(slot): float(loss) for slot, loss in state["losses"]}
+        self._handed = {int(slot) for slot in state["handed"]}
+        self._made = {
+            int(trial): (int(i), float(t), float(offset), float(base), int(plan))
+            for trial, i, t, offset, base, plan in state["made"]
+        }
+        self._told = {int(trial): float(loss) for trial, loss in state["told"]}
         return self
 
 
@@ -262,16 +335,24 @@ class Sampling:
         self._least = least
         self._known_z, self._known_loss = np.empty((0, space.d)), np.empty(0)
         self._step: Doubles | None = None  # the model's point for slot 0
+        self._step_trial = -1  # the trial that evaluates it
         self._arrived: list[tuple[NDArray[Any], ...]] = []  # z, losses, violations, whether it is the model's step
         self._best = np.inf
         self._history: list[float] = []
         self._middles: list[float] = []
+        self._means: list[Doubles] = []
+        self._violated = False
         self.over = False
 
     @property
     def typical(self) -> float:
         """Median loss of a generation, averaged over the last ten: what the mean is worth if losses are noisy."""
         return float(np.mean(self._middles[-10:])) if self._middles else np.inf
+
+    @property
+    def centre(self) -> Doubles:
+        """The average of the last ten means, (d,): steadier than the last one if losses are noisy."""
+        return np.mean([*self._means, self.distribution.mean], axis=0)
 
     def make(self, ids: Indices, slots: Indices) -> Floats:
         d = self._space.d
@@ -282,8 +363,9 @@ class Sampling:
         if self._least is not None:
             missing = np.maximum(self._least**2 - self.distribution.deviations**2, 0.0)
             z += normals[:, d:] * np.sqrt(missing) * (slots % 4 == 1)[:, None]
-        if self._step is not None:
-            z[slots == 0] = self._step
+        first = np.flatnonzero(slots == 0)
+        if self._step is not None and self._step_trial < 0 and len(first):
+            z[first[0]], self._step_trial = self._step, int(ids[first[0]])
         return self._space.point(z)
 
     def know(self, x: Floats, losses: Doubles) -> None:
@@ -294,12 +376,12 @@ class Sampling:
         if self._model is None:
             return
         fine = np.isfinite(losses)
-        capacity = 4 * self._model.capacity
+        capacity = self._model.capacity
         self._known_z = np.concatenate([self._known_z, z[fine]])[-capacity:]
         self._known_loss = np.concatenate([self._known_loss, losses[fine]])[-capacity:]
 
     def select(self, results: Results) -> None:
-        stepped = (results.slot == 0) & (self._step is not None) & (results.id >= 0)
+        stepped = (results.id == self._step_trial) & (results.id >= 0)
         self._arrived.append((self._space.unit(results.x), results.loss.copy(), results.violation.copy(), stepped))
 
     def end_generation(self) -> None:
@@ -320,18 +402,28 @@ class Sampling:
             improved = bool(stepped[order[0]] and feasible and losses[order[0]] < self._best)
             self._model.reward(improved)
         self._best = min(self._best, float(losses.min())) if feasible else self._best
-        self._history.append(float(losses[order[0]]))
-        self._middles = [*self._middles[-9:], float(np.median(losses)) if feasible else np.inf]
+        self._note(float(losses[order[0]]), float(violation[order[0]]))
+        with np.errstate(over="ignore"):
+            self._middles = [*self._middles[-9:], float(np.median(losses)) if feasible else np.inf]
+        if self._model is None:
+            self._means = [*self._means[-8:], self.distribution.mean]
         self.distribution.learn(z[order])
         if improved:
             self.distribution.mean = z[order[0]].copy()
-        self._step = None
+        self._step, self._step_trial = None, -1
         if self._model is not None and feasible:
             self._remember(z, losses)
             self._model.fit(self._known_z, self._known_loss, self.distribution.frame)
             if self._model.trusted and (step := self._model.step()) is not None:
                 self._step = self._space.clipped(step)
         self.over = self.distribution.narrow or self._stagnates()
+
+    def _note(self, loss: float, violation: float) -> None:
+        """Add a generation's best to the history: violations until one is 0, losses from then on."""
+        if violation == 0 and self._violated:
+            self._history = []
+        self._violated = violation > 0
+        self._history.append(violation if violation > 0 else loss)
 
     def _stagnates(self) -> bool:
         """Whether the best losses of generations have become equal or no longer fall (Hansen 2009, BIPOP-CMA-ES)."""
@@ -351,8 +443,11 @@ class Sampling:
             "size": self.size, "distribution": self.distribution.state_dict(),
             "model": None if self._model is None else self._model.state_dict(),
             "known_z": self._known_z.copy(), "known_loss": self._known_loss.copy(),
-            "step": None if self._step is None else self._step.copy(), "best": self._best,
+            "step": None if self._step is None else self._step.copy(), "step_trial": self._step_trial,
+            "best": self._best,
             "history": np.array(self._history, dtype=np.float64), "middles": list(self._middles),
+            "means": [mean.copy() for mean in self._means],
+            "violated": self._violated,
             "arrived": [[column.copy() for column in part] for part in self._arrived],
         }  # fmt: skip
 
@@ -367,7 +462,10 @@ class Sampling:
             self._model.load_state_dict(state["model"])
         self._known_z, self._known_loss = np.array(state["known_z"]), np.array(state["known_loss"])
         self._step = None if state["step"] is None else np.array(state["step"])
+        self._step_trial = int(state["step_trial"])
         self._best, self._history = float(state["best"]), np.asarray(state["history"]).tolist()
         self._middles = [float(loss) for loss in state["middles"]]
+        self._means = [np.array(mean) for mean in state["means"]]
+        self._violated = bool(state["violated"])
         self._arrived = [tuple(np.array(column) for column in part) for part in state["arrived"]]
         return self

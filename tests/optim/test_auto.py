@@ -123,11 +123,11 @@ def test_a_plateau_neither_ends_nor_breaks_the_search():
     assert solve(plateau, 6, 1500).best.loss <= 2
 
 
-def test_noise_is_found_out_and_the_mean_recommended():
+def test_noise_is_found_out_and_a_steady_centre_recommended():
     recommended, luckiest = [], []
     for seed in range(7):
         rng = np.random.default_rng(seed)
-        engine = solve(lambda x, rng=rng: sphere(x) + 0.5 * rng.standard_normal(len(x)), 8, 1500, seed, noise="auto")
+        engine = solve(lambda x, rng=rng: sphere(x) + 0.5 * rng.standard_normal(len(x)), 8, 4000, seed, noise="auto")
         recommended.append(sphere(engine.recommendation.x[None])[0])
         luckiest.append(sphere(engine.best.x[None])[0])
         assert engine.recommendation.loss > engine.best.loss
@@ -239,3 +239,111 @@ def test_a_line_with_many_minima_is_searched_globally():
             line.tell(t, loss(t) - loss(0.1))
         found.append(abs(line.best - place))
     assert max(found) < 1e-4
+
+
+@pytest.mark.parametrize("d", [1, 5, 20])
+def test_rounding_does_not_make_a_sum_over_coordinates_look_like_none(d):
+    for seed in range(30):
+        engine = DifferentialEvolution([(-5, 5)] * d, budget=100 * d + 100, seed=seed, dtype="float64")
+        for _ in range(5):
+            trials = engine.ask()
+            engine.tell(trials, separable_rastrigin(trials.x))
+        assert engine.state_dict()["generations"]["search"]["kind"] == "lines"
+
+
+@pytest.mark.parametrize("updating", ["deferred", "immediate"])
+@pytest.mark.parametrize("in_flight", [2, 16])
+def test_lines_are_searched_with_many_trials_in_flight(updating, in_flight):
+    losses = []
+    for seed in range(3):
+        engine = DifferentialEvolution([(-5, 5)] * 10, budget=4000, seed=seed, dtype="float64", updating=updating)
+        rng, waiting = np.random.default_rng(seed), []
+        while not engine.should_stop():
+            while len(waiting) < in_flight and len(trials := engine.ask(1)):
+                waiting.append(trials)
+            trials = waiting.pop(rng.integers(len(waiting)))
+            engine.tell(trials, separable_rastrigin(trials.x))
+        losses.append(engine.best.loss)
+    assert np.median(losses) < 1e-6
+
+
+@pytest.mark.parametrize(
+    ("objective", "d", "budget"), [(rotated_ellipsoid, 20, 3000), (kinked, 40, 1200), (separable_rastrigin, 6, 600)]
+)
+def test_the_size_of_asks_changes_nothing(objective, d, budget):
+    def one_by_one(x):
+        return np.array([objective(row[None])[0] for row in x])
+
+    losses = []
+    for n in (None, 1, 3):
+        engine = DifferentialEvolution([(-5, 5)] * d, budget=budget, seed=1, dtype="float64")
+        while not engine.should_stop():
+            waiting = []
+            while len(trials := engine.ask() if n is None else engine.ask(min(n, len(left(engine))))):
+                waiting.append(trials)
+            for trials in waiting:
+                engine.tell(trials, one_by_one(trials.x))
+        losses.append(engine.best.loss)
+    assert losses[0] == losses[1] == losses[2]
+
+
+def left(engine):
+    """What is left of the generation."""
+    return engine.state_dict()["generations"]["todo"]
+
+
+@pytest.mark.parametrize("updating", ["deferred", "immediate"])
+def test_the_tolerance_looks_at_whole_generations(updating):
+    engine = DifferentialEvolution([(-5, 5)] * 6, budget=3000, seed=0, tol=1e-6, updating=updating, dtype="float64")
+    while not engine.should_stop():
+        trials = engine.ask(1 if updating == "immediate" else None)
+        engine.tell(trials, rotated_ellipsoid(trials.x))
+        if engine.evaluations == 150:
+            engine.tell(np.full((1, 6), 1.0), rotated_ellipsoid(np.full((1, 6), 1.0)))
+    assert engine.should_stop() == "budget" or engine.best.loss < 10
+    assert len(engine.population[0]) > 4
+
+
+def test_more_knowledge_does_not_hide_what_kind_of_problem_it_is():
+    for m in (0, 3, 8, 20):
+        engine = DifferentialEvolution([(-5, 5)] * 10, budget=2500, seed=0, dtype="float64")
+        known = np.random.default_rng(m).uniform(-5, 5, (m, 10))
+        engine.warm_start(known, separable_rastrigin(known))
+        while not engine.should_stop():
+            trials = engine.ask()
+            engine.tell(trials, separable_rastrigin(trials.x))
+        assert engine.best.loss < 1e-6
+
+
+def test_a_run_resumed_in_its_opening_keeps_the_points_it_began_with():
+    def begun(**options):
+        return DifferentialEvolution([(-5, 5)] * 10, seed=0, popsize=4, dtype="float64", **options)
+
+    engine = begun(budget=2000)
+    engine.tell(trials := engine.ask(3), sphere(trials.x))
+    shorter, longer = begun(budget=100), begun(budget=5000)
+    for copy in (shorter, longer):
+        copy.load_state_dict(engine.state_dict())
+        np.testing.assert_array_equal(copy.ask().x, engine.state_dict()["generations"]["search"]["stage"]["x"][3:])
+    given = begun(budget=500, x0=np.full((12, 10), 0.5))
+    given.tell(trials := given.ask(3), sphere(trials.x))
+    copy = begun(budget=500)
+    copy.load_state_dict(given.state_dict())
+    np.testing.assert_array_equal(copy.ask(20).x, given.ask(20).x)
+
+
+def test_coordinates_without_choice_do_not_make_a_problem_look_separable():
+    for seed in range(40):
+        bounds = [(-5, 5)] * 2 + [(1, 1)] * 18
+        engine = DifferentialEvolution(bounds, budget=600, seed=seed, dtype="float64")
+        first = engine.ask()
+        engine.tell(first, rotated_ellipsoid(first.x[:, :2]))
+        assert engine.state_dict()["generations"]["search"]["kind"] != "lines"
+
+
+def test_the_widest_box_is_searched_in_double_precision():
+    engine = DifferentialEvolution([(-1e308, 1e308)] * 3, budget=400, seed=0, dtype="float64")
+    while not engine.should_stop():
+        trials = engine.ask()
+        assert np.isfinite(trials.x).all()
+        engine.tell(trials, np.abs(trials.x / 1e300 - 1.0).sum(axis=1))

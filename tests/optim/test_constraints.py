@@ -143,3 +143,13 @@ def test_what_is_no_constraint_is_refused(wrong):
 def test_open_sides_and_infinite_values_do_not_mix_into_nan():
     limits = Constraints([NonlinearConstraint(lambda x: [x[0], np.inf], [-np.inf, 0], [1, np.inf])])
     assert limits.violations(np.array([[3.0], [0.0]])).tolist() == [2.0, 0.0]
+
+
+@pytest.mark.parametrize("method", ["de", "shade"])
+def test_a_loss_that_could_never_be_had_is_reported_as_nan_and_not_as_a_number(method):
+    never = {"type": "ineq", "fun": lambda x: -1 - abs(x[0])}
+    result = minimize(lambda x: float("nan"), [(-5, 5)] * 3, budget=100, method=method, constraints=never)
+    assert not result.success
+    assert result.violation >= 1
+    assert np.isnan(result.fun)
+    assert not (np.asarray(result.population_energies) == 1e100).any()

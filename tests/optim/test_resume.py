@@ -99,6 +99,19 @@ def test_a_budget_may_be_cut_down_to_what_is_spent_but_not_below(tmp_path):
     assert cut.should_stop() == "budget"
 
 
+@pytest.mark.parametrize("budget", [40, 60])
+def test_guests_beyond_the_budget_do_not_make_a_state_unreadable(budget):
+    optimizer = engine(budget=40, popsize=20, variant="jde")
+    trials = optimizer.ask(40)
+    optimizer.tell(np.full((25, 3), 1.0), np.arange(25.0))
+    copy = engine(budget=budget, popsize=20, variant="jde")
+    copy.load_state_dict(optimizer.state_dict())
+    assert len(copy.ask()) == 0
+    copy.tell(trials, sphere(trials.x))
+    assert copy.should_stop() == "budget"
+    assert copy.evaluations == 65
+
+
 def test_an_equal_budget_changes_nothing_and_none_at_all_is_a_larger_one(tmp_path):
     optimizer = run(engine(budget=400, popsize=20), evaluations=100)
     save_state(tmp_path, optimizer.state_dict())
