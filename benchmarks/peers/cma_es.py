@@ -11,7 +11,7 @@ import numpy as np
 
 from benchmarks.counting import Counted
 
-__all__ = ["cmaes", "pycma"]
+__all__ = ["cmaes", "pycma", "pycma_lq"]
 
 
 def pycma(objective: Counted, seed: int, argument: str) -> None:
@@ -41,6 +41,21 @@ def pycma(objective: Counted, seed: int, argument: str) -> None:
                 points = strategy.ask()
                 strategy.tell(points, [objective(x) for x in points])
         popsize = 2 * strategy.popsize
+
+
+def pycma_lq(objective: Counted, seed: int, argument: str) -> None:
+    """``fmin_lq_surr2``, CMA-ES with a linear-quadratic model of the loss (Hansen 2019), from where pycma begins."""
+    import cma
+
+    mean = np.random.default_rng(seed).uniform(objective.low, objective.high)
+    options = {
+        "bounds": [objective.low, objective.high], "seed": seed % 10**8 + 1, "verbose": -9, "verb_log": 0,
+        "verb_disp": 0,
+    }  # fmt: skip
+    objective.begin()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        cma.fmin_lq_surr2(objective, mean, _sigma(objective), options)
 
 
 def cmaes(objective: Counted, seed: int, argument: str) -> None:

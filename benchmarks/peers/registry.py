@@ -79,6 +79,7 @@ def _methods() -> list[Method]:
     ]
     cma = [
         Method("pycma", "cma", "cma_es:pycma", "full", largest=1280),
+        Method("pycma lq-CMA-ES", "cma", "cma_es:pycma_lq", "", largest=160, slow=True),
         Method("pycma diagonal", "cma", "cma_es:pycma", "diagonal"),
         Method("cmaes", "cmaes", "cma_es:cmaes", "CMA", largest=320),
         Method("cmaes sep", "cmaes", "cma_es:cmaes", "SepCMA"),
