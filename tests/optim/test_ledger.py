@@ -106,7 +106,7 @@ def test_a_guest_outside_the_box_is_refused_and_nothing_is_taken_in(guest):
 
 
 def test_what_is_outstanding_can_be_asked_for_again():
-    engine = DifferentialEvolution([(-1, 1)] * 3, popsize=6)
+    engine = DifferentialEvolution([(-1, 1)] * 3, popsize=6, variant="shade")
     trials = engine.ask()
     engine.tell(trials[np.array([1, 4])], [0.0, 0.0])
     np.testing.assert_array_equal(engine.outstanding.ids, [0, 2, 3, 5])
