@@ -22,9 +22,10 @@ from evoprompt.optim.bounds import Box
 from evoprompt.optim.evolution import Evolution, make_evolution
 from evoprompt.optim.population import MINIMUM, checked_popsize, default_popsize
 from evoprompt.optim.rng import Purpose, TrialStreams
+from evoprompt.optim.sampling import Sampling
 from evoprompt.optim.search import Made, Outcome, Results
 from evoprompt.optim.space import UnitSpace
-from evoprompt.optim.stages import LineStage, Opening, Sampling
+from evoprompt.optim.stages import LineStage, Opening
 from evoprompt.optim.variants import VARIANTS
 
 __all__ = ["AutoSearch"]
