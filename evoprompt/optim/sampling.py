@@ -113,6 +113,7 @@ class Sampling:
         stepped = (results.id == self._step_trial) & (results.id >= 0)
         self._arrived.append((self._space.unit(results.x), results.loss.copy(), results.violation.copy(), stepped))
 
+    @np.errstate(over="ignore", invalid="ignore")  # losses near the largest number
     def end_generation(self) -> None:
         if not self._arrived:
             return
@@ -132,8 +133,7 @@ class Sampling:
             self._model.reward(improved)
         self._best = min(self._best, float(losses.min())) if feasible else self._best
         self._note(float(losses[order[0]]), float(violation[order[0]]))
-        with np.errstate(over="ignore"):
-            self._middles = [*self._middles[-9:], float(np.median(losses)) if feasible else np.inf]
+        self._middles = [*self._middles[-9:], float(np.median(losses)) if feasible else np.inf]
         if self._model is None:
             self._means = [*self._means[-8:], self.distribution.mean]
         self.distribution.learn(z[order])
