@@ -368,8 +368,9 @@ class DifferentialEvolution:
     def should_stop(self) -> str | None:
         """Why to stop, or None.
 
-        "target", "budget" (everything in it has been told), "deadline", "failed" (a population's worth of
-        evaluations in a row brought nothing finite), "tolerance" or "converged" (the search sees no point in
+        "target", "budget" (everything in it has been told), "deadline", "failed" (100 evaluations in a row, a
+        quarter of the budget if that is less, at least a population, brought nothing finite), "tolerance" or
+        "converged" (the search sees no point in
         going on).
         """
         reason = self._ledger.reason()

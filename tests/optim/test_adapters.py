@@ -69,7 +69,9 @@ def test_what_cannot_be_had_is_refused_in_one_line(name, options, message):
 
 @every_adapter
 def test_options_that_ask_for_nothing_are_accepted(name):
-    run(make(name, noise=None, integrality=None, updating="deferred", seconds=None))
+    optimizer = make(name, noise=None, integrality=None, updating="deferred", seconds=None)
+    run(optimizer)
+    assert optimizer.should_stop() == "budget"
 
 
 @every_adapter
