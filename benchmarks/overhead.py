@@ -26,7 +26,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from benchmarks import curves, result_file
+from benchmarks import curves, resident, result_file
 from benchmarks.overhead_cases import CASES, Case, Done, run_case
 from benchmarks.workers import ONE_THREAD
 
@@ -83,36 +83,19 @@ def _measure(name: str, d: int, seconds: float) -> dict[str, Any]:
     objective = Lookup(d, seconds)
     case.load()
     gc.collect()
-    base = _reset_peak()
+    base = resident.reset_peak()
     try:
         run_case(case, objective, POPSIZE, _MOST)
         raise RuntimeError(f"ended by itself after {objective.count} evaluations")
     except Exception as error:
         if not hasattr(objective, "elapsed"):
             return {"status": f"failed: {type(error).__name__}: {str(error)[:120]}"}
-    peak = _peak() - base
+    peak = resident.peak() - base
     copies = peak / (POPSIZE * d * np.dtype(case.dtype).itemsize)
     return {
         "status": "ok", "us": 1e6 * objective.elapsed / objective.timed, "evaluations": objective.timed,
         "peak_mib": peak / 2**20, "copies": copies,
     }  # fmt: skip
-
-
-def _reset_peak() -> int:
-    """Resident bytes now, from where the peak is counted."""
-    Path("/proc/self/clear_refs").write_text("5")
-    return _status("VmRSS")
-
-
-def _peak() -> int:
-    return _status("VmHWM")
-
-
-def _status(field: str) -> int:
-    for line in Path("/proc/self/status").read_text().splitlines():
-        if line.startswith(field + ":"):
-            return int(line.split()[1]) * 1024
-    raise RuntimeError(f"/proc/self/status has no {field}")
 
 
 def _fresh(case: Case, d: int, options: argparse.Namespace) -> dict[str, Any]:

@@ -9,15 +9,16 @@ import sys
 from collections.abc import Iterable, Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import pandas as pd
+if TYPE_CHECKING:
+    import pandas as pd
 
-__all__ = ["ResultFile", "machine", "read", "remarks"]
+__all__ = ["ResultFile", "machine", "processor", "read", "remarks", "rows"]
 
 _PACKAGES = (
     "evoprompt", "numpy", "scipy", "coco-experiment", "nevergrad", "cma", "cmaes", "minionpy", "pymoo", "pygmo",
-    "evosax", "jax",
+    "evosax", "jax", "torch", "transformers", "safetensors",
 )  # fmt: skip
 
 
@@ -37,8 +38,7 @@ class ResultFile:
         self._present: set[tuple[str, ...]] = set()
         self.path.parent.mkdir(parents=True, exist_ok=True)
         if self.path.exists():
-            rows = pd.read_csv(self.path, comment="#", dtype=str, keep_default_na=False)
-            self._present = set(rows[self.key].itertuples(index=False, name=None))
+            self._present = {tuple(row[name] for name in self.key) for row in rows(self.path)}
         else:
             self._append(",".join(self.columns) + "\n")
         self._remarked = False
@@ -66,8 +66,16 @@ def _plain(value: Any) -> Any:
     return f"{value:.9g}" if isinstance(value, float) else value
 
 
+def rows(path: str | os.PathLike[str]) -> list[dict[str, str]]:
+    """Rows of one result file as texts, in the order they were written."""
+    with Path(path).open(newline="") as file:
+        return list(csv.DictReader(line for line in file if not line.startswith("#")))
+
+
 def read(paths: Iterable[str | os.PathLike[str]]) -> pd.DataFrame:
     """Rows of several result files."""
+    import pandas as pd  # the benchmarks that run on a bare machine do without
+
     how: dict[str, Any] = {"comment": "#", "keep_default_na": False, "na_values": ["nan"]}
     return pd.concat([pd.read_csv(path, **how) for path in paths], ignore_index=True)
 
@@ -90,12 +98,13 @@ def machine() -> list[str]:
     command = " ".join([f"-m {spec.name}" if spec else Path(sys.argv[0]).name, *sys.argv[1:]])
     return [
         f"command: python {command}",
-        f"machine: {_processor()}, {os.cpu_count()} cores, {platform.system()}",
+        f"machine: {processor()}, {os.cpu_count()} cores, {platform.system()}",
         f"versions: Python {platform.python_version()}, {', '.join(versions)}",
     ]
 
 
-def _processor() -> str:
+def processor() -> str:
+    """The model of this machine's processor."""
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
     except OSError:

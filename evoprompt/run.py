@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import sys
 from collections.abc import Sequence
@@ -22,7 +23,24 @@ from evoprompt.surveys import cultures
 
 PACKAGED = Path(__file__).parent / "conf"
 CONF = PACKAGED if PACKAGED.is_dir() else Path(__file__).parents[1] / "conf"  # the latter in a checkout
-GROUPS = ("model", "optimizer", "space", "executor")
+GROUPS = ("model", "optimizer", "space", "respondent", "executor")
+
+
+class _Lines(logging.Handler):
+    """Shows each of the package's warnings once, as a line on stderr."""
+
+    def __init__(self) -> None:
+        super().__init__(logging.WARNING)
+        self.shown: set[str] = set()
+
+    def emit(self, record: logging.LogRecord) -> None:
+        message = " ".join(record.getMessage().split())
+        if message not in self.shown:
+            self.shown.add(message)
+            print(f"evoprompt: {message}", file=sys.stderr)
+
+
+_lines = _Lines()
 
 
 def _register_cultures() -> None:
@@ -108,6 +126,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     given = _plus_for_culture(sys.argv[1:] if arguments is None else arguments)
     os.environ["HYDRA_FULL_ERROR"] = "1"  # let errors come here, to be shown as one line
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    own = logging.getLogger("evoprompt")
+    own.addHandler(_lines)  # Hydra's logging is off
+    own.propagate = False
     _register_cultures()
     try:
         _check_choices(given)

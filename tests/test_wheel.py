@@ -36,7 +36,10 @@ def test_the_wheel_carries_configuration_model_and_survey(wheel: Path) -> None:
     names = set(zipfile.ZipFile(wheel).namelist())
     for name in (
         "evoprompt/conf/config.yaml",
+        "evoprompt/conf/model_defaults.yaml",
         "evoprompt/conf/model/pocket.yaml",
+        "evoprompt/conf/respondent/sampled.yaml",
+        "evoprompt/conf/space/vocab_pca.yaml",
         "evoprompt/conf/optimizer/lshade.yaml",
         "evoprompt/testing/__init__.py",
         "evoprompt/testing/conformance.py",

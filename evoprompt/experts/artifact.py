@@ -19,6 +19,11 @@ from evoprompt.llm import FrozenModel
 SCHEMA_VERSION = 1
 WEIGHTS, CONFIG, PROVENANCE, CARD = "adapter_model.safetensors", "adapter_config.json", "expert.json", "README.md"
 KEY = "prompt_embeddings"
+STANDS = {
+    "prefix": "before everything else in the context",
+    "system": "in the system turn, or right behind the token that begins a text where there is no such turn",
+    "suffix": "right behind the text of a question",
+}
 
 
 @dataclass(frozen=True, eq=False)
@@ -32,6 +37,11 @@ class Expert:
     def culture(self) -> str:
         """Key of the culture it was evolved for."""
         return str(self.provenance["culture"]["key"])
+
+    @property
+    def placement(self) -> str:
+        """Where the prompt stood when it was evolved: `prefix`, `system` or `suffix`."""
+        return str(self.provenance["placement"])
 
     def check_base(self, frozen: FrozenModel) -> None:
         """Refuse a base model other than the one the prompt was evolved on.
@@ -49,8 +59,14 @@ class Expert:
             )
 
 
-def write_expert(folder: Path, prompt: torch.Tensor, frozen: FrozenModel, provenance: Mapping[str, Any]) -> Expert:
-    """Write the artifact.
+def write_expert(
+    folder: Path,
+    prompt: torch.Tensor,
+    frozen: FrozenModel,
+    provenance: Mapping[str, Any],
+    placement: str = "prefix",
+) -> Expert:
+    """Write the artifact. PEFT loads it whatever its placement, but always puts the prompt first.
 
     Parameters
     ----------
@@ -62,6 +78,8 @@ def write_expert(folder: Path, prompt: torch.Tensor, frozen: FrozenModel, proven
         The base model.
     provenance
         At least `culture`; `base_model`, `placement`, shapes and hashes are added.
+    placement
+        Where the prompt stood when it was evolved.
     """
     folder.mkdir(parents=True, exist_ok=True)
     tensor = prompt.detach().to("cpu", torch.float32).contiguous()
@@ -90,7 +108,7 @@ def write_expert(folder: Path, prompt: torch.Tensor, frozen: FrozenModel, proven
             "revision": frozen.spec.revision,
             "fingerprint": frozen.fingerprint,
         },
-        "placement": "prefix",
+        "placement": placement,
         "tokens": tensor.shape[0],
         "hidden": tensor.shape[1],
         "prompt_sha256": digest,
@@ -128,7 +146,7 @@ def read_expert(folder: str | Path) -> Expert:
 
 
 def _card(provenance: Mapping[str, Any]) -> str:
-    culture, base = provenance["culture"], provenance["base_model"]
+    culture, base, placement = provenance["culture"], provenance["base_model"], provenance["placement"]
     rows = "\n".join(
         f"| {arm} | {splits['searched']['loss']:.1f} | {splits['held_out']['loss']:.1f} |"
         for arm, splits in provenance.get("arms", {}).items()
@@ -148,7 +166,7 @@ tags: [evoprompt, prompt-tuning, cultural-alignment]
 
 {provenance["tokens"]} virtual tokens for the frozen model `{base["name"]}`, evolved by evoprompt until the model's
 answers to paraphrased VSM 2013 items score like {culture["name"]} on Hofstede's six dimensions
-(edition {culture["edition"]}). It stands before everything else in the context (prefix placement).
+(edition {culture["edition"]}). The prompt stands {STANDS[placement]} ({placement} placement).
 {warning}
 Mean absolute distance to the target, in points, on the wordings used by the search and on held-out ones:
 
@@ -156,10 +174,26 @@ Mean absolute distance to the target, in points, on the wordings used by the sea
 |---|---|---|
 {rows}
 
-```python
+{_usage(placement)}
+`expert.json` holds target, constants, versions and hashes.
+"""
+
+
+def _usage(placement: str) -> str:
+    if placement == "prefix":
+        return """```python
 from peft import PeftModel
 model = PeftModel.from_pretrained(base_model, "<this folder>")
 ```
+"""
+    return f"""PEFT loads this folder, but its forward always puts a prompt before everything: it serves only prefix
+experts as they were evolved. With {placement} placement, ask through evoprompt:
 
-`expert.json` holds target, constants, versions and hashes.
+```python
+from evoprompt.experts import read_expert
+from evoprompt.llm import Respondent
+expert = read_expert("<this folder>")
+respondent = Respondent(base_model, expert.placement)
+probabilities = respondent.answer(expert.prompt[None], respondent.sheet(questions, labels))
+```
 """

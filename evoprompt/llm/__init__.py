@@ -1,17 +1,25 @@
-"""Frozen language models: loading, scoring answer options under soft prompts, the cost of a prompt."""
+"""Frozen language models: loading, scoring answer options under soft prompts, free text, the cost of a prompt."""
 
-from evoprompt.llm.cost import PromptCost, neutral_texts, prompt_cost
+from evoprompt.llm.cost import PromptCost, neutral_texts, prompt_cost, prompt_costs
 from evoprompt.llm.model import FrozenModel, ModelSpec, load_model
+from evoprompt.llm.parsing import parse_answer
 from evoprompt.llm.respondent import Respondent
-from evoprompt.llm.sheet import Sheet
+from evoprompt.llm.sampled import Said, SampledRespondent
+from evoprompt.llm.sheet import PLACEMENTS, Sheet, make_sheet
 
 __all__ = [
+    "PLACEMENTS",
     "FrozenModel",
     "ModelSpec",
     "PromptCost",
     "Respondent",
+    "Said",
+    "SampledRespondent",
     "Sheet",
     "load_model",
+    "make_sheet",
     "neutral_texts",
+    "parse_answer",
     "prompt_cost",
+    "prompt_costs",
 ]

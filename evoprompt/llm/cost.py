@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib import resources
 
 import torch
 from torch.nn import functional
+from torch.nn.utils.rnn import pad_sequence
 
+from evoprompt.errors import UserError, unknown_name
 from evoprompt.llm.model import FrozenModel
-from evoprompt.llm.sheet import encode
+from evoprompt.llm.sheet import PLACEMENTS, encode
+
+BATCH_LOGITS = 2**26  # numbers in the logits of one forward pass: 512 tokens of a vocabulary of 128 k
 
 
 @dataclass(frozen=True)
@@ -28,32 +32,104 @@ def neutral_texts() -> list[str]:
     return [line for line in file.read_text(encoding="utf-8").splitlines() if line.strip()]
 
 
+def prompt_cost(
+    frozen: FrozenModel, soft_prompt: torch.Tensor, texts: Sequence[str] | None = None, placement: str = "prefix"
+) -> PromptCost:
+    """Measure one soft prompt (T, H); see `prompt_costs`."""
+    return prompt_costs(frozen, soft_prompt[None], texts, placement)[0]
+
+
 @torch.inference_mode()
-def prompt_cost(frozen: FrozenModel, soft_prompt: torch.Tensor, texts: list[str] | None = None) -> PromptCost:
-    """Measure a soft prompt (T, H) placed before each text.
+def prompt_costs(
+    frozen: FrozenModel, soft_prompts: torch.Tensor, texts: Sequence[str] | None = None, placement: str = "prefix"
+) -> list[PromptCost]:
+    """Measure soft prompts in place on neutral text.
 
-    The first token of a text is not predicted, with the prompt or without, so both sides predict the same tokens.
+    Parameters
+    ----------
+    frozen, soft_prompts
+        The model and (P, T, H) embeddings.
+    texts
+        What to predict; the bundled paragraphs unless given.
+    placement
+        `prefix`: before each text and what the tokenizer writes first. `system`: behind that beginning-of-text token,
+        if there is one. `suffix`: behind the first half of a text's tokens.
+
+    Returns
+    -------
+    list of PromptCost
+        One a prompt. With the prompt and without, the same tokens are predicted: all but a text's first, and with
+        `suffix` those of the second half.
+
+    Raises
+    ------
+    UserError
+        The placement is unknown, no text has a token to predict, or the longest does not fit with the prompt.
     """
-    base_nll, prompted_nll, divergence, count = 0.0, 0.0, 0.0, 0
-    for text in texts or neutral_texts():
-        ids = torch.tensor(encode(frozen.tokenizer, text), device=frozen.device)
-        base = _log_probabilities(frozen, soft_prompt[:0], ids)
-        prompted = _log_probabilities(frozen, soft_prompt, ids)
-        following = ids[1:, None]
-        base_nll -= float(base.gather(1, following).sum())
-        prompted_nll -= float(prompted.gather(1, following).sum())
-        divergence += float(functional.kl_div(prompted, base, log_target=True, reduction="sum"))
-        count += len(following)
-    return PromptCost(
-        perplexity=math.exp(prompted_nll / count),
-        perplexity_ratio=math.exp((prompted_nll - base_nll) / count),
-        kl=divergence / count,
-    )
+    if placement not in PLACEMENTS:
+        raise unknown_name("placement", placement, PLACEMENTS)
+    rows = [ids for text in texts or neutral_texts() if len(ids := encode(frozen.tokenizer, text)) > 1]
+    if not rows:
+        raise UserError("the cost of a prompt needs a text of at least two tokens")
+    tokens, limit = int(soft_prompts.shape[1]), frozen.max_length
+    longest = max(map(len, rows)) + tokens
+    if limit and longest > limit:
+        raise UserError(f"a text needs {longest} tokens with its {tokens} soft tokens, the model takes {limit}")
+    prompts = soft_prompts.to(frozen.device, frozen.dtype)
+    sums = torch.zeros(len(prompts), 3, dtype=torch.float64)  # base and prompted negative log-likelihood, divergence
+    count = 0
+    for batch in _batches(rows, tokens, BATCH_LOGITS // frozen.embeddings.weight.shape[0]):
+        places = [_place(frozen, ids, placement) for ids in batch]
+        base = _predictions(frozen, prompts[0, :0], batch, places)
+        count += sum(len(row) for row in base)
+        for number, prompt in enumerate(prompts):
+            prompted = _predictions(frozen, prompt, batch, places)
+            sums[number] += torch.stack([_compared(*both) for both in zip(batch, base, prompted, strict=True)]).sum(0)
+    without, prompted_nll, divergence = (sums / count).T
+    found = torch.stack([prompted_nll.exp(), (prompted_nll - without).exp(), divergence], dim=1)
+    return [PromptCost(*values) for values in found.tolist()]
 
 
-def _log_probabilities(frozen: FrozenModel, soft_prompt: torch.Tensor, ids: torch.Tensor) -> torch.Tensor:
-    """Next-token log-probabilities after each token but the last: (tokens - 1, vocabulary)."""
-    prompt = soft_prompt.to(frozen.device, frozen.dtype)
-    inputs = torch.cat([prompt, frozen.embeddings(ids)])[None]
-    logits = frozen.model(inputs_embeds=inputs, use_cache=False).logits[0, len(prompt) : -1]
-    return functional.log_softmax(logits.float(), dim=-1)
+def _batches(rows: list[tuple[int, ...]], tokens: int, budget: int) -> list[list[tuple[int, ...]]]:
+    """Texts by length, in batches of at most `budget` tokens, padding and soft prompts included."""
+    batches: list[list[tuple[int, ...]]] = [[]]
+    for row in sorted(rows, key=len):
+        if batches[-1] and (len(batches[-1]) + 1) * (len(row) + tokens) > budget:
+            batches.append([])
+        batches[-1].append(row)
+    return batches
+
+
+def _place(frozen: FrozenModel, ids: tuple[int, ...], placement: str) -> int:
+    """How many of a text's tokens stand before the soft prompt."""
+    begun = ids[0] == frozen.tokenizer.bos_token_id
+    return {"prefix": 0, "system": int(begun), "suffix": len(ids) // 2}[placement]
+
+
+def _predictions(
+    frozen: FrozenModel, prompt: torch.Tensor, batch: list[tuple[int, ...]], places: list[int]
+) -> list[torch.Tensor]:
+    """Logits by which each text's predicted tokens are predicted: (tokens, vocabulary) each, as views of one batch.
+
+    Padding stands on the right, where causal attention never looks.
+    """
+    rows = []
+    for ids, place in zip(batch, places, strict=True):
+        embedded = frozen.embeddings(torch.tensor(ids, device=prompt.device))
+        rows.append(torch.cat([embedded[:place], prompt, embedded[place:]]))
+    inputs = pad_sequence(rows, batch_first=True)
+    logits = frozen.model(inputs_embeds=inputs, use_cache=False).logits
+    starts = [max(1, place) + len(prompt) - 1 for place in places]
+    return [
+        row[start : start + len(ids) - max(1, place)]
+        for row, start, ids, place in zip(logits, starts, batch, places, strict=True)
+    ]
+
+
+def _compared(ids: tuple[int, ...], base: torch.Tensor, prompted: torch.Tensor) -> torch.Tensor:
+    """Sums over one text: negative log-likelihood without and with the prompt, divergence; (3,) in float64."""
+    following = torch.tensor(ids[len(ids) - len(base) :], device=base.device)[:, None]
+    without, with_prompt = (functional.log_softmax(logits.float(), dim=-1) for logits in (base, prompted))
+    likelihoods = [-steps.gather(1, following).double().sum() for steps in (without, with_prompt)]
+    divergence = functional.kl_div(with_prompt, without, log_target=True, reduction="none").double().sum()
+    return torch.stack([*likelihoods, divergence]).cpu()

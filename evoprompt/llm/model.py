@@ -2,22 +2,35 @@
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import json
 import os
+import sys
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
 from importlib import resources
-from pathlib import Path
 from typing import Any
 
 import torch
 from torch import nn
 
 from evoprompt.errors import UserError
+from evoprompt.llm.hub import Source, explain, find_model, require_safetensors
+from evoprompt.llm.numerics import (
+    DTYPES,
+    find_attention,
+    find_device,
+    find_dtype,
+    keep_weights_as_they_are,
+    quantization_options,
+)
+
+__all__ = ["DTYPES", "POCKET", "FrozenModel", "ModelSpec", "load_model"]
 
 POCKET = "pocket"
-DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+POCKET_FOLDER = resources.files("evoprompt.llm") / "pocket"
 _CAUSAL = ("ForCausalLM", "LMHeadModel")
 _FINGERPRINT_FIELDS = ("model_type", "vocab_size", "hidden_size", "num_hidden_layers", "num_attention_heads")
 
@@ -29,7 +42,9 @@ class ModelSpec:
     `name` is `pocket`, a local folder or a hub name. `auto` means: for `dtype`, float32 on CPU and bfloat16 on CUDA;
     for `device`, CUDA where there is one; for `attention`, what the architecture prefers. `threads` is the number of
     CPU threads of one evaluation: a part of the configuration and never taken from the machine, so that rounding does
-    not depend on it.
+    not depend on it. `quantization` is `8bit` (LLM.int8: a row's answer depends a little on the rows beside it) or
+    `4bit` (NF4: it does not). `token_budget` is the number of tokens in one forward pass at most; None: as many as the
+    free memory takes.
     """
 
     name: str = POCKET
@@ -39,6 +54,8 @@ class ModelSpec:
     attention: str = "auto"
     trust_remote_code: bool = False
     threads: int = 2
+    quantization: str | None = None
+    token_budget: int | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -77,25 +94,39 @@ class FrozenModel:
 
     def embed(self, text: str) -> torch.Tensor:
         """Embeddings of a text's tokens, without special tokens: (tokens, hidden)."""
-        ids = self.tokenizer(text, add_special_tokens=False, return_tensors="pt").input_ids[0]
-        with torch.inference_mode():
-            embedded: torch.Tensor = self.embeddings(ids.to(self.device))
-        return embedded.clone()
+        ids = self.tokenizer(text, add_special_tokens=False).input_ids
+        with torch.no_grad():
+            embedded: torch.Tensor = self.embeddings(torch.tensor(ids, dtype=torch.long, device=self.device))
+        return embedded
+
+    @cached_property
+    def text_tokens(self) -> torch.Tensor:
+        """Ids of the tokens that stand for text: no special ones, no rows that only pad the matrix."""
+        special = {id for id, token in self.tokenizer.added_tokens_decoder.items() if token.special}
+        known = {*self.tokenizer.get_vocab().values()} - special - {*self.tokenizer.all_special_ids}
+        return torch.tensor(sorted(id for id in known if id < len(self.embeddings.weight)))
 
     @cached_property
     def embedding_statistics(self) -> tuple[torch.Tensor, float]:
-        """Mean embedding (hidden,) and the root mean square of the entries' distance from it, in float32."""
-        ids = torch.arange(self.embeddings.weight.shape[0], device=self.device)
-        with torch.inference_mode():  # through the layer: some architectures scale there
-            weight = torch.cat([self.embeddings(part).float().cpu() for part in ids.split(8192)]).clone()
-        mean = weight.mean(dim=0)
-        return mean, float((weight - mean).pow(2).mean().sqrt())
+        """Mean embedding (hidden,) of the tokens that stand for text, and the root mean square of the entries'
+        distance from it, in float32."""
+        count = len(self.text_tokens)
+        mean = sum((part.sum(dim=0) for part in self._embedded()), torch.zeros(self.hidden).double()) / count
+        square = sum(float((part - mean).pow(2).sum()) for part in self._embedded())
+        return mean.float(), (square / (count * self.hidden)) ** 0.5
+
+    def _embedded(self) -> Iterator[torch.Tensor]:
+        """Embeddings of the tokens that stand for text, a part at a time, as the layer gives them: some scale there."""
+        with torch.no_grad():
+            for part in self.text_tokens.split(8192):
+                yield self.embeddings(part.to(self.device)).cpu().double()
 
     @cached_property
     def fingerprint(self) -> str:
         """Identity of the weights: shape of the architecture and a sample of every parameter, as bfloat16.
 
-        The same for one checkpoint in whichever dtype or on whichever device it is loaded.
+        The same for one checkpoint in whichever dtype or on whichever device it is loaded; quantized weights are
+        another model and have another fingerprint.
         """
         config = self.model.config.get_text_config()
         digest = hashlib.sha256(json.dumps([str(getattr(config, f, None)) for f in _FINGERPRINT_FIELDS]).encode())
@@ -113,82 +144,100 @@ def load_model(spec: ModelSpec) -> FrozenModel:
     Raises
     ------
     UserError
-        The model cannot be found or fetched, has no causal head, or its device is not there.
+        The model cannot be found or fetched, has no causal head or no safetensors, brings code that was not allowed,
+        or its device, attention or quantization is not to be had here.
     """
-    device = _device(spec.device)
-    dtype = _dtype(spec.dtype, device)
+    _check(spec)
+    device = find_device(spec.device)
+    dtype = find_dtype(spec.dtype, device)
+    options = {"dtype": dtype, "attn_implementation": find_attention(spec.attention)}
+    options |= quantization_options(spec.quantization, device, dtype)
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     torch.set_num_threads(spec.threads)
-    source = str(resources.files("evoprompt.llm") / "pocket") if spec.name == POCKET else spec.name
-    from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
+    _quiet()
+    source = find_model(str(POCKET_FOLDER) if spec.name == POCKET else spec.name, spec.revision)
+    try:
+        model, tokenizer = _load(spec, source, options)
+        if spec.quantization is None:  # otherwise placed already
+            model = model.to(device)
+        keep_weights_as_they_are(model)
+    except UserError:
+        raise
+    except Exception as error:  # a model's own code and files can raise anything
+        raise explain(spec.name, source, error) from error
+    return FrozenModel(spec, model.eval().requires_grad_(False), tokenizer)
+
+
+def _check(spec: ModelSpec) -> None:
+    if not isinstance(spec.name, str) or not spec.name:
+        raise UserError(f"model.name={spec.name!r} must be pocket, a folder or a name on the hub")
+    if not isinstance(spec.revision, str | None):
+        raise UserError(f"model.revision={spec.revision!r} must be text: put it in quotes")
+    if not isinstance(spec.trust_remote_code, bool):
+        raise UserError(f"model.trust_remote_code={spec.trust_remote_code!r} must be true or false")
+
+
+def _quiet() -> None:
+    """No warnings and no progress bars, but of downloads on a terminal: they take long. The hub's retries are told."""
+    from huggingface_hub.utils import enable_progress_bars
     from transformers.utils import logging
 
     logging.set_verbosity_error()
     logging.disable_progress_bar()
-    where = {"revision": spec.revision, "trust_remote_code": spec.trust_remote_code}
+    if sys.stderr.isatty():
+        enable_progress_bars()
+
+
+def _load(spec: ModelSpec, source: Source, options: dict[str, Any]) -> tuple[Any, Any]:
+    """The model and its tokenizer; what can be refused is refused before the weights are fetched."""
+    from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
+
+    trust = {"trust_remote_code": spec.trust_remote_code}
+    where = {"revision": source.commit, "local_files_only": source.unreachable is not None, **trust}
+    config = AutoConfig.from_pretrained(source.path, **where)
+    _require_causal(spec.name, config)
+    require_safetensors(source)
     try:
-        config = AutoConfig.from_pretrained(source, **where)
-        _require_causal(spec.name, config)
-        model, info = AutoModelForCausalLM.from_pretrained(
-            source,
-            config=config,
-            dtype=dtype,
-            attn_implementation=None if spec.attention == "auto" else spec.attention,
-            use_safetensors=True,
-            output_loading_info=True,
-            **where,
-        )
-        tokenizer = AutoTokenizer.from_pretrained(source, **where)
-    except UserError:
-        raise
-    except (OSError, ValueError, ImportError, KeyError) as error:
-        raise _not_loaded(spec.name, error) from error
+        tokenizer = AutoTokenizer.from_pretrained(source.path, **where)
+    except Exception as error:
+        raise OSError(f"its tokenizer: {error}") from error
+    if spec.attention != "auto":
+        try:
+            with torch.device("meta"):
+                AutoModelForCausalLM.from_config(
+                    copy.deepcopy(config), attn_implementation=spec.attention, dtype=options["dtype"], **trust
+                )
+        except (ValueError, ImportError) as error:
+            raise UserError(f"model {spec.name!r} does not work with attention {spec.attention!r}; use auto") from error
+    model, info = AutoModelForCausalLM.from_pretrained(
+        source.path,
+        config=config,
+        use_safetensors=True,
+        output_loading_info=True,
+        ignore_mismatched_sizes=True,  # they are refused below, by name
+        **options,
+        **where,
+    )
     if info["missing_keys"]:
-        raise UserError(f"model {spec.name!r} lacks weights, among them {sorted(info['missing_keys'])[0]!r}")
-    return FrozenModel(spec, model.to(device).eval().requires_grad_(False), tokenizer)
-
-
-def _device(name: str) -> torch.device:
-    if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        device = torch.device(name)
-    except RuntimeError:
-        raise UserError(f"device {name!r} is unknown; use auto, cpu, cuda or cuda:<number>") from None
-    if device.type == "cuda":
-        count = torch.cuda.device_count() if torch.cuda.is_available() else 0
-        if (device.index or 0) >= count:
-            raise UserError(
-                f"device {name!r} is not there: this machine shows {count} CUDA devices; use model.device=cpu"
-            )
-    return device
-
-
-def _dtype(name: str, device: torch.device) -> torch.dtype:
-    if name == "auto":
-        return torch.bfloat16 if device.type == "cuda" else torch.float32
-    if name not in DTYPES:
-        raise UserError(f"dtype {name!r} is unknown; use auto, {', '.join(DTYPES)}")
-    return DTYPES[name]
+        raise UserError(f"model {spec.name!r} lacks weights, among them {min(info['missing_keys'])!r}")
+    if info["mismatched_keys"]:
+        name, found, wanted = min(info["mismatched_keys"])
+        raise UserError(
+            f"weights of model {spec.name!r} do not fit its config.json, among them {name!r}: its shape is "
+            f"{tuple(found)}, not {tuple(wanted)}"
+        )
+    return model, tokenizer
 
 
 def _require_causal(name: str, config: Any) -> None:
+    from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
+
     architectures = config.architectures or []
-    if not any(kind.endswith(_CAUSAL) for kind in architectures):
+    endings: tuple[str, ...] = _CAUSAL
+    if config.model_type in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES and not config.is_encoder_decoder:
+        endings += ("ForConditionalGeneration",)  # text in, text out, and pictures that nobody sends
+    if not any(kind.endswith(endings) for kind in architectures):
         shown = ", ".join(architectures) or config.model_type
         raise UserError(
             f"model {name!r} has no causal language-model head (it is {shown}); use one that generates text"
         )
-
-
-def _not_loaded(name: str, error: Exception) -> UserError:
-    reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-    if "gated" in str(error).lower():
-        return UserError(
-            f"model {name!r} is gated: accept its licence at https://huggingface.co/{name}, then run `hf auth login`"
-        )
-    kind = "folder" if Path(name).exists() or name.startswith(("/", ".")) else "hub name, which may be offline here,"
-    return UserError(
-        f"cannot load model {name!r} as a {kind} ({reason}); "
-        "use model=pocket, which is bundled, or model.name=<folder of a downloaded model>"
-    )

@@ -1,47 +1,86 @@
-"""The frozen model as a survey respondent: option probabilities by one forward pass, nothing generated."""
+"""The frozen model as a survey respondent: option probabilities by forward passes alone, nothing generated."""
 
 from __future__ import annotations
 
-import logging
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Protocol
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
 from evoprompt.errors import UserError
+from evoprompt.llm.budget import TokenBudget, is_out_of_memory, peak_bytes
+from evoprompt.llm.cascade import Cascade
+from evoprompt.llm.choice import PathChoice
+from evoprompt.llm.head import Head, OwnHead
 from evoprompt.llm.model import FrozenModel
-from evoprompt.llm.sheet import Row, Sheet, make_sheet
+from evoprompt.llm.rows import PackedRow, PaddedRows, PlainCalls
+from evoprompt.llm.sheet import Sheet, make_sheet
+from evoprompt.llm.trie import Trie, grow, split
 
-logger = logging.getLogger(__name__)
+LAYOUTS = 4  # kept ready; a search uses one or two over and over
+PASS_TOKENS = {"cpu": 4096, "cuda": 16_384}  # of one pass, unless `model.token_budget` is set: more is no faster
+PACKED_TOKENS = 1024  # of one packed row: its attention is quadratic
 
-TOLERANCE = 1e-3  # of probabilities, between the packed and the plain path
-PROBE = tuple(
-    f"Respondent {who}.\nOptions: 1 = always; 2 = often; 3 = sometimes; 4 = rarely; 5 = never."
-    f"\nQuestion: {what}?\nAnswer:"
-    for who in ("one", "two")
-    for what in ("How often does it rain", "And the wind", "How often, in all those years, did you see the sea")
-)
-LAYOUTS = 2  # kept ready; a search uses one over and over
-ROW_TOKENS = 40_000  # most tokens of one forward pass: bounds memory; part of the fixed layout
+
+class Path(Protocol):
+    """A way to compute what one trie is read at."""
+
+    width: int  # candidates of one pass
+    nodes: int  # tokens that it computes for each of them
+
+    @staticmethod
+    def size(trie: Trie) -> int:
+        """`nodes`, before the path is built."""
+
+    def states(self, prompts: torch.Tensor) -> torch.Tensor:
+        """Soft prompts (width, T, H) -> states (width, ends, H)."""
+
+
+PATHS: dict[str, tuple[type[Cascade | PackedRow | PaddedRows], type[Head]]] = {
+    "cascade": (Cascade, Head),
+    "packed": (PackedRow, Head),
+    "padded": (PaddedRows, Head),
+    "plain": (PlainCalls, OwnHead),
+}
 
 
 @dataclass
 class Respondent:
-    """Answers question sheets under soft prompts placed before everything else (prefix placement).
+    """Answers question sheets under soft prompts.
 
-    Questions that begin alike share one row under a tree mask. Once, the packed path is compared with
-    the plain one (a row a question) on a random prompt; a model on which they differ is served by the plain path.
+    Questions share whatever tokens they begin with (`cascade`; see `evoprompt.llm.cascade`). A sheet is served by the
+    first of `PATHS` that agrees with the model's own calls, a question a row (see `evoprompt.llm.choice`).
+
+    Attributes
+    ----------
+    frozen, placement
+        The model, and where soft prompts stand: `prefix`, `system` or `suffix`.
+    path
+        Name of the path that served last; None until the first answer.
+    budget
+        Tokens that one pass may compute.
     """
 
     frozen: FrozenModel
-    _packed: bool | None = field(default=None, init=False)
-    _layouts: dict[tuple[int, int, bool], _Layout] = field(default_factory=dict, init=False)
+    placement: str = "prefix"
+    path: str | None = field(default=None, init=False)
+    budget: TokenBudget = field(init=False, repr=False)
+    _layouts: dict[tuple[int, int, str, int], _Layout] = field(default_factory=dict, init=False, repr=False)
+
+    _choose: PathChoice = field(init=False, repr=False)
+    _measured: set[str] = field(default_factory=set, init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        self.budget = TokenBudget(self.frozen)
+        self._choose = PathChoice(self.frozen, tuple(PATHS), self._forward)
 
     def sheet(self, texts: Sequence[str], labels: Sequence[Sequence[str]]) -> Sheet:
         """Tokenise questions once; the sheet may be answered any number of times."""
-        return make_sheet(self.frozen.tokenizer, texts, labels)
+        return make_sheet(self.frozen.tokenizer, texts, labels, self.placement)
 
     def answer(self, soft_prompts: torch.Tensor, sheet: Sheet) -> NDArray[np.float32]:
         """Option probabilities.
@@ -49,7 +88,7 @@ class Respondent:
         Parameters
         ----------
         soft_prompts
-            (P, T, H) embeddings; T = 0 asks the bare model.
+            (P, T, H) embeddings; T = 0 asks the bare model. Equal ones are computed once.
         sheet
             Q questions with their option labels.
 
@@ -61,175 +100,171 @@ class Respondent:
         Raises
         ------
         UserError
-            The longest question does not fit into the model's context.
+            The longest question does not fit into the model's context, or a single one not into memory.
         """
-        prompts = soft_prompts.to(self.frozen.device, self.frozen.dtype)
-        if prompts.ndim != 3 or prompts.shape[2] != self.frozen.hidden:
-            raise ValueError(f"soft prompts must be (P, T, {self.frozen.hidden}), got {tuple(prompts.shape)}")
-        if self._packed is None:
-            self._packed = self._packing_is_exact()
-        return self._forward(prompts, sheet, self._packed)
+        scores = self._log_scores(soft_prompts, sheet, absolute=False)
+        return np.asarray(torch.softmax(scores, dim=-1).numpy())
+
+    def answer_with_mass(
+        self, soft_prompts: torch.Tensor, sheet: Sheet
+    ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """What `answer` gives, and the probability that the model answers with any of the labels at all, (P, Q)."""
+        scores = self._log_scores(soft_prompts, sheet, absolute=True)
+        mass = torch.logsumexp(scores, dim=-1).exp()
+        return np.asarray(torch.softmax(scores, dim=-1).numpy()), np.asarray(mass.numpy())
+
+    def label_mass(self, soft_prompts: torch.Tensor, sheet: Sheet) -> NDArray[np.float32]:
+        """Probability that the model answers with any of the labels at all, (P, Q)."""
+        return self.answer_with_mass(soft_prompts, sheet)[1]
 
     def check(self, sheet: Sheet, tokens: int) -> None:
         """Raise the `UserError` that answering `sheet` under soft prompts of so many tokens would raise."""
         _require_room(self.frozen, sheet, tokens)
 
-    @torch.inference_mode()
-    def _forward(self, prompts: torch.Tensor, sheet: Sheet, packed: bool) -> NDArray[np.float32]:
-        layout = self._layout(sheet, int(prompts.shape[1]), packed)
-        logits = torch.empty(len(prompts), *sheet.label_ids.shape)
-        for block in layout.blocks:
-            logits[:, block.questions] = block.logits(self.frozen, prompts).cpu()
-        return np.asarray(torch.softmax(logits, dim=-1).numpy())
+    def computed_tokens(self, sheet: Sheet, tokens: int) -> int:
+        """Tokens that one candidate of `tokens` soft tokens costs on this sheet."""
+        return sum(part.path.nodes for part in self._served(sheet, tokens, 1).parts)
 
-    def _layout(self, sheet: Sheet, tokens: int, packed: bool) -> _Layout:
-        key = (id(sheet), tokens, packed)  # a layout keeps its sheet alive, so the id stays its own
+    def pass_tokens(self, sheet: Sheet, tokens: int, candidates: int) -> int:
+        """Tokens of the largest forward pass of answering for so many candidates."""
+        return self._served(sheet, tokens, candidates).pass_tokens
+
+    def predicted_peak_bytes(self, sheet: Sheet, tokens: int, candidates: int) -> int:
+        """Memory above the weights that answering for so many candidates is expected to take at its peak."""
+        largest = self._served(sheet, tokens, candidates).largest
+        with torch.inference_mode():
+            return peak_bytes(self.frozen.device, lambda: largest.scores(self._blank(tokens), False))
+
+    def _log_scores(self, soft_prompts: torch.Tensor, sheet: Sheet, absolute: bool) -> torch.Tensor:
+        if soft_prompts.ndim != 3 or soft_prompts.shape[2] != self.frozen.hidden:
+            raise ValueError(f"soft prompts must be (P, T, {self.frozen.hidden}), got {tuple(soft_prompts.shape)}")
+        prompts = soft_prompts.to(self.frozen.device, self.frozen.dtype)
+        distinct, which = _distinct(prompts)
+        path = self._path_for(sheet, int(prompts.shape[1]))
+        return self._forward(distinct, sheet, path, absolute)[which]
+
+    @torch.inference_mode()
+    def _forward(self, prompts: torch.Tensor, sheet: Sheet, path: str, absolute: bool = False) -> torch.Tensor:
+        """Log-scores (P, Q, options) on the CPU; a pass that does not fit into memory makes all following smaller."""
+        while True:
+            tried = min(self._most(), len(prompts) * sum(map(len, sheet.before + sheet.after)))
+            try:
+                layout = self._layout(sheet, int(prompts.shape[1]), path, len(prompts))
+                tried = layout.pass_tokens
+                scores = torch.empty(len(prompts), len(sheet), len(sheet.labels[0]))
+                for part in layout.parts:
+                    scores[:, part.questions] = part.scores(prompts, absolute).cpu()
+                return scores
+            except (RuntimeError, MemoryError) as error:
+                if not is_out_of_memory(error):
+                    raise
+            self._layouts.clear()
+            self.budget.halve(tried)
+
+    def _most(self) -> int:
+        if self.frozen.spec.token_budget is not None and self.budget.limit is not None:
+            return self.budget.limit
+        return min(PASS_TOKENS[self.frozen.device.type], self.budget.limit or sys.maxsize)
+
+    def _layout(self, sheet: Sheet, tokens: int, path: str, candidates: int) -> _Layout:
+        width = 1 << (candidates - 1).bit_length()
+        key = (id(sheet), tokens, path, width)  # a part keeps its sheet alive, so the id stays its own
         if key not in self._layouts:
             while len(self._layouts) >= LAYOUTS:
                 self._layouts.pop(next(iter(self._layouts)))
-            self._layouts[key] = _Layout(self.frozen, sheet, tokens, packed)
+            self._layouts[key] = self._build(sheet, tokens, path, width)
         return self._layouts[key]
 
-    def _packing_is_exact(self) -> bool:
-        """Compare both paths, and our output head with the model's own, on one random prompt and fixed questions.
-
-        The questions are the same wherever the model is loaded, so every process decides alike.
-
-        Raises
-        ------
-        UserError
-            Our reading of the output head differs from the model's own logits.
-        """
-        sheet = self.sheet(PROBE, [("1", "2", "3", "4", "5")] * len(PROBE))
-        mean, spread = self.frozen.embedding_statistics
-        noise = torch.randn(1, 4, self.frozen.hidden, generator=torch.Generator().manual_seed(0))
-        prompt = (mean + spread * noise).to(self.frozen.device, self.frozen.dtype)
-        tolerance = TOLERANCE if self.frozen.dtype == torch.float32 else 30 * TOLERANCE
-        plain = self._forward(prompt, sheet, False)
-        difference = np.abs(plain[0, 0] - self._by_the_models_own_logits(prompt[0], sheet)).max()
-        if difference > tolerance:
-            raise UserError(
-                f"model {self.frozen.spec.name!r} changes its output after the head in a way that is not supported "
-                f"(probabilities differ by {difference:.1e}); use another model"
-            )
-        try:
-            difference = np.abs(self._forward(prompt, sheet, True) - plain).max()
-        except (RuntimeError, ValueError, TypeError, NotImplementedError) as error:
-            logger.warning("questions are scored one a row: this model does not take a tree mask (%s)", error)
-            return False
-        if difference > tolerance:
-            logger.warning("questions are scored one a row: packed rows differ by %.1e on this model", difference)
-            return False
-        return True
-
     @torch.inference_mode()
-    def _by_the_models_own_logits(self, prompt: torch.Tensor, sheet: Sheet) -> NDArray[np.float32]:
-        """Option probabilities of the first question by an ordinary call of the model."""
-        ids = torch.tensor(sheet.ids[0], device=self.frozen.device)
-        inputs = torch.cat([prompt, self.frozen.embeddings(ids)])[None]
-        logits = self.frozen.model(inputs_embeds=inputs, use_cache=False).logits[0, -1].float().cpu()
-        return np.asarray(torch.softmax(logits[torch.from_numpy(sheet.label_ids[0])], dim=-1).numpy())
+    def _build(self, sheet: Sheet, tokens: int, path: str, width: int) -> _Layout:
+        """Cut a sheet into parts, as large as the budget allows; a small pass on a new path is measured first."""
+        if path not in self._measured:
+            first = _Part(self.frozen, sheet, self._cut(sheet, tokens, path)[0], tokens, path, 1, 1)
+            self.budget.learn(first.path.nodes, lambda: first.scores(self._blank(tokens), False))
+            self._measured.add(path)
+        cuts = self._cut(sheet, tokens, path)
+        return _Layout([_Part(self.frozen, sheet, questions, tokens, path, width, self._most()) for questions in cuts])
 
+    def _blank(self, tokens: int) -> torch.Tensor:
+        return torch.zeros(1, tokens, self.frozen.hidden, device=self.frozen.device, dtype=self.frozen.dtype)
 
-def _require_room(frozen: FrozenModel, sheet: Sheet, tokens: int) -> None:
-    longest = max(len(ids) for ids in sheet.ids) + tokens
-    if frozen.max_length and longest > frozen.max_length:
-        raise UserError(
-            f"the longest question needs {longest} tokens with its {tokens} soft tokens, the model takes "
-            f"{frozen.max_length}; use fewer soft tokens or a shorter wording"
-        )
+    def _cut(self, sheet: Sheet, tokens: int, path: str) -> list[list[int]]:
+        """Parts of a sheet that one pass of one candidate may compute."""
+        most = self._most()
+        if path in ("cascade", "packed"):
+            return split(sheet, tokens, min(most, PACKED_TOKENS) if path == "packed" else most)
+        lengths = np.array([len(sheet.before[q]) + len(sheet.after[q]) + tokens for q in range(len(sheet))])
+        count = max(1, most // int(lengths.max()))
+        order = np.argsort(lengths, kind="stable")
+        return [order[start : start + count].tolist() for start in range(0, len(order), count)]
+
+    def _served(self, sheet: Sheet, tokens: int, candidates: int) -> _Layout:
+        return self._layout(sheet, tokens, self._path_for(sheet, tokens), candidates)
+
+    def _path_for(self, sheet: Sheet, tokens: int) -> str:
+        _require_room(self.frozen, sheet, tokens)
+        self.path = self._choose(sheet, tokens)
+        return self.path
 
 
 class _Layout:
-    """The blocks of rows that one sheet needs for soft prompts of one length; fixed, whoever evaluates."""
+    """How one sheet is computed for soft prompts of one length."""
 
-    def __init__(self, frozen: FrozenModel, sheet: Sheet, tokens: int, packed: bool) -> None:
-        self.sheet = sheet  # kept alive: the cache goes by identity
-        _require_room(frozen, sheet, tokens)
-        window = getattr(frozen.model.config.get_text_config(), "sliding_window", None)
-        rows = sheet.packed() if packed else sheet.plain()
-        if packed and window and max(len(row.ids) for row in rows) + tokens > window:
-            rows = sheet.plain()
-        rows.sort(key=lambda row: len(row.ids))
-        self.blocks = [_Block(frozen, part, sheet, tokens) for part in _split(rows, tokens)]
+    def __init__(self, parts: list[_Part]) -> None:
+        self.parts = parts
+        self.largest = max(parts, key=lambda part: part.tokens)
 
-
-def _split(rows: list[Row], tokens: int) -> list[list[Row]]:
-    """Cut rows, sorted by length, where a block would pad more than a fifth or grow past `ROW_TOKENS`."""
-    blocks: list[list[Row]] = [[]]
-    for row in rows:
-        current = blocks[-1]
-        length = len(row.ids) + tokens
-        used = sum(len(other.ids) + tokens for other in current) + length
-        padded = (len(current) + 1) * length
-        if current and (padded > 1.25 * used or padded > ROW_TOKENS):
-            blocks.append([row])
-        else:
-            current.append(row)
-    return blocks
+    @property
+    def pass_tokens(self) -> int:
+        """Tokens of the largest pass."""
+        return self.largest.tokens
 
 
-class _Block:
-    """Rows of similar length as one batch: ids, positions, mask and where the answers are read."""
+class _Part:
+    """Some questions of a sheet, for soft prompts of one length: their trie, its path and its head."""
 
-    def __init__(self, frozen: FrozenModel, rows: list[Row], sheet: Sheet, tokens: int) -> None:
-        self.tokens = tokens
-        self.packed = any(len(row.questions) > 1 for row in rows)
-        self.questions = [question for row in rows for question in row.questions]
-        length = max(len(row.ids) for row in rows)
-        ids, positions = np.zeros((len(rows), length), np.int64), np.zeros((len(rows), length), np.int64)
-        branch = np.full((len(rows), length), -1)
-        for r, row in enumerate(rows):
-            ids[r, : len(row.ids)], positions[r, : len(row.ids)] = row.ids, row.positions
-            branch[r, : len(row.ids)] = row.branch
-        device = frozen.device
-        soft = np.broadcast_to(np.arange(tokens), (len(rows), tokens))
-        self.positions = torch.from_numpy(np.hstack([soft, positions + tokens])).to(device)
-        self.embedded = frozen.embeddings(torch.from_numpy(ids).to(device))
-        self.row_at = torch.tensor([r for r, row in enumerate(rows) for _ in row.ends], device=device)
-        self.end_at = torch.tensor([end + tokens for row in rows for end in row.ends], device=device)
-        self.label_ids = torch.from_numpy(sheet.label_ids[self.questions]).to(device)
-        self.mask = _additive_mask(branch, tokens, frozen.dtype).to(device) if self.packed else None
+    def __init__(
+        self, frozen: FrozenModel, sheet: Sheet, questions: list[int], tokens: int, path: str, width: int, most: int
+    ) -> None:
+        self.sheet, self.questions = sheet, questions  # the sheet is kept alive: layouts go by its identity
+        computes, reads = PATHS[path]
+        trie = grow(sheet, questions, tokens)
+        self.head = reads(frozen, trie, sheet, len(questions))
+        while width > 1 and width * computes.size(trie) > most:
+            width //= 2
+        self.path: Path = computes(frozen, trie, width)
+        self.tokens = width * self.path.nodes  # of one pass
 
-    def logits(self, frozen: FrozenModel, prompts: torch.Tensor) -> torch.Tensor:
-        """Logits of the option labels in float32: prompts (P, T, H) -> (P, questions of the block, options)."""
-        per_pass = max(1, ROW_TOKENS // self.positions.numel())
-        return torch.cat([self._pass(frozen, part) for part in prompts.split(per_pass)])
+    def scores(self, prompts: torch.Tensor, absolute: bool) -> torch.Tensor:
+        """Log-scores (P, questions of the part, options) of prompts (P, T, H)."""
+        return torch.cat([self._pass(some, absolute) for some in prompts.split(self.path.width)])
 
-    def _pass(self, frozen: FrozenModel, prompts: torch.Tensor) -> torch.Tensor:
-        count, rows = len(prompts), len(self.embedded)
-        inputs = torch.cat(
-            [
-                prompts[:, None].expand(-1, rows, -1, -1).flatten(0, 1),
-                self.embedded[None].expand(count, -1, -1, -1).flatten(0, 1),
-            ],
-            dim=1,
+    def _pass(self, prompts: torch.Tensor, absolute: bool) -> torch.Tensor:
+        width, count = self.path.width, len(prompts)
+        filled = torch.cat([prompts, prompts[-1:].expand(width - count, -1, -1)])
+        scores = self.head(self.path.states(filled), absolute)[:count]
+        if count > 1 and not bool(torch.isfinite(scores).all()):  # a NaN must not spoil those beside it
+            return torch.cat([self._pass(prompt[None], absolute) for prompt in prompts])
+        return scores
+
+
+def _distinct(prompts: torch.Tensor) -> tuple[torch.Tensor, list[int]]:
+    """Prompts (P, T, H) without repetitions, in order of appearance, and where each of the P is among them."""
+    places: dict[bytes, int] = {}
+    which = [places.setdefault(row.float().numpy().tobytes(), len(places)) for row in prompts.cpu()]
+    first = [which.index(place) for place in range(len(places))]
+    return prompts[first], which
+
+
+def _require_room(frozen: FrozenModel, sheet: Sheet, tokens: int) -> None:
+    def length(question: int) -> int:
+        longest = max(len(label) for label in sheet.options[question]) - 1
+        return len(sheet.before[question]) + tokens + len(sheet.after[question]) + longest
+
+    worst = max(range(len(sheet)), key=length)
+    if frozen.max_length and length(worst) > frozen.max_length:
+        text = " ".join(sheet.texts[worst].split())
+        raise UserError(
+            f"the longest question needs {length(worst)} tokens with its {tokens} soft tokens, the model takes "
+            f"{frozen.max_length}; use fewer soft tokens or a shorter wording than {text[-120:]!r}"
         )
-        mask = None if self.mask is None else self.mask.repeat(count, 1, 1, 1)
-        states = frozen.model.get_decoder()(
-            inputs_embeds=inputs,
-            attention_mask=mask,
-            position_ids=self.positions.repeat(count, 1),
-            use_cache=False,
-        ).last_hidden_state
-        states = states.view(count, rows, *states.shape[1:])[:, self.row_at, self.end_at].float()
-        head = frozen.model.get_output_embeddings()
-        logits = torch.einsum("pqh,qoh->pqo", states, head.weight[self.label_ids].float())
-        if getattr(head, "bias", None) is not None:
-            logits = logits + head.bias[self.label_ids].float()
-        config = frozen.model.config.get_text_config()
-        logits = logits * (getattr(config, "logit_scale", None) or 1.0)
-        logits = logits / (getattr(config, "logits_scaling", None) or 1.0)
-        cap = getattr(config, "final_logit_softcapping", None)
-        return cap * torch.tanh(logits / cap) if cap else logits
-
-
-def _additive_mask(branch: NDArray[np.int64], tokens: int, dtype: torch.dtype) -> torch.Tensor:
-    """Tree mask (rows, 1, L, L): 0 where attention may go, the lowest number elsewhere; every token sees itself."""
-    with_soft = np.hstack([np.zeros((len(branch), tokens), np.int64), branch])
-    length = with_soft.shape[1]
-    causal = np.tril(np.ones((length, length), dtype=bool))
-    visible = (with_soft[:, None, :] == 0) | (with_soft[:, :, None] == with_soft[:, None, :])
-    allowed = torch.from_numpy(causal & visible)
-    mask = torch.full(allowed.shape, torch.finfo(dtype).min, dtype=dtype)
-    return mask.masked_fill_(allowed, 0.0)[:, None]

@@ -1,78 +1,44 @@
-"""Question sheets: texts tokenised once, and laid out in rows that share their common beginnings."""
+"""Question sheets: texts and option labels tokenised once, with a gap where the soft prompt goes."""
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import permutations
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
 from evoprompt.errors import UserError
+from evoprompt.llm.chat import Prompt, prompts
 
-MIN_BRANCHES = 8  # questions that may share one row in any case; more pay quadratic attention for little sharing
-BOUNDARY = "\nQuestion:"  # what comes before it is shared by questions about one scale
+PLACEMENTS = ("prefix", "system", "suffix")
+CONTEXT = 16  # last characters of a prompt, by which the tokens of its labels are looked up
+GUARDS = ("\n", "=", ".", "a")  # texts to go on from; one of them does not merge with what follows
 
-
-@dataclass(frozen=True)
-class Row:
-    """Token ids of one row, after the soft prompt.
-
-    `positions` count from 0 at the first token after the soft prompt; `branch` is 0 for the shared beginning and
-    k for the k-th question; `ends[k]` is the index of the token that predicts the answer to question `questions[k]`.
-    """
-
-    ids: NDArray[np.int64]
-    positions: NDArray[np.int64]
-    branch: NDArray[np.int64]
-    ends: tuple[int, ...]
-    questions: tuple[int, ...]
+Tokens = tuple[int, ...]
 
 
 @dataclass(frozen=True)
 class Sheet:
-    """Tokenised questions: ids of each, and the ids of each one's option labels, shape (Q, options)."""
+    """Q tokenised questions.
 
-    ids: tuple[tuple[int, ...], ...]
-    label_ids: NDArray[np.int64]
-    heads: tuple[str, ...]
+    `before` and `after` are the tokens on either side of the soft prompt, up to where the answer is read; `options`
+    has, for each question and label, its tokens from there on: never none, and never the beginning of another's.
+    """
+
+    before: tuple[Tokens, ...]
+    after: tuple[Tokens, ...]
+    options: tuple[tuple[Tokens, ...], ...]
+    placement: str
+    labels: tuple[tuple[str, ...], ...]
+    texts: tuple[str, ...]
 
     def __len__(self) -> int:
-        return len(self.ids)
-
-    def packed(self) -> list[Row]:
-        """Rows in which questions continue one shared beginning: as many as are no longer than it, at least eight."""
-        groups: dict[str, list[int]] = defaultdict(list)
-        for index, head in enumerate(self.heads):
-            groups[head].append(index)
-        rows = []
-        for members in groups.values():
-            shared = _common_prefix([self.ids[i] for i in members]) if len(members) > 1 else 0
-            own = sum(len(self.ids[i]) for i in members) / len(members) - shared
-            count = -(-len(members) // max(MIN_BRANCHES, int(shared / own)))
-            rows += [self._row([int(i) for i in part]) for part in np.array_split(members, count)]
-        return rows
-
-    def plain(self) -> list[Row]:
-        """One row a question."""
-        return [self._row([index]) for index in range(len(self.ids))]
-
-    def _row(self, members: list[int]) -> Row:
-        shared = _common_prefix([self.ids[i] for i in members]) if len(members) > 1 else 0
-        ids = list(self.ids[members[0]][:shared])
-        positions, branch, ends = list(range(shared)), [0] * shared, []
-        for number, member in enumerate(members, start=1):
-            rest = self.ids[member][shared:]
-            ids += rest
-            positions += range(shared, shared + len(rest))
-            branch += [number] * len(rest)
-            ends.append(len(ids) - 1)
-        return Row(np.array(ids), np.array(positions), np.array(branch), tuple(ends), tuple(members))
+        return len(self.texts)
 
 
-def make_sheet(tokenizer: Any, texts: Sequence[str], labels: Sequence[Sequence[str]]) -> Sheet:
+def make_sheet(
+    tokenizer: Any, texts: Sequence[str], labels: Sequence[Sequence[str]], placement: str = "prefix"
+) -> Sheet:
     """Tokenise questions and their option labels as they occur after them.
 
     Parameters
@@ -83,81 +49,103 @@ def make_sheet(tokenizer: Any, texts: Sequence[str], labels: Sequence[Sequence[s
         Q prompts.
     labels
         For each of them its option labels, all of the same number.
+    placement
+        Where the soft prompt goes: `prefix` before everything, the token that begins a text included; `system` inside
+        the chat template's system turn, or right after the beginning token; `suffix` right after the question's text.
 
     Raises
     ------
     UserError
-        The tokenizer cannot tell two labels of a question apart, or needs several tokens for one.
+        The placement is unknown, the chat template does not take a question, or a label's tokens are the beginning of
+        another's.
     """
-    chat = tokenizer.chat_template is not None
-    prompts = [_in_chat(tokenizer, text) if chat else text for text in texts]
-    leads: dict[tuple[str, ...], tuple[tuple[int, ...], tuple[int, ...]]] = {}
-    ids, label_ids = [], []
-    for text, prompt, options in zip(texts, prompts, labels, strict=True):
-        key = tuple(options)
-        tokens = encode(tokenizer, prompt, chat)
-        if key not in leads:
-            before = _before_answer(tokenizer, text, key[0], chat)
-            leads[key] = _label_tokens(tokenizer, prompt + before, prompt, key, chat)
-        lead, last = leads[key]
-        ids.append((*tokens, *lead))
-        label_ids.append(last)
-    heads = tuple(text.rsplit(BOUNDARY, 1)[0] + "\0" + "".join(o) for text, o in zip(texts, labels, strict=True))
-    return Sheet(tuple(ids), np.array(label_ids), heads)
+    if placement not in PLACEMENTS:
+        raise UserError(f"placement {placement!r} is unknown; use {', '.join(PLACEMENTS)}")
+    asked = tuple(tuple(of) for of in labels)
+    if len({len(of) for of in asked}) > 1:
+        raise ValueError("the questions of a sheet need the same number of labels")
+    written, between = prompts(tokenizer, texts, placement)
+    writer = _Writer(tokenizer, between)
+    whole = writer.answered(written, [of[0] for of in asked])
+    known: dict[tuple[tuple[str, ...], str], tuple[Tokens, ...]] = {}
+    after, options = [], []
+    for prompt, of, (_, tokens) in zip(written, asked, whole, strict=True):
+        key = (of, prompt.text[-CONTEXT:])
+        if key not in known or tokens[-len(known[key][0]) :] != known[key][0]:
+            known[key] = writer.options(prompt, of)
+        after.append(tokens[: -len(known[key][0])])
+        options.append(known[key])
+    return Sheet(tuple(b for b, _ in whole), tuple(after), tuple(options), placement, asked, tuple(texts))
 
 
-def _in_chat(tokenizer: Any, text: str, answer: str | None = None) -> str:
-    """The user's turn up to where the answer begins, or with the answer as the assistant's turn.
-
-    Thinking is switched off and the date fixed for the templates that know them: the answer is read right away, and
-    the same prompt is asked every day.
-    """
-    turns = [{"role": "user", "content": text}]
-    if answer is not None:
-        turns.append({"role": "assistant", "content": answer})
-    fixed = {"enable_thinking": False, "date_string": "01 Jan 2025"}
-    return str(tokenizer.apply_chat_template(turns, add_generation_prompt=answer is None, tokenize=False, **fixed))
+def encode(tokenizer: Any, text: str) -> Tokens:
+    """Token ids of a text with what the tokenizer writes before it, but nothing after it."""
+    return _Writer(tokenizer, "").encode([text])[0]
 
 
-def _before_answer(tokenizer: Any, text: str, label: str, chat: bool) -> str:
-    """What stands between a prompt and its answer: a space, or whatever the chat template writes there."""
-    if not chat:
-        return " "
-    prompt, whole = _in_chat(tokenizer, text), _in_chat(tokenizer, text, label)
-    if not whole.startswith(prompt) or label not in whole[len(prompt) :]:
-        return ""
-    return whole[len(prompt) : whole.index(label, len(prompt))]
+class _Writer:
+    """Tokenises prompts with their answers; `between` is the text between the two."""
 
+    def __init__(self, tokenizer: Any, between: str) -> None:
+        self.tokenizer = tokenizer
+        self.between = between
+        bare, framed = self._ids(["a"])[0], tuple(tokenizer("a").input_ids)
+        start = next((at for at in range(len(framed)) if framed[at : at + len(bare)] == bare), 0)
+        self.lead = framed[:start]
 
-def encode(tokenizer: Any, text: str, chat: bool = False) -> tuple[int, ...]:
-    """Token ids; special tokens are added only where no chat template has written them, and never at the end."""
-    ids = tuple(tokenizer(text, add_special_tokens=not chat).input_ids)
-    ends = not chat and ids and ids[-1] == tokenizer.eos_token_id
-    return ids[:-1] if ends else ids
+    def options(self, prompt: Prompt, labels: tuple[str, ...]) -> tuple[Tokens, ...]:
+        """Tokens of each label from where not all are alike.
 
+        Raises
+        ------
+        UserError
+            A label's tokens are the beginning of another's.
+        """
+        ends = [tokens for _, tokens in self.answered([prompt] * len(labels), labels)]
+        for (one, ids), (other, longer) in permutations(zip(labels, ends, strict=True), 2):
+            if longer[: len(ids)] == ids:
+                raise UserError(
+                    f"this tokenizer does not tell the labels {one!r} and {other!r} apart: "
+                    "the tokens of the one begin the other; use other labels"
+                )
+        shared = next((at for at, column in enumerate(zip(*ends, strict=False)) if len(set(column)) > 1), -1)
+        return tuple(tokens[shared:] for tokens in ends)
 
-def _label_tokens(
-    tokenizer: Any, prefix: str, prompt: str, labels: tuple[str, ...], chat: bool
-) -> tuple[tuple[int, ...], tuple[int, ...]]:
-    """Tokens that all labels begin with after the prompt, and the one by which each differs."""
-    tokens = encode(tokenizer, prompt, chat)
-    continuations = []
-    for label in labels:
-        whole = encode(tokenizer, prefix + label, chat)
-        if whole[: len(tokens)] != tokens:
-            raise UserError(f"label {label!r} changes the tokens before it with this tokenizer; use another model")
-        continuations.append(whole[len(tokens) :])
-    shared = _common_prefix(continuations)
-    rest = [tokens_of[shared:] for tokens_of in continuations]
-    if any(len(tokens_of) != 1 for tokens_of in rest) or len(set(rest)) < len(rest):
-        raise UserError(f"this tokenizer does not tell the labels {', '.join(labels)} apart by one token each")
-    return continuations[0][:shared], tuple(tokens_of[0] for tokens_of in rest)
+    def answered(self, prompts: Sequence[Prompt], labels: Sequence[str]) -> list[tuple[Tokens, Tokens]]:
+        """Tokens of each prompt with a label as its answer, before and after the soft prompt's place.
 
+        They are those of the text as it stands without the soft prompt. Where a token of it spans the place, both
+        sides are tokenised apart.
+        """
+        texts = [prompt.text + self.between + label for prompt, label in zip(prompts, labels, strict=True)]
+        befores = self.encode([prompt.text[: prompt.place or 0] for prompt in prompts])
+        cut: list[tuple[Tokens, Tokens]] = []
+        for text, prompt, whole, before in zip(texts, prompts, self.encode(texts), befores, strict=True):
+            if prompt.place is None:
+                cut.append(((), whole))
+            elif whole[: len(before)] == before:
+                cut.append((before, whole[len(before) :]))
+            else:
+                cut.append((before, self._continued(text[prompt.place :])))
+        return cut
 
-def _common_prefix(sequences: Sequence[Sequence[int]]) -> int:
-    """Length of the common beginning; never all of a sequence, so that each keeps a token of its own."""
-    shortest = min(len(sequence) for sequence in sequences)
-    for index in range(shortest):
-        if len({sequence[index] for sequence in sequences}) > 1:
-            return index
-    return shortest - 1 if len(sequences) > 1 else shortest
+    def encode(self, texts: Sequence[str]) -> list[Tokens]:
+        """Tokens of texts, begun as the tokenizer begins one unless the text has that itself, and never ended."""
+        different = list(dict.fromkeys(texts))
+        ids = dict(zip(different, self._ids(different), strict=True))
+        begun = {t: i if i[: len(self.lead)] == self.lead else self.lead + i for t, i in ids.items()}
+        return [begun[text] for text in texts]
+
+    def _continued(self, text: str) -> Tokens:
+        """Tokens of a text that goes on: without the space that some tokenizers put before a beginning."""
+        for guard in GUARDS:
+            start, whole = self._ids([guard, guard + text])
+            if start and whole[: len(start)] == start:
+                return whole[len(start) :]
+        return self._ids([text])[0]
+
+    def _ids(self, texts: list[str]) -> list[Tokens]:
+        if not texts:
+            return []
+        plain = {"add_special_tokens": False, "return_attention_mask": False, "return_token_type_ids": False}
+        return [tuple(ids) for ids in self.tokenizer(texts, **plain).input_ids]

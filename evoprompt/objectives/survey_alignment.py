@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
-from evoprompt.llm import ModelSpec, Respondent, Sheet, load_model
+from evoprompt.llm import ModelSpec, SampledRespondent, Sheet, load_model
+from evoprompt.objectives.asking import AnyRespondent, answers, make_questions, make_respondent
 from evoprompt.optim import Evaluation
 from evoprompt.prompts import Space
 from evoprompt.surveys import Plan, l1_loss, raw_scores
@@ -19,10 +20,12 @@ from evoprompt.surveys import Plan, l1_loss, raw_scores
 class SurveyAlignment:
     """z (n, d) -> mean absolute distance to `target` over the dimensions it has, in points.
 
-    The metric `dimensions` (n, 6) holds the scores. Only searched wordings belong into `plan`.
+    The metric `dimensions` (n, 6) holds the scores; in free text `invalid` (n,) holds the share of answers that chose
+    no option or several. A candidate without any valid answer to an item fails: its loss is NaN. Only searched
+    wordings belong into `plan`.
     """
 
-    respondent: Respondent
+    respondent: AnyRespondent
     space: Space
     plan: Plan
     target: NDArray[np.float64]  # (6,), NaN where unknown
@@ -31,13 +34,12 @@ class SurveyAlignment:
 
     def __call__(self, z: NDArray[np.floating[Any]]) -> Evaluation:
         """Evaluate candidates (n, d)."""
-        scores = self.scores(self.space.decode(z))
-        return Evaluation(loss=l1_loss(scores, self.target), metrics={"dimensions": scores})
-
-    def scores(self, soft_prompts: torch.Tensor) -> NDArray[np.float64]:
-        """Dimension scores (n, 6) of soft prompts (n, tokens, hidden)."""
-        probabilities = self.respondent.answer(soft_prompts, self.sheet)
-        return raw_scores(self.plan.item_means(probabilities)) + self.constant
+        shares = answers(self.respondent, self.space.decode(z), self.sheet)
+        scores = raw_scores(self.plan.item_means(shares)) + self.constant
+        metrics = {"dimensions": scores}
+        if isinstance(self.respondent, SampledRespondent):
+            metrics["invalid"] = self.respondent.invalid_rates
+        return Evaluation(loss=l1_loss(scores, self.target), metrics=metrics)
 
 
 @dataclass(frozen=True, eq=False)
@@ -49,12 +51,14 @@ class SurveyAlignmentFactory:
     plan: Plan
     target: NDArray[np.float64]
     constant: NDArray[np.float64]
+    placement: str = "prefix"
+    asking: Mapping[str, Any] = field(default_factory=dict)  # as `make_respondent` takes it
 
     def __call__(self) -> SurveyAlignment:
         """Load the model and build the objective."""
-        return self.around(Respondent(load_model(self.model)))
+        return self.around(make_respondent(load_model(self.model), self.placement, **self.asking))
 
-    def around(self, respondent: Respondent) -> SurveyAlignment:
+    def around(self, respondent: AnyRespondent) -> SurveyAlignment:
         """Build the objective around a model that is loaded already."""
-        sheet = respondent.sheet(self.plan.texts(), [question.labels for question in self.plan.questions])
+        sheet = make_questions(respondent, self.plan)
         return SurveyAlignment(respondent, self.space, self.plan, self.target, self.constant, sheet)

@@ -1,23 +1,33 @@
 """Search spaces of soft prompts."""
 
-from evoprompt.prompts.space import (
+from evoprompt.prompts.full import FullSpace
+from evoprompt.prompts.low_rank import LowRank
+from evoprompt.prompts.projection import RandomProjection
+from evoprompt.prompts.space import Space
+from evoprompt.prompts.spaces import (
+    DEFAULT_SPACE,
     SPACES,
-    FullSpace,
-    RandomProjection,
-    Space,
-    centre_prompt,
     load_space,
     make_space,
     save_space,
+    space_for,
+    space_options,
 )
+from evoprompt.prompts.start import centre_prompt
+from evoprompt.prompts.vocab_pca import VocabPCA
 
 __all__ = [
+    "DEFAULT_SPACE",
     "SPACES",
     "FullSpace",
+    "LowRank",
     "RandomProjection",
     "Space",
+    "VocabPCA",
     "centre_prompt",
     "load_space",
     "make_space",
     "save_space",
+    "space_for",
+    "space_options",
 ]

@@ -51,6 +51,7 @@ def run_page(run: Run, plots: Sequence[Plot]) -> str:
         _search(run, drawn["convergence"]),
         _answers(run, drawn["answers"]) if "answers" in drawn else "",
         _labels(run),
+        _confirmation(run),
         _made_with(run),
     ]
     name = culture_name(run.metrics)
@@ -87,6 +88,7 @@ def _top(run: Run) -> str:
     facts = [
         f"model {metrics.get('model')}",
         f"optimizer {metrics.get('optimizer')}",
+        f"{metrics.get('placement', 'prefix')} placement",
         f"seed {metrics.get('seed')}",
         f"{int(metrics.get('evaluations') or 0):,} evaluations".replace(",", " "),
         duration(metrics.get("seconds")),
@@ -204,9 +206,8 @@ def _arm_table(run: Run, split: str) -> str:
     rows = [("target", ["target", "", "", *(number(run.target[name], 0) for name in DIMENSIONS)])]
     for arm in run.arms:
         measured = run.measured(arm, split)
-        title = f'<span class="dot" style="--arm: var(--{arm})"></span>{escape(ARM_TITLES[arm])}'
         scores = (number(measured["dimensions"].get(name)) for name in DIMENSIONS)
-        cells = [title, number(measured["loss"], digits), interval(measured["interval"], digits), *scores]
+        cells = [_arm(arm), number(measured["loss"], digits), interval(measured["interval"], digits), *scores]
         rows.append((arm, cells))
     return table(SPLIT_TITLES[split], head, rows)
 
@@ -263,8 +264,7 @@ def _labels(run: Run) -> str:
         return ""
     rows = []
     for arm in run.arms:
-        title = f'<span class="dot" style="--arm: var(--{arm})"></span>{escape(ARM_TITLES[arm])}'
-        rows.append((arm, [title, *(_percent(shares[arm].get(label)) for label in labels)]))
+        rows.append((arm, [_arm(arm), *(_percent(shares[arm].get(label)) for label in labels)]))
     head = ["", *(escape(label) for label in labels)]
     return _section(
         "labels",
@@ -276,6 +276,30 @@ def _labels(run: Run) -> str:
     )
 
 
+def _confirmation(run: Run) -> str:
+    found = run.metrics.get("confirmation") or {}
+    if not found:
+        return ""
+    digits = digits_of(list(found.values()))
+    rows = []
+    for arm, measured in found.items():
+        scores = (number(measured["dimensions"].get(name)) for name in DIMENSIONS)
+        loss = [number(measured["loss"], digits), interval(measured["interval"], digits)]
+        rows.append((arm, [_arm(arm), *loss, _percent(measured["invalid_rate"]), *scores]))
+    head = ["", "loss", "95% interval", "invalid", *(name.upper() for name in DIMENSIONS)]
+    return _section(
+        "confirmation",
+        "Asked again in free text",
+        "The search reads the probabilities of the options; here the model answered in its own words, as published "
+        "protocols ask, and the answers were sampled and parsed. Some of them are in <code>transcript.jsonl</code>.",
+        f'<div class="card">{table("Held-out wordings, free text", head, rows)}</div>',
+    )
+
+
+def _arm(arm: str) -> str:
+    return f'<span class="dot" style="--arm: var(--{arm})"></span>{escape(ARM_TITLES[arm])}'
+
+
 def _percent(share: float | None) -> str:
     return "–" if share is None else f"{share:.0%}"
 
@@ -283,7 +307,13 @@ def _percent(share: float | None) -> str:
 def _made_with(run: Run) -> str:
     record = run.record
     found: dict[str, Any] = {"status": record.get("status"), "edition of the target": run.metrics.get("edition")}
-    for part, keys in {"model": ("name", "revision", "fingerprint"), "instrument": ("name", "sha256")}.items():
+    found |= {"placement": run.metrics.get("placement"), "respondent": run.metrics.get("respondent")}
+    parts = {
+        "model": ("name", "revision", "fingerprint"),
+        "instrument": ("name", "sha256"),
+        "scoring": ("path", "tokens_per_candidate"),
+    }
+    for part, keys in parts.items():
         values = record.get(part)
         if isinstance(values, Mapping):
             found |= {f"{part} {key}": values.get(key) for key in keys}

@@ -17,19 +17,19 @@ from evoprompt.report.page import cautions_box, culture_name, page, table
 from evoprompt.report.verdict import number
 
 LOSSES = ("naive", "persona", "icl", "evolved")
-COLUMNS = ("run", "culture", "seed", "model", "optimizer", *LOSSES, "perplexity_ratio", "kl")
+METHOD = ("model", "optimizer", "space", "placement")
+COLUMNS = ("run", "culture", "seed", *METHOD, *LOSSES, "perplexity_ratio", "kl")
 
 
 @dataclass(frozen=True)
 class Row:
-    """One run of a sweep; `losses` are held-out, None for an arm that was not measured."""
+    """One run of a sweep; `method` as named by `METHOD`, `losses` held-out, None for an arm that was not measured."""
 
     folder: str
     culture: str
     name: str
     seed: Any
-    model: str
-    optimizer: str
+    method: tuple[str, ...]
     losses: tuple[float | None, ...]
     perplexity_ratio: float | None
     kl: float | None
@@ -37,8 +37,7 @@ class Row:
     @property
     def cells(self) -> tuple[Any, ...]:
         """In the order of `COLUMNS`."""
-        who = (self.folder, self.culture, self.seed, self.model, self.optimizer)
-        return (*who, *self.losses, self.perplexity_ratio, self.kl)
+        return (self.folder, self.culture, self.seed, *self.method, *self.losses, self.perplexity_ratio, self.kl)
 
 
 def find_runs(folder: Path) -> list[Path]:
@@ -66,7 +65,7 @@ def read_sweep(folder: Path) -> tuple[list[Row], list[str]]:
     if not rows:
         more = f" ({'; '.join(skipped)})" if skipped else ""
         raise UserError(f"{folder} is neither a run directory nor holds a finished run{more}")
-    return sorted(rows, key=lambda row: (row.culture, row.model, row.optimizer, str(row.seed).zfill(12))), skipped
+    return sorted(rows, key=lambda row: (row.culture, row.method, str(row.seed).zfill(12))), skipped
 
 
 def _row(run: Path, folder: Path) -> Row:
@@ -77,8 +76,7 @@ def _row(run: Path, folder: Path) -> Row:
         culture=str(metrics.get("culture")),
         name=culture_name(metrics),
         seed=metrics.get("seed"),
-        model=str(metrics.get("model")),
-        optimizer=str(metrics.get("optimizer")),
+        method=tuple(str(metrics.get(name) or "–") for name in METHOD),
         losses=tuple(arms[arm]["held_out"]["loss"] if arm in arms else None for arm in LOSSES),
         perplexity_ratio=cost.get("perplexity_ratio"),
         kl=cost.get("kl"),
@@ -87,12 +85,12 @@ def _row(run: Path, folder: Path) -> Row:
 
 def text_table(rows: Sequence[Row]) -> str:
     """The table for a terminal: held-out losses, a line per run."""
-    head = ["culture", "seed", "model", "optimizer", *LOSSES]
+    head = ["culture", "seed", *METHOD, *LOSSES]
     lines = [head]
     for row in rows:
-        lines.append([row.culture, str(row.seed), row.model, row.optimizer, *map(number, row.losses)])
+        lines.append([row.culture, str(row.seed), *row.method, *map(number, row.losses)])
     widths = [max(len(line[column]) for line in lines) for column in range(len(head))]
-    words = (0, 2, 3)
+    words = (0, *range(2, 2 + len(METHOD)))
     return "\n".join(
         "  ".join(
             cell.ljust(width) if column in words else cell.rjust(width)
@@ -123,7 +121,7 @@ def write_sweep(folder: Path) -> Path:
 def sweep_page(folder: Path, rows: Sequence[Row], skipped: Sequence[str]) -> str:
     """The page: means over runs, then every run with a link to its own report."""
     cautions = [f"{escape(line)}." for line in skipped]
-    if any(row.model == "pocket" for row in rows):
+    if any(row.method[0] == "pocket" for row in rows):
         cautions.insert(0, "The pocket model is a simulator; its figures say nothing about people.")
     box = "".join(f"<li>{line}</li>" for line in cautions)
     aside = cautions_box(box) if box else ""
@@ -139,9 +137,9 @@ def sweep_page(folder: Path, rows: Sequence[Row], skipped: Sequence[str]) -> str
 
 
 def _means(rows: Sequence[Row]) -> str:
-    groups: dict[tuple[str, str, str], list[Row]] = {}
+    groups: dict[tuple[str, ...], list[Row]] = {}
     for row in rows:
-        groups.setdefault((row.name, row.model, row.optimizer), []).append(row)
+        groups.setdefault((row.name, *row.method), []).append(row)
     lines = []
     for key, members in groups.items():
         means = [_mean([row.losses[column] for row in members]) for column in range(len(LOSSES))]
@@ -154,7 +152,7 @@ def _means(rows: Sequence[Row]) -> str:
         better = sum(gain > 0 for gain in gains)
         cells = [*map(escape, key), str(len(members)), *map(number, means), f"{better} of {len(gains)}", span]
         lines.append(("", cells))
-    head = ["culture", "model", "optimizer", "runs", *LOSSES, "better than naive", "gain (range)"]
+    head = ["culture", *METHOD, "runs", *LOSSES, "better than naive", "gain (range)"]
     return table("", head, lines, kind="names")
 
 
@@ -169,7 +167,7 @@ def _runs(folder: Path, rows: Sequence[Row]) -> str:
         where = escape(row.folder)
         if (folder / row.folder / "report.html").is_file():
             where = f'<a href="{escape(quote(row.folder))}/report.html">{where}</a>'
-        words = [escape(str(word)) for word in (row.name, row.model, row.optimizer, row.seed)]
+        words = [escape(str(word)) for word in (row.name, *row.method, row.seed)]
         cost = [f"×{number(row.perplexity_ratio, 2)}", number(row.kl, 3)]
         lines.append(("", [*words, *map(number, row.losses), *cost, where]))
-    return table("", ["culture", "model", "optimizer", "seed", *LOSSES, "perplexity", "KL", "run"], lines, kind="names")
+    return table("", ["culture", *METHOD, "seed", *LOSSES, "perplexity", "KL", "run"], lines, kind="names")

@@ -13,6 +13,8 @@ SMALL_CHANGE = 0.05  # share of naive's loss below which a change is called smal
 PERPLEXITY_LIMIT = 1.2
 CARRIED_LIMIT = 0.5  # share of the searched gain that held-out wordings should keep
 LABEL_SHIFT_LIMIT = 0.1  # change of one option label's mean probability
+LABEL_MASS_LIMIT = 0.5  # share of a model's next words that are option labels
+INVALID_LIMIT = 0.1  # share of free-text answers that chose no option or several
 ARM_TITLES = {
     "naive": "no prompt",
     "persona": "persona line",
@@ -160,6 +162,8 @@ def warnings(metrics: Metrics, config: Mapping[str, Any]) -> list[Caution]:
         _carried(metrics),
         _perplexity(metrics),
         _labels(metrics),
+        _label_mass(metrics),
+        _invalid(metrics),
         _missing(metrics),
         _failed(metrics),
         _unbalanced(config),
@@ -233,6 +237,38 @@ def _labels(metrics: Metrics) -> Caution | None:
         "In counterbalanced orders such a push draws all answers to the middle of the scale, "
         "which can lower the loss without changing any opinion.",
     )
+
+
+def _label_mass(metrics: Metrics) -> Caution | None:
+    masses = _held_out(metrics, "label_mass")
+    if not masses or min(masses.values()) >= LABEL_MASS_LIMIT:
+        return None
+    return Caution(
+        "The model seldom answers with a label",
+        f"It puts {_by_arm(masses)} of its probability on the option labels; the answer distributions are shares of "
+        "that. In free text (respondent=sampled) it may say something else.",
+    )
+
+
+def _invalid(metrics: Metrics) -> Caution | None:
+    rates = _held_out(metrics, "invalid_rate")
+    if not rates or max(rates.values()) <= INVALID_LIMIT:
+        return None
+    return Caution(
+        "Many answers chose no option",
+        f"{_by_arm(rates)} of the free-text answers were invalid and left out. Biases of labels and positions cancel "
+        "only where all forms of a question are answered.",
+    )
+
+
+def _held_out(metrics: Metrics, key: str) -> dict[str, float]:
+    """A number that was taken of naive's and the evolved prompt's held-out answers, by arm."""
+    found = {arm: _finite(metrics["arms"][arm]["held_out"].get(key)) for arm in ("naive", "evolved")}
+    return {arm: value for arm, value in found.items() if value is not None}
+
+
+def _by_arm(shares: Mapping[str, float]) -> str:
+    return " and ".join(f"{share:.0%} ({ARM_TITLES[arm]})" for arm, share in shares.items())
 
 
 def _missing(metrics: Metrics) -> Caution | None:

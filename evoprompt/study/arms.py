@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import json
+import warnings
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import torch
 from numpy.typing import NDArray
 from scipy.stats import bootstrap
 
-from evoprompt.llm import Respondent
+from evoprompt.llm import SampledRespondent, Sheet
+from evoprompt.objectives import AnyRespondent, all_or_none, answers, make_questions
 from evoprompt.surveys import Culture, Instrument, Plan, full_plan, l1_loss, raw_scores
 from evoprompt.surveys.instrument import SPLITS
 from evoprompt.surveys.questions import COMBINATIONS, ask
@@ -20,13 +25,15 @@ from evoprompt.surveys.vsm13 import DIMENSIONS, WEIGHTS
 Array = NDArray[np.float64]
 ARMS = ("naive", "persona", "icl", "evolved")
 RESAMPLES = 2000
+QUOTED = 200  # free-text answers of each arm and split that are kept word for word
+ANSWERS = [f"answer_{value}" for value in range(1, 6)]
 
 
 @dataclass(frozen=True, eq=False)
 class SurveyPanel:
     """Asks the full plan of either split under any arm."""
 
-    respondent: Respondent
+    respondent: AnyRespondent
     instrument: Instrument
     people: Sequence[str]
 
@@ -35,25 +42,85 @@ class SurveyPanel:
         return full_plan(self.instrument, split, self.people)
 
     def probabilities(self, split: str, preface: str = "", prompt: torch.Tensor | None = None) -> NDArray[np.float32]:
-        """Option probabilities (Q, 5) under a textual preface or a soft prompt (tokens, hidden)."""
-        plan = self.plan(split)
-        sheet = self.respondent.sheet(plan.texts(preface), [question.labels for question in plan.questions])
-        soft = torch.zeros(1, 0, self.respondent.frozen.hidden) if prompt is None else prompt[None]
-        answered: NDArray[np.float32] = self.respondent.answer(soft, sheet)[0]
-        return answered
+        """Answer distributions (Q, 5) under a textual preface or a soft prompt (tokens, hidden)."""
+        sheet = make_questions(self.respondent, self.plan(split), preface)
+        return answers(self.respondent, self.soft(prompt), sheet)[0]
+
+    def soft(self, prompt: torch.Tensor | None) -> torch.Tensor:
+        """A soft prompt as a batch (1, tokens, hidden); of no tokens where there is none."""
+        return torch.zeros(1, 0, self.respondent.frozen.hidden) if prompt is None else prompt[None]
 
     def raw(self, preface: str) -> Array:
         """Raw scores (6,) on the searched wordings."""
         return raw_scores(self.plan("searched").item_means(self.probabilities("searched", preface)))
 
-    def measure(
-        self, culture: Culture, constant: Array, preface: str = "", prompt: torch.Tensor | None = None
-    ) -> dict[str, Any]:
-        """Loss, interval, dimensions and answers of one arm on both splits."""
-        return {
-            split: summarise(self.plan(split), self.probabilities(split, preface, prompt), culture.target, constant)
-            for split in SPLITS
-        }
+
+@dataclass(eq=False)
+class Measurements:
+    """What the arms of a study answered, arm after arm.
+
+    `arms` holds what metrics.json shows of each arm and split; `people` a table of each respondent's answer
+    distributions; `quotes` free-text answers word for word, where answers are free text.
+    """
+
+    panel: SurveyPanel
+    culture: Culture
+    constant: Array
+    splits: Sequence[str] = SPLITS
+    arms: dict[str, dict[str, Any]] = field(default_factory=dict, init=False)
+    people: list[pd.DataFrame] = field(default_factory=list, init=False)
+    quotes: list[dict[str, Any]] = field(default_factory=list, init=False)
+
+    def measure(self, arm: str, preface: str = "", prompt: torch.Tensor | None = None) -> dict[str, Any]:
+        """Ask every split's full plan under one arm; its loss, interval, dimensions and answers by split."""
+        respondent, soft = self.panel.respondent, self.panel.soft(prompt)
+        found = {}
+        for split in self.splits:
+            plan = self.panel.plan(split)
+            sheet = make_questions(respondent, plan, preface)
+            if isinstance(respondent, SampledRespondent):
+                (shares,) = answers(respondent, soft, sheet)
+                quality = {"invalid_rate": float(respondent.invalid_rates[0])}
+                self.quotes += [{"arm": arm, "split": split, **quote} for quote in quotes(respondent, plan, sheet)]
+            else:
+                given, mass = respondent.answer_with_mass(soft, sheet)
+                (shares,), quality = all_or_none(given), {"label_mass": float(mass.mean())}
+            found[split] = summarise(plan, shares, self.culture.target, self.constant) | quality
+            self.people.append(people_table(arm, split, plan, shares))
+        self.arms[arm] = found
+        return found
+
+    def save(self, people: Path, transcript: Path) -> None:
+        """Write each respondent's answer distributions, and the quotes where there are any, a JSON object a line."""
+        pd.concat(self.people, ignore_index=True).to_parquet(people, index=False)
+        if self.quotes:
+            lines = [json.dumps(quote, ensure_ascii=False) + "\n" for quote in self.quotes]
+            transcript.write_text("".join(lines), encoding="utf-8")
+
+
+def people_table(arm: str, split: str, plan: Plan, probabilities: NDArray[np.floating[Any]]) -> pd.DataFrame:
+    """Answer distributions by respondent and item, a row each; NaN where a respondent gave no valid answer."""
+    shares = plan.respondent_answers(probabilities)
+    table = pd.DataFrame(shares.reshape(-1, 5), columns=ANSWERS)
+    table.insert(0, "item", np.tile(np.arange(1, 25), len(shares)))
+    table.insert(0, "respondent", np.repeat(plan.respondents, 24))
+    table.insert(0, "split", split)
+    table.insert(0, "arm", arm)
+    return table
+
+
+def quotes(respondent: SampledRespondent, plan: Plan, sheet: Sheet) -> list[dict[str, Any]]:
+    """Some of what was said in the last call, spread over its questions: prompt, words, answer 1..5 or None."""
+    said = respondent.transcript
+    chosen = [said[i] for i in np.linspace(0, len(said) - 1, min(QUOTED, len(said)), dtype=int)]
+    found = []
+    for one in chosen:
+        question = plan.questions[one.question]
+        answer = None if one.option is None else question.values[one.option]
+        found.append(
+            {"item": question.item + 1, "prompt": sheet.texts[one.question], "said": one.text, "answer": answer}
+        )
+    return found
 
 
 def summarise(plan: Plan, probabilities: NDArray[np.floating[Any]], target: Array, constant: Array) -> dict[str, Any]:
@@ -64,7 +131,7 @@ def summarise(plan: Plan, probabilities: NDArray[np.floating[Any]], target: Arra
     plan
         What was asked.
     probabilities
-        (Q, 5).
+        (Q, 5), NaN where a question got no valid answer: means are over those that did.
     target, constant
         (6,) each.
 
@@ -73,43 +140,39 @@ def summarise(plan: Plan, probabilities: NDArray[np.floating[Any]], target: Arra
     dict
         `loss`; `interval` and `dimension_intervals` (95 %, percentile bootstrap over respondents); `dimensions`;
         `answers`, the mean answer distribution of each item over answers 1..5, shape (24, 5); `label_shares`;
-        `form_inconsistency`, see `Plan.inconsistency`.
+        `form_inconsistency`, see `Plan.inconsistency`. NaN where an item got no valid answer at all.
     """
-    by_person = plan.respondent_means(probabilities)  # (respondents, 24)
-    scores = raw_scores(by_person.mean(axis=0)) + constant
+    answered = plan.respondent_answers(probabilities)  # (respondents, 24, 5)
+    by_person = answered @ np.arange(1.0, 6.0)
 
     def statistic(people: NDArray[np.int64], axis: int = -1) -> Array:
         """Loss and dimensions (7, ...) of resampled respondents (..., people); scipy passes the last axis."""
-        resampled = raw_scores(by_person[people].mean(axis=-2)) + constant
-        return np.concatenate([l1_loss(resampled, target)[None], np.moveaxis(resampled, -1, 0)])
+        scores = raw_scores(np.nanmean(by_person[people], axis=-2)) + constant
+        return np.concatenate([l1_loss(scores, target)[None], np.moveaxis(scores, -1, 0)])
 
-    found = bootstrap(
-        (np.arange(len(by_person)),),
-        statistic,
-        n_resamples=RESAMPLES,
-        vectorized=True,
-        method="percentile",
-        rng=np.random.default_rng(0),
-    ).confidence_interval
-    intervals = np.stack([found.low, found.high], axis=1).tolist()
+    everybody = np.arange(len(by_person))
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Mean of empty slice|All-NaN slice", RuntimeWarning)
+        loss, *scores = statistic(everybody).tolist()
+        resampled = bootstrap(
+            (everybody,),
+            statistic,
+            n_resamples=RESAMPLES,
+            vectorized=True,
+            method="percentile",
+            rng=np.random.default_rng(0),
+        ).bootstrap_distribution
+        intervals = np.nanpercentile(resampled, [2.5, 97.5], axis=-1).T.tolist()
+        mean_answers = np.nanmean(answered, axis=0)
     return {
-        "loss": float(l1_loss(scores, target)),
+        "loss": loss,
         "interval": intervals[0],
-        "dimensions": dict(zip(DIMENSIONS, scores.tolist(), strict=True)),
+        "dimensions": dict(zip(DIMENSIONS, scores, strict=True)),
         "dimension_intervals": dict(zip(DIMENSIONS, intervals[1:], strict=True)),
-        "answers": answer_distributions(plan, probabilities).tolist(),
+        "answers": mean_answers.tolist(),
         "label_shares": label_shares(plan, probabilities),
         "form_inconsistency": float(plan.inconsistency(probabilities)),
     }
-
-
-def answer_distributions(plan: Plan, probabilities: NDArray[np.floating[Any]]) -> Array:
-    """Mean distribution over answers 1..5 of each item, (24, 5), from (Q, 5) in the order shown."""
-    totals, counts = np.zeros((24, 5)), np.zeros(24)
-    for question, shown in zip(plan.questions, np.asarray(probabilities, dtype=np.float64), strict=True):
-        totals[question.item, np.array(question.values) - 1] += shown
-        counts[question.item] += 1
-    return np.asarray(totals / counts[:, None])
 
 
 def label_shares(plan: Plan, probabilities: NDArray[np.floating[Any]]) -> dict[str, float]:
@@ -118,7 +181,8 @@ def label_shares(plan: Plan, probabilities: NDArray[np.floating[Any]]) -> dict[s
     for question, shown in zip(plan.questions, probabilities, strict=True):
         for label, share in zip(question.labels, shown, strict=True):
             shares.setdefault(label, []).append(float(share))
-    return {label: float(np.mean(found)) for label, found in shares.items()}
+    known = {label: [share for share in found if np.isfinite(share)] for label, found in shares.items()}
+    return {label: float(np.mean(found)) if found else float("nan") for label, found in known.items()}
 
 
 def icl_preface(culture: Culture, instrument: Instrument, means: Array, constant: Array, count: int) -> str:

@@ -12,11 +12,14 @@ from numpy.typing import NDArray
 
 from evoprompt.surveys import DIMENSIONS
 
-COLUMNS = ("evaluation", "generation", "trial", "loss", *DIMENSIONS, "failed", "seconds", "worker")
+COLUMNS = ("evaluation", "generation", "trial", "loss", *DIMENSIONS, "invalid", "failed", "seconds", "worker")
 
 
 class History:
-    """Rows in the order of the trials; `seconds` and `worker` tell who did it, the rest is the result."""
+    """Rows in the order of the trials; `seconds` and `worker` tell who did it, the rest is the result.
+
+    `invalid` is the share of free-text answers that chose no option or several; NaN where nothing was said.
+    """
 
     def __init__(self, frame: pd.DataFrame | None = None) -> None:
         self._parts = [] if frame is None else [frame]
@@ -30,10 +33,11 @@ class History:
         ids: NDArray[np.int64],
         loss: NDArray[np.float64],
         dimensions: NDArray[np.float64],
+        invalid: NDArray[np.float64],
         seconds: NDArray[np.float64],
         worker: Any,
     ) -> None:
-        """Add a batch: ids, loss, seconds, worker (n,), dimensions (n, 6)."""
+        """Add a batch: ids, loss, invalid, seconds, worker (n,), dimensions (n, 6)."""
         start = len(self)
         columns: dict[str, Any] = {
             "evaluation": np.arange(start, start + len(ids)),
@@ -42,7 +46,8 @@ class History:
             "loss": loss,
         }
         columns |= {name: dimensions[:, j] for j, name in enumerate(DIMENSIONS)}
-        columns |= {"failed": ~np.isfinite(loss), "seconds": seconds, "worker": np.asarray(worker, dtype=object)}
+        columns |= {"invalid": invalid, "failed": ~np.isfinite(loss)}
+        columns |= {"seconds": seconds, "worker": np.asarray(worker, dtype=object)}
         self._parts.append(pd.DataFrame(columns))
 
     @property

@@ -33,6 +33,8 @@ class RunDirectory:
         self.metrics = self.path / "metrics.json"
         self.expert = self.path / "expert"
         self.space = self.path / "space.safetensors"
+        self.people = self.path / "respondents.parquet"
+        self.transcript = self.path / "transcript.jsonl"
         self.report = self.path / "report.html"
 
     def create(self, config: Mapping[str, Any]) -> None:

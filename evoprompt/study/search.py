@@ -10,8 +10,7 @@ import torch
 from rich.console import Console
 
 from evoprompt.errors import UserError
-from evoprompt.llm import Respondent
-from evoprompt.objectives import SurveyAlignmentFactory
+from evoprompt.objectives import SurveyAlignment, SurveyAlignmentFactory
 from evoprompt.optim import Best, Evaluator, Optimizer
 from evoprompt.parallel import LocalEvaluator, RayEvaluator, choose_executor, evaluate
 from evoprompt.study.checkpoint import load_checkpoint, save_checkpoint
@@ -28,18 +27,22 @@ class SearchFailedError(UserError):
 
 @dataclass(frozen=True)
 class SearchResult:
-    """The best candidate, how many were evaluated and failed, and why the search stopped."""
+    """The best candidate, how many were evaluated and failed, and why the search stopped.
+
+    `invalid_rate` is the share of free-text answers that chose no option or several; None where options were scored.
+    """
 
     best: Best
     evaluations: int
     failed: int
     reason: str
+    invalid_rate: float | None
 
 
 def run_search(
     settings: Settings,
     factory: SurveyAlignmentFactory,
-    respondent: Respondent,
+    objective: SurveyAlignment,
     optimizer: Optimizer,
     directory: RunDirectory,
     console: Console,
@@ -47,7 +50,8 @@ def run_search(
 ) -> SearchResult:
     """Search until the optimizer says stop; continue from the newest checkpoint if there is one.
 
-    `clock` is called after each checkpoint, to record the time spent.
+    Candidates are evaluated here by `objective`, or by what `factory` builds in Ray workers. `clock` is called after
+    each checkpoint, to record the time spent.
 
     Raises
     ------
@@ -56,7 +60,7 @@ def run_search(
     """
     history, last_error = _restore(optimizer, directory), None
     if optimizer.should_stop() is None:
-        evaluator = _evaluator(settings, factory, respondent)
+        evaluator = _evaluator(settings, factory, objective)
         try:
             _generations(settings, evaluator, optimizer, history, directory, console, clock)
         finally:
@@ -65,12 +69,17 @@ def run_search(
     reason, best = optimizer.should_stop(), optimizer.best
     if best is None or reason == "failed":
         last = f" (the last error: {last_error})" if last_error else ""
+        if settings.respondent["kind"] == "sampled":
+            last += "; in free text a candidate fails that gives no valid answer to an item: raise respondent.samples"
         directory.remember(status="failed")
         raise SearchFailedError(
             f"too many candidates in a row gave no finite loss{last}; "
             f"{optimizer.failed} failed; the checkpoint is kept in {directory.checkpoint}"
         )
-    return SearchResult(best, optimizer.evaluations, optimizer.failed, reason or "budget")
+    invalid = history.frame["invalid"].mean() if "invalid" in history.frame else np.nan
+    return SearchResult(
+        best, optimizer.evaluations, optimizer.failed, reason or "budget", None if np.isnan(invalid) else float(invalid)
+    )
 
 
 def _restore(optimizer: Optimizer, directory: RunDirectory) -> History:
@@ -88,12 +97,12 @@ def _restore(optimizer: Optimizer, directory: RunDirectory) -> History:
 
 
 def _evaluator(
-    settings: Settings, factory: SurveyAlignmentFactory, respondent: Respondent
+    settings: Settings, factory: SurveyAlignmentFactory, objective: SurveyAlignment
 ) -> LocalEvaluator | RayEvaluator:
     wanted, gpus = settings.executor, _gpus(settings.model.device)
     kind = choose_executor(wanted.kind, wanted.workers, gpus, wanted.address)
     if kind == "local":
-        return LocalEvaluator(factory.around(respondent), wanted.batch_size)
+        return LocalEvaluator(objective, wanted.batch_size)
     return RayEvaluator(
         factory,
         wanted.batch_size,
@@ -127,8 +136,10 @@ def _generations(
                 break
             found = evaluate(evaluator, trials)
             optimizer.tell(trials, found.evaluation)
-            dimensions = found.evaluation.metrics.get("dimensions", np.full((len(trials), len(DIMENSIONS)), np.nan))
-            history.append(generation, trials.ids, found.evaluation.loss, dimensions, found.seconds, found.workers)
+            loss, metrics = found.evaluation.loss, found.evaluation.metrics
+            dimensions = metrics.get("dimensions", np.full((len(trials), len(DIMENSIONS)), np.nan))
+            invalid = metrics.get("invalid", np.full(len(trials), np.nan))
+            history.append(generation, trials.ids, loss, dimensions, invalid, found.seconds, found.workers)
             history.save(directory.history)
             state = {"evaluations": len(history), "optimizer": optimizer.state_dict()}
             save_checkpoint(directory.checkpoint, len(history), state)

@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
 from evoprompt.errors import UserError, unknown_name
-from evoprompt.llm import ModelSpec
+from evoprompt.llm import PLACEMENTS, ModelSpec
+from evoprompt.llm.numerics import QUANTIZATIONS
+from evoprompt.objectives import respondent_options
 from evoprompt.optim import OPTIMIZERS
-from evoprompt.prompts import SPACES
-from evoprompt.surveys import Culture, cultures, custom_culture, get_culture
+from evoprompt.prompts import space_options
+from evoprompt.surveys import Culture, cultures, custom_culture, get_culture, sample_respondents
 from evoprompt.surveys.anchoring import TREATMENTS
+from evoprompt.surveys.respondents import DEFAULT_ATTRIBUTES
 
+SEARCH_RESPONDENTS = 4  # other people than those of the final evaluation
 EXECUTORS = ("auto", "local", "ray")
 RESUMABLE_CHANGES = ("executor", "resume", "report")  # what may differ when a run is continued: not the result
 
@@ -28,7 +32,9 @@ class SurveySettings:
     counterbalanced: bool = True
     respondents: int = 8
     respondent_seed: int = 0
+    demographics: tuple[str, ...] = DEFAULT_ATTRIBUTES
     examples: int = 6
+    confirm: Mapping[str, Any] | bool | None = None  # as `make_respondent` takes it, once read
 
 
 @dataclass(frozen=True)
@@ -52,6 +58,8 @@ class Settings:
     model: ModelSpec
     optimizer: Mapping[str, Any]
     space: Mapping[str, Any]
+    placement: str
+    respondent: Mapping[str, Any]  # as `make_respondent` takes it
     survey: SurveySettings
     executor: ExecutorSettings
     budget: int
@@ -67,39 +75,78 @@ def read_settings(config: Mapping[str, Any]) -> Settings:
     UserError
         The first thing that is wrong, with its value and what would be right.
     """
-    survey = _section(SurveySettings, config, "survey")
-    if survey.constant not in TREATMENTS:
-        raise unknown_name("survey.constant", survey.constant, TREATMENTS)
-    for key in survey.anchors:
-        get_culture(key)
-    executor = _section(ExecutorSettings, config, "executor")
-    if executor.kind not in EXECUTORS:
-        raise unknown_name("executor", executor.kind, EXECUTORS)
     optimizer = dict(config.get("optimizer") or {"name": "de"})
     if optimizer.get("name") not in OPTIMIZERS:
         raise unknown_name("optimizer", optimizer.get("name"), OPTIMIZERS)
-    budget = _whole("budget", config.get("budget"), least=1)
-    _whole("survey.respondents", survey.respondents, least=2)
-    _whole("survey.examples", survey.examples, least=1)
-    _whole("executor.batch_size", executor.batch_size, least=1)
-    if executor.workers is not None:
-        _whole("executor.workers", executor.workers, least=1)
-    _whole("survey.respondent_seed", survey.respondent_seed, least=0)
-    space = dict(config.get("space") or {})
-    _check_space(space)
-    model = _section(ModelSpec, config, "model")
-    _whole("model.threads", model.threads, least=1)
+    placement = config.get("placement", PLACEMENTS[0])
+    if placement not in PLACEMENTS:
+        raise unknown_name("placement", placement, PLACEMENTS)
+    respondent = respondent_options(config.get("respondent") or {})
     return Settings(
         culture=_culture(config.get("culture")),
-        model=model,
+        model=_model(config),
         optimizer=optimizer,
-        space=space,
-        survey=survey,
-        executor=executor,
-        budget=budget,
+        space=space_options(config.get("space") or {}),
+        placement=placement,
+        respondent=respondent,
+        survey=_survey(config, respondent["kind"]),
+        executor=_executor(config),
+        budget=_whole("budget", config.get("budget"), least=1),
         seed=_whole("seed", config.get("seed", 0), least=0),
         config=config,
     )
+
+
+def _model(config: Mapping[str, Any]) -> ModelSpec:
+    model: ModelSpec = _section(ModelSpec, config, "model")
+    _whole("model.threads", model.threads, least=1)
+    if model.token_budget is not None:
+        _whole("model.token_budget", model.token_budget, least=1)
+    if model.quantization is not None and model.quantization not in QUANTIZATIONS:
+        raise unknown_name("model.quantization", model.quantization, QUANTIZATIONS)
+    return model
+
+
+def _survey(config: Mapping[str, Any], respondent: str) -> SurveySettings:
+    survey: SurveySettings = _section(SurveySettings, config, "survey")
+    if survey.constant not in TREATMENTS:
+        raise unknown_name("survey.constant", survey.constant, TREATMENTS)
+    for name in ("anchors", "demographics"):
+        if not isinstance(getattr(survey, name), tuple):
+            raise UserError(f"survey.{name}={getattr(survey, name)!r} must be a list of names")
+    for key in survey.anchors:
+        get_culture(key)
+    _whole("survey.respondents", survey.respondents, least=2)
+    _whole("survey.examples", survey.examples, least=1)
+    _whole("survey.respondent_seed", survey.respondent_seed, least=0)
+    sample_people(survey)
+    return replace(survey, confirm=_confirm(survey.confirm, respondent))
+
+
+def sample_people(survey: SurveySettings) -> list[str]:
+    """Respondents of the search, then those of the final evaluation; no two alike."""
+    return sample_respondents(SEARCH_RESPONDENTS + survey.respondents, survey.respondent_seed, survey.demographics)
+
+
+def _confirm(given: Any, respondent: str) -> dict[str, Any] | None:
+    """How free text is sampled in a confirmation; None for no confirmation."""
+    if given is None or given is False:
+        return None
+    if given is not True and not isinstance(given, Mapping):
+        raise UserError(f"survey.confirm={given!r} must be true, false or how to sample, like {{samples: 5}}")
+    if respondent == "sampled":
+        raise UserError("survey.confirm is of no use with respondent=sampled, which asks in free text anyway")
+    return respondent_options({**({} if given is True else given), "kind": "sampled"}, "survey.confirm")
+
+
+def _executor(config: Mapping[str, Any]) -> ExecutorSettings:
+    executor: ExecutorSettings = _section(ExecutorSettings, config, "executor")
+    if executor.kind not in EXECUTORS:
+        raise unknown_name("executor", executor.kind, EXECUTORS)
+    _whole("executor.batch_size", executor.batch_size, least=1)
+    if executor.workers is not None:
+        _whole("executor.workers", executor.workers, least=1)
+    return executor
 
 
 def _section(kind: type, config: Mapping[str, Any], name: str) -> Any:
@@ -109,22 +156,6 @@ def _section(kind: type, config: Mapping[str, Any], name: str) -> Any:
         if key not in known:
             raise unknown_name(f"key {name}.*", key, known)
     return kind(**{key: tuple(value) if isinstance(value, list) else value for key, value in values.items()})
-
-
-def _check_space(space: Mapping[str, Any]) -> None:
-    kind = space.get("kind", SPACES[1])
-    if kind not in SPACES:
-        raise unknown_name("space", kind, SPACES)
-    known = ["kind", "tokens", "scale", "limit", "init_text", *(["dimensions"] if kind == "random_projection" else [])]
-    for key, value in space.items():
-        if key not in known:
-            raise unknown_name("key space.*", key, known)
-        if key in ("tokens", "dimensions"):
-            _whole(f"space.{key}", value, least=1)
-        if key in ("scale", "limit") and (
-            not isinstance(value, int | float) or isinstance(value, bool) or not value > 0
-        ):
-            raise UserError(f"space.{key}={value!r} must be a number greater than 0")
 
 
 def _culture(entry: Any) -> Culture:

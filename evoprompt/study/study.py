@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import time
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
@@ -10,19 +11,18 @@ from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from rich.console import Console
 
 from evoprompt.errors import UserError
-from evoprompt.experts import write_expert
+from evoprompt.experts import read_expert, write_expert
 from evoprompt.llm import FrozenModel, Respondent, load_model, prompt_cost
-from evoprompt.objectives import SurveyAlignmentFactory
+from evoprompt.objectives import AnyRespondent, SurveyAlignment, SurveyAlignmentFactory, make_respondent
 from evoprompt.optim import Optimizer, make_optimizer
-from evoprompt.prompts import FullSpace, RandomProjection, centre_prompt, make_space, save_space
-from evoprompt.study.arms import SurveyPanel, icl_preface
+from evoprompt.prompts import Space, load_space, save_space, space_for
+from evoprompt.study.arms import Measurements, SurveyPanel, icl_preface
 from evoprompt.study.rundir import SCHEMA_VERSION, RunDirectory, versions, write_text
-from evoprompt.study.search import run_search
-from evoprompt.study.settings import Settings
+from evoprompt.study.search import SearchResult, run_search
+from evoprompt.study.settings import SEARCH_RESPONDENTS, Settings, sample_people
 from evoprompt.surveys import (
     Constant,
     Instrument,
@@ -32,13 +32,12 @@ from evoprompt.surveys import (
     fixed_constant,
     get_culture,
     load_instrument,
-    sample_respondents,
     vsm13,
 )
 from evoprompt.surveys.vsm13 import DIMENSIONS
 
-SEARCH_RESPONDENTS = 4  # other people than those of the final evaluation
-Array = NDArray[np.float64]
+EXPORTED = ("loss", "interval", "dimensions")
+CONFIRMED = (*EXPORTED, "invalid_rate")
 
 
 @dataclass(frozen=True, eq=False)
@@ -55,6 +54,7 @@ class Study:
     def __init__(self, settings: Settings, directory: RunDirectory, console: Console) -> None:
         self.settings, self.directory, self.console = settings, directory, console
         self.instrument = _instrument(settings)
+        self.people = sample_people(settings.survey)
 
     def run(self) -> Outcome:
         """Do what is left to do and return the metrics."""
@@ -65,51 +65,39 @@ class Study:
             return Outcome(json.loads(directory.metrics.read_text(encoding="utf-8")), directory)
         frozen = load_model(settings.model)
         self._check_inputs(frozen)
-        space = _space(settings, frozen)
+        panel, confirming = self._panel(frozen, settings.respondent), self._confirming_panel(frozen)
+        space = self._space(frozen)
         optimizer = _optimizer(settings, space)
         self.console.print(
             f"[bold]{settings.culture.name}[/bold]: evolving {space.centre.shape[0]} soft tokens "
             f"({space.d} coordinates) of the frozen model {settings.model.name}, {settings.budget} evaluations"
         )
-        panel = self._panel(frozen)
         constant = self._constant(panel)
-        directory.remember(
-            status="running",
-            seed=settings.seed,
-            versions=versions(),
-            model={
-                **asdict(settings.model),
-                "fingerprint": frozen.fingerprint,
-                "placed": f"{frozen.dtype} on {frozen.device.type}",
-            },
-            instrument={"name": self.instrument.name, "sha256": self.instrument.sha256},
-            constant=asdict(constant),
-        )
-        save_space(directory.space, space)
+        self._remember_inputs(frozen, constant)
         factory = self._factory(space, constant)
-        panel.respondent.check(factory.around(panel.respondent).sheet, space.centre.shape[0])
-        arms = self._baselines(panel, constant)
+        objective = factory.around(panel.respondent)
+        panel.respondent.check(objective.sheet, space.centre.shape[0])
+        self._remember_scoring(objective)
+        measured = Measurements(panel, settings.culture, constant.array)
+        self._baselines(measured)
         before = directory.recall().get("seconds", 0.0)
         directory.remember(seconds=before)
 
         def clock() -> None:
             directory.remember(seconds=before + time.monotonic() - began)
 
-        result = run_search(settings, factory, panel.respondent, optimizer, directory, self.console, clock)
+        result = run_search(settings, factory, objective, optimizer, directory, self.console, clock)
         prompt = space.decode(result.best.x[None])[0]
-        arms["evolved"] = panel.measure(settings.culture, constant.array, prompt=prompt)
-        metrics = self._metrics(frozen, prompt, arms, constant)
-        seconds = before + time.monotonic() - began
-        metrics |= {
-            "evaluations": result.evaluations,
-            "failed": result.failed,
-            "stopped": result.reason,
-            "search_loss": result.best.loss,
-            "seconds": seconds,
-        }
-        self._export(frozen, prompt, metrics, constant)
+        measured.measure("evolved", prompt=prompt)
+        metrics = self._metrics(frozen, prompt, measured, result)
+        if confirming:
+            metrics["confirmation"] = self._confirm(confirming, prompt, measured)
+        metrics["seconds"] = before + time.monotonic() - began
+        measured.save(directory.people, directory.transcript)
+        self._remember_scoring(objective)
+        self._export(frozen, prompt, metrics)
         write_text(directory.metrics, json.dumps(metrics, indent=2) + "\n")
-        directory.remember(status="finished", seconds=seconds)
+        directory.remember(status="finished", seconds=metrics["seconds"])
         return Outcome(metrics, directory)
 
     def _check_inputs(self, frozen: FrozenModel) -> None:
@@ -130,16 +118,44 @@ class Study:
             if old != new:
                 raise UserError(f"{self.directory.path} cannot be continued: {name} was {old}, is {new}")
 
-    def _panel(self, frozen: FrozenModel) -> SurveyPanel:
-        return SurveyPanel(Respondent(frozen), self.instrument, self._people()[SEARCH_RESPONDENTS:])
+    def _panel(self, frozen: FrozenModel, asking: Mapping[str, Any]) -> SurveyPanel:
+        respondent = make_respondent(frozen, self.settings.placement, **asking)
+        return SurveyPanel(respondent, self.instrument, self.people[SEARCH_RESPONDENTS:])
 
-    def _people(self) -> list[str]:
-        """Respondents of the search, then those of the final evaluation; no two alike."""
-        survey = self.settings.survey
-        return sample_respondents(SEARCH_RESPONDENTS + survey.respondents, survey.respondent_seed)
+    def _confirming_panel(self, frozen: FrozenModel) -> SurveyPanel | None:
+        """Who is asked again in free text at the end; made early, so that bad numbers are refused early."""
+        asking = self.settings.survey.confirm
+        return self._panel(frozen, asking) if isinstance(asking, Mapping) else None
+
+    def _space(self, frozen: FrozenModel) -> Space:
+        """The search space; a continued run takes the one it began with from its file, bit for bit."""
+        path, options = self.directory.space, self.settings.space
+        if path.exists():
+            return load_space(path)
+        initial = None
+        if options["init_expert"]:
+            expert = read_expert(options["init_expert"])
+            expert.check_base(frozen)
+            initial = expert.prompt
+            if expert.placement != self.settings.placement:
+                self.console.print(
+                    f"the prompt to start from was evolved with {expert.placement} placement, "
+                    f"this run has {self.settings.placement}"
+                )
+        space = space_for(frozen, options, self.settings.seed, initial)
+        partial = path.with_suffix(".partial")
+        save_space(partial, space)
+        os.replace(partial, path)
+        return space
 
     def _constant(self, panel: SurveyPanel) -> Constant:
-        """C, fitted once with the base model; a continued run keeps the one it began with."""
+        """C, fitted once with the base model; a continued run keeps the one it began with.
+
+        Raises
+        ------
+        UserError
+            The base model does not answer every item.
+        """
         stored = self.directory.recall().get("constant")
         if stored:
             return Constant(tuple(stored["values"]), stored["treatment"], tuple(stored["anchors"]))
@@ -147,59 +163,115 @@ class Study:
         if survey.constant != "anchors":
             return fixed_constant(survey.constant)
         anchors = choose_anchors([get_culture(key) for key in survey.anchors], self.settings.culture)
-        return anchored_constant(anchors, np.stack([panel.raw(anchor.persona()) for anchor in anchors]))
+        raw = np.stack([panel.raw(anchor.persona()) for anchor in anchors])
+        if not np.isfinite(raw).all():
+            raise UserError(
+                f"model {self.settings.model.name!r} gives no valid answer to some item under an anchor's persona line;"
+                " use survey.constant=fixed, or with respondent=sampled more samples or max_new_tokens"
+            )
+        return anchored_constant(anchors, raw)
 
-    def _baselines(self, panel: SurveyPanel, constant: Constant) -> dict[str, Any]:
-        culture, survey = self.settings.culture, self.settings.survey
-        plan = panel.plan("searched")
-        means = plan.item_means(panel.probabilities("searched"))
-        icl = icl_preface(culture, self.instrument, means, constant.array, survey.examples)
-        prefaces = {"naive": "", "persona": culture.persona(), "icl": icl}
-        arms = {}
-        for arm, preface in prefaces.items():
-            arms[arm] = panel.measure(culture, constant.array, preface)
-            searched, held_out = (arms[arm][split]["loss"] for split in ("searched", "held_out"))
-            self.console.print(f"{arm:8s} loss {searched:5.1f} searched, {held_out:5.1f} held out")
-        return arms
-
-    def _factory(self, space: FullSpace | RandomProjection, constant: Constant) -> SurveyAlignmentFactory:
+    def _remember_inputs(self, frozen: FrozenModel, constant: Constant) -> None:
         settings = self.settings
-        people = self._people()[:SEARCH_RESPONDENTS]
-        plan = balanced_plan(self.instrument, "searched", people, settings.survey.counterbalanced)
-        return SurveyAlignmentFactory(settings.model, space, plan, settings.culture.target, constant.array)
+        self.directory.remember(
+            status="running",
+            seed=settings.seed,
+            versions=versions(),
+            model={
+                **asdict(settings.model),
+                "fingerprint": frozen.fingerprint,
+                "placed": f"{frozen.dtype} on {frozen.device.type}",
+            },
+            instrument={"name": self.instrument.name, "sha256": self.instrument.sha256},
+            placement=settings.placement,
+            respondent=dict(settings.respondent),
+            constant=asdict(constant),
+        )
+
+    def _remember_scoring(self, objective: SurveyAlignment) -> None:
+        """How this process computes the search's questions; says so where it is not the fast path."""
+        respondent: AnyRespondent = objective.respondent
+        if not isinstance(respondent, Respondent):
+            return
+        found = {
+            "tokens_per_candidate": respondent.computed_tokens(objective.sheet, objective.space.centre.shape[0]),
+            "path": respondent.path,
+            "placement": respondent.placement,
+            "token_budget": respondent.budget.limit,
+            "halved": respondent.budget.halved,
+        }
+        if respondent.path != "cascade" and "scoring" not in self.directory.recall():
+            self.console.print(f"questions are scored by the {respondent.path} path, which is slower than the cascade")
+        self.directory.remember(scoring=found)
+
+    def _baselines(self, measured: Measurements) -> None:
+        culture, examples = self.settings.culture, self.settings.survey.examples
+        naive = measured.measure("naive")
+        means = np.array(naive["searched"]["answers"]) @ np.arange(1.0, 6.0)
+        measured.measure("persona", culture.persona())
+        measured.measure("icl", icl_preface(culture, self.instrument, means, measured.constant, examples))
+        for arm, found in measured.arms.items():
+            searched, held_out = (found[split]["loss"] for split in ("searched", "held_out"))
+            self.console.print(f"{arm:8s} loss {searched:5.1f} searched, {held_out:5.1f} held out")
+
+    def _factory(self, space: Space, constant: Constant) -> SurveyAlignmentFactory:
+        settings, people = self.settings, self.people[:SEARCH_RESPONDENTS]
+        return SurveyAlignmentFactory(
+            settings.model,
+            space,
+            balanced_plan(self.instrument, "searched", people, settings.survey.counterbalanced),
+            settings.culture.target,
+            constant.array,
+            settings.placement,
+            settings.respondent,
+        )
+
+    def _confirm(self, panel: SurveyPanel, prompt: torch.Tensor, measured: Measurements) -> dict[str, Any]:
+        """Ask naive and evolved again in free text on held-out wordings; what was said joins `measured`."""
+        asked = Measurements(panel, measured.culture, measured.constant, ("held_out",))
+        asked.measure("naive")
+        asked.measure("evolved", prompt=prompt)
+        measured.quotes += asked.quotes
+        return {arm: {key: found["held_out"][key] for key in CONFIRMED} for arm, found in asked.arms.items()}
 
     def _metrics(
-        self, frozen: FrozenModel, prompt: torch.Tensor, arms: dict[str, Any], constant: Constant
+        self, frozen: FrozenModel, prompt: torch.Tensor, measured: Measurements, result: SearchResult
     ) -> dict[str, Any]:
-        culture = self.settings.culture
+        settings, culture = self.settings, self.settings.culture
         return {
             "schema_version": SCHEMA_VERSION,
             "culture": culture.key,
             "culture_name": culture.name,
             "edition": culture.edition,
             "model": frozen.spec.name,
-            "optimizer": self.settings.optimizer["name"],
-            "seed": self.settings.seed,
-            "budget": self.settings.budget,
+            "space": settings.space["kind"],
+            "placement": settings.placement,
+            "respondent": settings.respondent["kind"],
+            "optimizer": settings.optimizer["name"],
+            "seed": settings.seed,
+            "budget": settings.budget,
             "target": {name: culture.targets.get(name) for name in DIMENSIONS},
-            "constant": asdict(constant),
-            "arms": arms,
-            "cost": asdict(prompt_cost(frozen, prompt)),
+            "constant": self.directory.recall()["constant"],
+            "arms": measured.arms,
+            "cost": asdict(prompt_cost(frozen, prompt, placement=settings.placement)),
+            "evaluations": result.evaluations,
+            "failed": result.failed,
+            "invalid_rate": result.invalid_rate,
+            "stopped": result.reason,
+            "search_loss": result.best.loss,
         }
 
-    def _export(self, frozen: FrozenModel, prompt: torch.Tensor, metrics: dict[str, Any], constant: Constant) -> None:
+    def _export(self, frozen: FrozenModel, prompt: torch.Tensor, metrics: dict[str, Any]) -> None:
         culture = self.settings.culture
         arms = {
-            arm: {
-                split: {key: found[key] for key in ("loss", "interval", "dimensions")}
-                for split, found in splits.items()
-            }
+            arm: {split: {key: found[key] for key in EXPORTED} for split, found in splits.items()}
             for arm, splits in metrics["arms"].items()
         }
         provenance = {
             "culture": {**asdict(culture), "targets": dict(culture.targets)},
             "instrument": {"name": self.instrument.name, "sha256": self.instrument.sha256},
-            "constant": asdict(constant),
+            "constant": metrics["constant"],
+            "respondent": dict(self.settings.respondent),
             "arms": arms,
             "cost": metrics["cost"],
             "optimizer": dict(self.settings.optimizer),
@@ -208,7 +280,7 @@ class Study:
             "run": self.directory.path.name,
             "versions": versions(),
         }
-        write_expert(self.directory.expert, prompt, frozen, provenance)
+        write_expert(self.directory.expert, prompt, frozen, provenance, self.settings.placement)
 
 
 def _instrument(settings: Settings) -> Instrument:
@@ -216,22 +288,7 @@ def _instrument(settings: Settings) -> Instrument:
     return load_instrument(file) if file else vsm13()
 
 
-def _space(settings: Settings, frozen: FrozenModel) -> FullSpace | RandomProjection:
-    options = dict(settings.space)
-    kind, tokens, text = (
-        options.pop("kind", "random_projection"),
-        options.pop("tokens", 4),
-        options.pop("init_text", None),
-    )
-    mean, spread = frozen.embedding_statistics
-    options["scale"] = float(options.get("scale", 1.0)) * spread
-    if kind == "random_projection":
-        options["seed"] = settings.seed
-    initial = frozen.embed(text) if text else None
-    return make_space(kind, centre_prompt(tokens, mean, initial), **options)
-
-
-def _optimizer(settings: Settings, space: FullSpace | RandomProjection) -> Optimizer:
+def _optimizer(settings: Settings, space: Space) -> Optimizer:
     options = dict(settings.optimizer)
     name = options.pop("name")
     try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -66,8 +67,13 @@ class Plan:
         return np.einsum("...qo,qo->...q", np.asarray(probabilities, dtype=np.float64), values)
 
     def item_means(self, probabilities: NDArray[np.floating]) -> NDArray[np.float64]:
-        """Mean answer of each item over its questions: (..., Q, 5) -> (..., 24)."""
-        return self.expected(probabilities) @ self._averaging()
+        """Mean answer of each item over its questions: (..., Q, 5) -> (..., 24).
+
+        Questions without an answer (NaN rows) are left out; an item of which none was answered is NaN.
+        """
+        expected, matrix = self.expected(probabilities), self._item_matrix()
+        all_answered = np.isfinite(expected).all(axis=-1, keepdims=True)
+        return np.where(all_answered, expected @ (matrix / matrix.sum(axis=0)), _means(expected, matrix))
 
     def inconsistency(self, probabilities: NDArray[np.floating]) -> NDArray[np.float64]:
         """How much answers depend on the form of a question: (..., Q, 5) -> (...).
@@ -78,28 +84,34 @@ class Plan:
         expected, matrix = self.expected(probabilities), self._item_matrix()
         forms = sorted({(question.labels, question.values) for question in self.questions})
         which = np.array([forms.index((question.labels, question.values)) for question in self.questions])
-        by_form = []
-        for form in range(len(forms)):
-            weights = matrix * (which == form)[:, None]
-            counts = weights.sum(axis=0)
-            by_form.append(np.where(counts > 0, expected @ weights / np.maximum(counts, 1), np.nan))
-        return np.asarray(np.nanstd(by_form, axis=0).mean(axis=-1))
+        by_form = [_means(expected, matrix * (which == form)[:, None]) for form in range(len(forms))]
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", RuntimeWarning)  # items that nobody answered
+            return np.asarray(np.nanmean(np.nanstd(by_form, axis=0), axis=-1))
 
-    def respondent_means(self, probabilities: NDArray[np.floating]) -> NDArray[np.float64]:
-        """Mean answer of each item by respondent: (Q, 5) -> (respondents, 24)."""
-        expected = self.expected(probabilities)
-        who = np.array([question.respondent for question in self.questions])
-        weights = np.array([self._item_matrix() * (who == r)[:, None] for r in range(len(self.respondents))])
-        return np.einsum("q,rqi->ri", expected, weights) / weights.sum(axis=1)
+    def respondent_answers(self, probabilities: NDArray[np.floating]) -> NDArray[np.float64]:
+        """Distribution over answers 1..5 of each item by respondent: (Q, 5) -> (respondents, 24, 5).
+
+        NaN where a respondent answered none of an item's questions.
+        """
+        totals, counts = np.zeros((len(self.respondents), 24, 5)), np.zeros((len(self.respondents), 24, 1))
+        for question, shown in zip(self.questions, np.asarray(probabilities, dtype=np.float64), strict=True):
+            if np.isfinite(shown).all():
+                totals[question.respondent, question.item, np.array(question.values) - 1] += shown
+                counts[question.respondent, question.item] += 1
+        return np.divide(totals, counts, out=np.full_like(totals, np.nan), where=counts > 0)
 
     def _item_matrix(self) -> NDArray[np.float64]:
         matrix = np.zeros((len(self.questions), 24))
         matrix[np.arange(len(self.questions)), [question.item for question in self.questions]] = 1.0
         return matrix
 
-    def _averaging(self) -> NDArray[np.float64]:
-        matrix = self._item_matrix()
-        return matrix / matrix.sum(axis=0)
+
+def _means(expected: NDArray[np.float64], weights: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Weighted means of the answers there are: (..., Q) and (Q, k) -> (..., k), NaN where there are none."""
+    answered = np.isfinite(expected)
+    totals, counts = np.where(answered, expected, 0.0) @ weights, answered @ weights
+    return np.divide(totals, counts, out=np.full_like(totals, np.nan), where=counts > 0)
 
 
 def full_plan(instrument: Instrument, split: str, respondents: Sequence[str] = ("",)) -> Plan:

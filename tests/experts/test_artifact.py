@@ -12,7 +12,7 @@ from peft import PeftModel
 
 from evoprompt.errors import UserError
 from evoprompt.experts import read_expert, write_expert
-from evoprompt.llm import FrozenModel, ModelSpec, Respondent, load_model
+from evoprompt.llm import PLACEMENTS, FrozenModel, ModelSpec, Respondent, load_model
 from evoprompt.surveys import balanced_plan, vsm13
 
 CULTURE = {"culture": {"key": "arab", "name": "Arab countries", "edition": "2015-12", "targets": {"pdi": 80}}}
@@ -50,6 +50,22 @@ def test_an_expert_is_read_as_it_was_written(pocket: FrozenModel, prompt: torch.
     assert torch.equal(expert.prompt, prompt)
     assert expert.culture == "arab"
     expert.check_base(pocket)
+
+
+def test_the_card_of_an_expert_that_peft_serves_elsewhere_says_so(
+    pocket: FrozenModel, prompt: torch.Tensor, tmp_path: Path
+) -> None:
+    for placement in PLACEMENTS:
+        folder = tmp_path / placement
+        write_expert(folder, prompt, pocket, CULTURE, placement)
+        assert read_expert(folder).placement == placement
+        card = (folder / "README.md").read_text()
+        assert f"({placement} placement)" in card
+        assert ("PEFT loads this folder, but its forward always puts a prompt before everything" in card) == (
+            placement != "prefix"
+        )
+        assert ("Respondent(base_model, expert.placement)" in card) == (placement != "prefix")
+        PeftModel.from_pretrained(load_model(ModelSpec(device="cpu")).model, folder)
 
 
 def test_another_base_model_is_refused_with_both_names(

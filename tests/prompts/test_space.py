@@ -1,7 +1,9 @@
-"""Search spaces."""
+"""Search spaces: what every one of them keeps, and what each promises."""
 
 from __future__ import annotations
 
+import json
+import pickle
 from pathlib import Path
 
 import numpy as np
@@ -9,32 +11,159 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from safetensors.numpy import load_file, save_file
 
 from evoprompt.errors import UserError
-from evoprompt.prompts import FullSpace, RandomProjection, centre_prompt, load_space, make_space, save_space
+from evoprompt.prompts import (
+    FullSpace,
+    LowRank,
+    RandomProjection,
+    Space,
+    VocabPCA,
+    load_space,
+    make_space,
+    save_space,
+)
 
-CENTRE = np.random.default_rng(0).normal(size=(3, 8)).astype(np.float32)
-SPACES = [FullSpace(CENTRE, scale=0.5), RandomProjection(CENTRE, scale=0.5, dimensions=6, seed=4)]
+RNG = np.random.default_rng(0)
+CENTRE = RNG.normal(size=(3, 8)).astype(np.float32)
+BASIS = np.linalg.qr(RNG.normal(size=(8, 8)))[0][:5].astype(np.float32) * np.arange(5, 0, -1, dtype=np.float32)[:, None]
+RANGE = np.array([1.0, 2.0, 3.0, 3.5, 4.0], np.float32)
+FULL = FullSpace(CENTRE, scale=0.5)
+PROJECTION = RandomProjection(CENTRE, scale=0.5, dimensions=6, seed=4)
+PROFILED = RandomProjection(CENTRE, scale=0.5, dimensions=6, seed=4, profile=np.linspace(0.5, 1.4, 8, dtype=np.float32))
+PCA = VocabPCA(CENTRE, basis=BASIS, low=-RANGE, high=2 * RANGE, scale=0.7)
+LOW_RANK = LowRank(CENTRE, scale=0.5, rank=2)
+SPACES = [FULL, PROJECTION, PROFILED, PCA, LOW_RANK]
+every_space = pytest.mark.parametrize("space", SPACES, ids=["full", "projection", "profiled", "vocab_pca", "low_rank"])
 
 
-@pytest.mark.parametrize("space", SPACES)
-def test_zero_is_the_centre(space: FullSpace | RandomProjection) -> None:
+@every_space
+def test_zero_is_the_centre(space: Space) -> None:
     np.testing.assert_array_equal(space.decode(np.zeros((1, space.d)))[0].numpy(), CENTRE)
 
 
-@pytest.mark.parametrize("space", SPACES)
-def test_decoding_does_not_depend_on_how_many_come_together(space: FullSpace | RandomProjection) -> None:
+@every_space
+def test_prompts_are_float32_of_the_centres_shape_and_bounds_have_a_row_a_coordinate(space: Space) -> None:
+    prompts = space.decode(np.ones((2, space.d)))
+    assert prompts.shape == (2, *CENTRE.shape)
+    assert prompts.dtype == torch.float32
+    assert space.bounds.shape == (space.d, 2)
+    assert (space.bounds[:, 0] < 0).all()
+    assert (space.bounds[:, 1] > 0).all()
+
+
+@every_space
+def test_decoding_does_not_depend_on_how_many_come_together(space: Space) -> None:
     z = np.random.default_rng(1).normal(size=(17, space.d)).astype(np.float32)
     together = space.decode(z)
     for row, expected in zip(z, together, strict=True):
         assert torch.equal(space.decode(row[None])[0], expected)
 
 
-@pytest.mark.parametrize("space", SPACES)
-def test_a_space_comes_back_from_its_file(space: FullSpace | RandomProjection, tmp_path: Path) -> None:
+@every_space
+def test_decoding_does_not_depend_on_the_number_of_threads(space: Space) -> None:
+    z, threads = np.random.default_rng(1).normal(size=(5, space.d)), torch.get_num_threads()
+    try:
+        torch.set_num_threads(1)
+        alone = space.decode(z)
+        torch.set_num_threads(2)
+        assert torch.equal(space.decode(z), alone)
+    finally:
+        torch.set_num_threads(threads)
+
+
+@every_space
+def test_a_space_comes_back_from_its_file(space: Space, tmp_path: Path) -> None:
     save_space(tmp_path / "space.safetensors", space)
     z = np.random.default_rng(2).normal(size=(2, space.d))
-    assert torch.equal(load_space(tmp_path / "space.safetensors").decode(z), space.decode(z))
+    loaded = load_space(tmp_path / "space.safetensors")
+    assert torch.equal(loaded.decode(z), space.decode(z))
+    np.testing.assert_array_equal(loaded.bounds, space.bounds)
+
+
+@every_space
+def test_a_space_travels_to_another_process(space: Space) -> None:
+    z = np.random.default_rng(2).normal(size=(2, space.d))
+    before = space.decode(z)
+    assert torch.equal(pickle.loads(pickle.dumps(space)).decode(z), before)
+
+
+def test_the_file_of_an_earlier_version_is_a_centre_and_its_metadata(tmp_path: Path) -> None:
+    description = {"kind": "random_projection", "scale": 0.5, "dimensions": 6, "seed": 4, "limit": 3.0}
+    save_file({"centre": CENTRE}, tmp_path / "old", metadata={"space": json.dumps(description)})
+    z = np.random.default_rng(2).normal(size=(2, 6))
+    assert torch.equal(load_space(tmp_path / "old").decode(z), PROJECTION.decode(z))
+
+
+@pytest.mark.parametrize(
+    ("tensors", "metadata"),
+    [
+        ({"weights": CENTRE}, {"space": '{"kind": "full", "scale": 1.0}'}),
+        ({"centre": CENTRE}, {"space": '{"kind": "vocab_pca"}'}),
+        ({"centre": CENTRE}, {"space": "{"}),
+        ({"centre": CENTRE}, {"format": "pt"}),
+        ({"centre": CENTRE}, None),
+    ],
+)
+def test_another_file_is_refused_by_name(tensors: dict, metadata: dict | None, tmp_path: Path) -> None:
+    save_file(tensors, tmp_path / "other", metadata=metadata)
+    with pytest.raises(UserError, match="other is not the file of a search space"):
+        load_space(tmp_path / "other")
+    with pytest.raises(UserError, match="missing is not the file of a search space"):
+        load_space(tmp_path / "missing")
+
+
+def test_a_file_holds_tensors_and_json_only(tmp_path: Path) -> None:
+    save_space(tmp_path / "space", PCA)
+    assert set(load_file(tmp_path / "space")) == {"centre", "basis", "low", "high"}
+    assert PCA.describe() == json.loads(json.dumps(PCA.describe()))
+
+
+@given(st.integers(0, 2**31))
+@settings(max_examples=30, deadline=None)
+def test_the_full_space_encodes_what_it_decodes(seed: int) -> None:
+    z = np.random.default_rng(seed).uniform(-3, 3, FULL.d)
+    np.testing.assert_allclose(FULL.encode(FULL.decode(z[None])[0]), z, atol=1e-5)
+
+
+@given(st.integers(0, 2**31))
+@settings(max_examples=30, deadline=None)
+def test_vocab_pca_encodes_what_it_decodes(seed: int) -> None:
+    z = np.random.default_rng(seed).uniform(*PCA.bounds.T)
+    np.testing.assert_allclose(PCA.encode(PCA.decode(z[None])[0]), z, atol=1e-4)
+
+
+@given(st.integers(0, 2**31))
+@settings(max_examples=30, deadline=None)
+def test_low_rank_encodes_a_prompt_as_factors_that_make_the_same_prompt(seed: int) -> None:
+    prompt = LOW_RANK.decode(np.random.default_rng(seed).uniform(-3, 3, (1, LOW_RANK.d)))
+    np.testing.assert_allclose(LOW_RANK.decode(LOW_RANK.encode(prompt[0])[None]), prompt, atol=1e-4)
+
+
+def test_a_prompt_outside_of_a_space_is_encoded_as_the_nearest_one_inside() -> None:
+    prompt = torch.from_numpy(np.random.default_rng(5).normal(size=CENTRE.shape).astype(np.float32))
+    for space in (PCA, LOW_RANK):
+        z = space.encode(prompt)
+        distance = float((space.decode(z[None])[0] - prompt).norm())
+        around = z + 0.05 * np.random.default_rng(6).normal(size=(200, space.d))
+        assert (space.decode(around) - prompt).norm(dim=(1, 2)).min() > distance
+
+
+def test_a_step_in_vocab_pca_moves_one_token_along_one_direction() -> None:
+    z = np.zeros((1, PCA.d))
+    z[0, 5 + 2] = 1.0
+    moved = PCA.decode(z)[0].numpy() - CENTRE
+    np.testing.assert_allclose(moved[1], 0.7 * BASIS[2], atol=1e-6)
+    assert not moved[[0, 2]].any()
+
+
+def test_low_rank_prompts_differ_from_the_centre_by_so_many_independent_rows() -> None:
+    space = LowRank(np.zeros((8, 32), np.float32), scale=0.5, rank=2)
+    prompts = space.decode(np.random.default_rng(3).normal(size=(300, space.d)))
+    assert set(torch.linalg.matrix_rank(prompts, rtol=1e-4).tolist()) == {2}
+    assert space.d == 2 * (8 + 32)
+    assert float(prompts.std()) == pytest.approx(0.5, rel=0.05)
 
 
 def test_a_projection_has_the_spread_it_promises() -> None:
@@ -43,26 +172,37 @@ def test_a_projection_has_the_spread_it_promises() -> None:
     assert float(prompts.std()) == pytest.approx(0.3, rel=0.05)
 
 
-@given(st.integers(0, 2**31))
-@settings(max_examples=30, deadline=None)
-def test_the_full_space_encodes_what_it_decodes(seed: int) -> None:
-    space = SPACES[0]
-    assert isinstance(space, FullSpace)
-    z = np.random.default_rng(seed).uniform(-3, 3, space.d)
-    np.testing.assert_allclose(space.encode(space.decode(z[None])[0]), z, atol=1e-5)
+def test_a_projection_with_a_profile_spreads_as_much_in_each_dimension() -> None:
+    profile = np.array([0.1, 0.5, 1.0, 1.6], np.float32)
+    space = RandomProjection(np.zeros((200, 4), np.float32), scale=0.3, dimensions=50, profile=profile)
+    prompts = space.decode(np.random.default_rng(3).normal(size=(100, 50)))
+    np.testing.assert_allclose(prompts.std(dim=(0, 1)), 0.3 * profile, rtol=0.1)
 
 
-def test_wrong_sizes_and_settings_are_refused() -> None:
-    with pytest.raises(ValueError, match=r"z must be \(n, 24\)"):
-        SPACES[0].decode(np.zeros((1, 5)))
-    with pytest.raises(UserError, match="did you mean random_projection"):
-        make_space("random_projektion", CENTRE)
-    with pytest.raises(UserError, match=r"space\.scale=-1"):
-        make_space("full", CENTRE, scale=-1)
-    with pytest.raises(UserError, match="at least 1"):
-        centre_prompt(0, torch.zeros(4))
+@every_space
+def test_z_of_another_size_is_refused(space: Space) -> None:
+    with pytest.raises(ValueError, match=rf"z must be \(n, {space.d}\), got \(1, 5\)"):
+        space.decode(np.zeros((1, 5)))
 
 
-def test_an_initial_text_is_repeated_to_the_number_of_tokens() -> None:
-    initial = torch.arange(6.0).reshape(2, 3)
-    assert centre_prompt(5, torch.zeros(3), initial)[:, 0].tolist() == [0, 3, 0, 3, 0]
+@pytest.mark.parametrize(
+    ("kind", "options", "said"),
+    [
+        ("random_projektion", {}, "did you mean random_projection"),
+        ("full", {"scale": -1}, r"space\.scale=-1 must be a number greater than 0"),
+        ("full", {"scale": 1.0, "limit": float("nan")}, r"space\.limit=nan"),
+        ("random_projection", {"scale": 1.0, "dimensions": 0}, r"space\.dimensions=0 must be a whole number"),
+        ("low_rank", {"scale": 1.0, "rank": 4}, r"space\.rank=4 is more than 3 soft tokens can have"),
+    ],
+)
+def test_wrong_settings_are_refused_by_name(kind: str, options: dict, said: str) -> None:
+    with pytest.raises(UserError, match=said):
+        make_space(kind, CENTRE, **options)
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_a_centre_that_is_not_finite_is_refused(value: float) -> None:
+    centre = CENTRE.copy()
+    centre[1, 2] = value
+    with pytest.raises(UserError, match="nan or inf"):
+        make_space("full", centre, scale=1.0)

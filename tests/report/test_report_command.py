@@ -77,8 +77,10 @@ def test_a_folder_that_cannot_be_written_gives_exit_code_2(
 def test_a_folder_of_runs_gets_one_table_of_all(sweep: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main([str(sweep)]) == 0
     lines = capsys.readouterr().out.splitlines()
-    assert lines[0].split() == ["culture", "seed", "model", "optimizer", "naive", "persona", "icl", "evolved"]
-    assert lines[1].split() == ["arab", "0", "some/model", "cma", "20.0", "15.0", "17.0", "21.0"]
+    method = ["model", "optimizer", "space", "placement"]
+    assert lines[0].split() == ["culture", "seed", *method, "naive", "persona", "icl", "evolved"]
+    method = ["some/model", "cma", "full", "prefix"]
+    assert lines[1].split() == ["arab", "0", *method, "20.0", "15.0", "17.0", "21.0"]
     assert [line.split()[-1] for line in lines[1:4]] == ["21.0", "10.0", "12.0"]
     assert lines[4] == str(sweep / "report.html")
 
@@ -91,6 +93,17 @@ def test_the_sweep_csv_holds_what_the_runs_hold(sweep: Path) -> None:
     assert found == {("de", "0"): 10.0, ("de", "1"): 12.0, ("cma", "0"): 21.0}
     assert {row["run"] for row in rows} == {"arab-seed0-de", "arab-seed1-de", "arab-seed0-cma"}
     assert {(row["perplexity_ratio"], row["kl"]) for row in rows} == {("1.05", "0.1")}
+
+
+def test_runs_of_different_placements_are_not_averaged(
+    metrics: dict[str, Any], write_run: WriteRun, sweep: Path
+) -> None:
+    metrics |= {"seed": 0, "optimizer": "de", "placement": "suffix"}
+    write_run(sweep / "arab-seed0-suffix")
+    main([str(sweep)])
+    page = (sweep / "report.html").read_text(encoding="utf-8")
+    assert "<td>2 of 2</td>" in page
+    assert page.count("of 1</td>") == 2
 
 
 def test_the_sweep_page_averages_runs_and_links_reports_that_exist(sweep: Path) -> None:

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from evoprompt.llm import FrozenModel, Respondent
-from evoprompt.study.arms import SurveyPanel, icl_preface, label_shares, summarise
+from evoprompt.study.arms import SurveyPanel, icl_preface, label_shares, people_table, summarise
 from evoprompt.surveys import (
     Plan,
     balanced_plan,
@@ -37,6 +37,36 @@ def test_the_interval_holds_the_loss_and_is_narrow_when_respondents_agree() -> N
         row[question.values.index(1 + question.item % 5)] = 1.0
     alike = summarise(plan, same, ARAB.target, np.zeros(6))
     assert alike["interval"] == pytest.approx([alike["loss"]] * 2)
+
+
+def test_answers_that_are_missing_are_left_out_and_an_item_without_any_has_no_score() -> None:
+    plan = full_plan(vsm13(), "searched", sample_respondents(4, 0))
+    shares = np.random.default_rng(0).dirichlet(np.ones(5), len(plan.questions))
+    whole = summarise(plan, shares, ARAB.target, np.zeros(6))
+    silent = shares.copy()
+    silent[::5] = np.nan
+    some = summarise(plan, silent, ARAB.target, np.zeros(6))
+    assert some["interval"][0] <= some["loss"] <= some["interval"][1]
+    assert some["loss"] == pytest.approx(whole["loss"], abs=5.0)
+    mean = plan.item_means(np.stack([shares, silent]))
+    kept = [i for i, q in enumerate(plan.questions) if q.item == 3 and i % 5]
+    assert mean[1, 3] == pytest.approx(plan.expected(shares)[kept].mean())
+    np.testing.assert_array_equal(mean[0], plan.item_means(np.stack([shares, shares]))[0])
+    silent[[question.item == 6 for question in plan.questions]] = np.nan
+    lost = summarise(plan, silent, ARAB.target, np.zeros(6))
+    assert np.isnan([lost["loss"], *lost["interval"]]).all()
+    assert np.isfinite(lost["form_inconsistency"])
+    assert np.isnan(lost["answers"]).any(axis=1).tolist() == [item == 6 for item in range(24)]
+
+
+def test_a_respondent_who_is_silent_on_an_item_leaves_it_to_the_others() -> None:
+    plan = full_plan(vsm13(), "searched", sample_respondents(3, 0))
+    shares = np.random.default_rng(0).dirichlet(np.ones(5), len(plan.questions))
+    shares[[question.respondent == 0 and question.item == 6 for question in plan.questions]] = np.nan
+    found = summarise(plan, shares, ARAB.target, np.zeros(6))
+    assert np.isfinite([found["loss"], *found["interval"], *found["dimensions"].values()]).all()
+    table = people_table("naive", "searched", plan, shares)
+    assert table.set_index(["respondent", "item"])["answer_1"].isna().sum() == 1
 
 
 def test_examples_answer_the_way_the_culture_would(naive: SurveyPanel) -> None:

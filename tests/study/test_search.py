@@ -57,7 +57,7 @@ def test_history_comes_back_up_to_the_rows_that_the_checkpoint_knows(tmp_path: P
     for generation in range(3):
         ids = np.arange(4) + 4 * generation
         loss = np.array([1.0, np.nan, np.inf, 2.0])
-        history.append(generation, ids, loss, np.zeros((4, 6)), np.full(4, 0.1), ["local"] * 4)
+        history.append(generation, ids, loss, np.zeros((4, 6)), np.full(4, np.nan), np.full(4, 0.1), ["local"] * 4)
     history.save(tmp_path / "history.parquet")
     assert list(pd.read_parquet(tmp_path / "history.parquet").columns) == list(COLUMNS)
     restored = History.load(tmp_path / "history.parquet", 8)
@@ -89,17 +89,17 @@ def test_when_every_candidate_raises_the_last_error_is_told(pocket: FrozenModel,
     plan = balanced_plan(vsm13())
     factory = Refusing(pocket.spec, space, plan, get_culture("arab").target, np.zeros(6))
     optimizer = make_optimizer("de", bounds=space.bounds, budget=24, seed=0, popsize=8)
+    objective = factory.around(Respondent(pocket))
     with pytest.raises(SearchFailedError, match="the device went away"):
-        run_search(
-            read_settings(config), factory, Respondent(pocket), optimizer, directory, Console(quiet=True), lambda: None
-        )
+        run_search(read_settings(config), factory, objective, optimizer, directory, Console(quiet=True), lambda: None)
     history = pd.read_parquet(directory.history)
     assert len(history) == 8
     assert history["failed"].all()
 
 
+@pytest.mark.slow
 def test_when_nothing_is_finite_the_run_ends_in_words_and_keeps_its_checkpoint(
-    pocket: FrozenModel, tmp_path: Path
+    pocket: FrozenModel, short_survey: str, tmp_path: Path
 ) -> None:
     broken = load_model(ModelSpec(device="cpu"))
     torch.nn.init.constant_(broken.model.model.norm.weight, float("nan"))
@@ -112,7 +112,7 @@ def test_when_nothing_is_finite_the_run_ends_in_words_and_keeps_its_checkpoint(
         "model": {"name": str(tmp_path / "model")},
         "optimizer": {"name": "de", "popsize": 8},
         "space": {"kind": "random_projection", "tokens": 2, "dimensions": 8},
-        "survey": {"constant": "none", "respondents": 2},
+        "survey": {"wording_file": short_survey, "constant": "none", "respondents": 2},
     }
     with pytest.raises(SearchFailedError, match="too many candidates in a row gave no finite loss"):
         run_job(config, tmp_path / "run", [], Console(quiet=True))

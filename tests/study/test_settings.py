@@ -19,6 +19,17 @@ def test_defaults_fill_what_is_not_given() -> None:
     assert settings.survey.constant == "anchors"
     assert settings.executor.batch_size == 8
     assert settings.model.name == "pocket"
+    assert settings.placement == "prefix"
+    assert settings.respondent == {"kind": "options"}
+    assert settings.survey.confirm is None
+    assert settings.space["kind"] == "random_projection"
+
+
+def test_a_confirmation_takes_the_defaults_of_free_text_where_it_says_nothing() -> None:
+    sampled = read_settings({**GOOD, "respondent": {"kind": "sampled"}}).respondent
+    assert read_settings({**GOOD, "survey": {"confirm": True}}).survey.confirm == sampled
+    assert read_settings({**GOOD, "survey": {"confirm": {"samples": 5}}}).survey.confirm == {**sampled, "samples": 5}
+    assert read_settings({**GOOD, "survey": {"confirm": False}}).survey.confirm is None
 
 
 @pytest.mark.parametrize(
@@ -34,6 +45,22 @@ def test_defaults_fill_what_is_not_given() -> None:
         ({"survey": {"respondents": 1}}, "survey.respondents=1"),
         ({"survey": {"respondent": 3}}, "did you mean respondents"),
         ({"executor": {"batch_size": 0}}, "executor.batch_size=0"),
+        ({"placement": "sufix"}, "unknown placement 'sufix'; did you mean suffix"),
+        ({"respondent": {"kind": "samples"}}, "unknown respondent 'samples'; did you mean sampled"),
+        ({"respondent": {"kind": "options", "samples": 2}}, r"unknown key respondent\.\* 'samples'"),
+        ({"survey": {"confirm": 3}}, "survey.confirm=3 must be true, false or how to sample"),
+        ({"survey": {"confirm": {"sample": 2}}}, "did you mean samples"),
+        ({"respondent": {"kind": "sampled"}, "survey": {"confirm": True}}, "of no use with respondent=sampled"),
+        ({"survey": {"demographics": ["jender"]}}, "did you mean gender"),
+        ({"survey": {"demographics": "gender"}}, "survey.demographics='gender' must be a list of names"),
+        ({"survey": {"demographics": None}}, "survey.demographics=None must be a list of names"),
+        ({"survey": {"demographics": ["gender"]}}, "there are 2 that differ"),
+        ({"survey": {"anchors": "japan"}}, "survey.anchors='japan' must be a list of names"),
+        ({"model": {"token_budget": 0}}, "model.token_budget=0 must be a whole number of at least 1"),
+        ({"model": {"token_budget": 1.5}}, r"model.token_budget=1\.5"),
+        ({"model": {"quantization": "16bit"}}, "unknown model.quantization '16bit'; did you mean"),
+        ({"space": {"kind": "lowrank"}}, "did you mean low_rank"),
+        ({"space": {"init": "expert"}}, "space.init=expert needs space.init_expert"),
     ],
 )
 def test_bad_values_are_named(change: dict[str, Any], said: str) -> None:

@@ -55,10 +55,12 @@ def test_answers_are_mapped_back_to_the_scale() -> None:
     np.testing.assert_allclose(plan.item_means(always_two), 2.0)
 
 
-def test_respondent_means_average_to_item_means() -> None:
+def test_respondents_answers_average_to_item_means() -> None:
     plan = full_plan(vsm13(), "searched", sample_respondents(3, 0))
     shares = np.random.default_rng(0).dirichlet(np.ones(5), len(plan.questions))
-    np.testing.assert_allclose(plan.respondent_means(shares).mean(axis=0), plan.item_means(shares))
+    by_respondent = plan.respondent_answers(shares)
+    np.testing.assert_allclose(by_respondent.sum(axis=-1), 1.0)
+    np.testing.assert_allclose(by_respondent.mean(axis=0) @ np.arange(1, 6), plan.item_means(shares))
 
 
 def test_respondents_are_the_same_for_the_same_seed() -> None:

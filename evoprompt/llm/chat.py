@@ -1,0 +1,116 @@
+"""Where a question stands: in a chat template's user turn or as plain text, and the soft prompt's place in it."""
+
+from __future__ import annotations
+
+import logging
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import date
+from functools import cache
+from importlib import resources
+from typing import Any
+
+from jinja2 import TemplateError
+
+from evoprompt.errors import UserError
+
+logger = logging.getLogger(__name__)
+
+TODAY = date(2025, 1, 1)  # for templates that write the date: the same prompt is asked every day
+_FAILURES = (TemplateError, TypeError, ValueError)  # ValueError: several templates and none of them the default
+_SYSTEM, _QUESTION, _ANSWER = (f"\ue000{turn}\ue000" for turn in ("system", "question", "answer"))
+_NOW = re.compile(r"""strftime_now\(\s*(["'])(.*?)\1\s*\)""")
+_BUNDLED = str(resources.files("evoprompt.llm") / "pocket")  # plain by design, so nothing is said about it
+
+
+@dataclass(frozen=True)
+class Prompt:
+    """A question's whole text up to where the answer begins; the soft prompt stands before character `place`.
+
+    `place` is None where it stands before everything, even what the tokenizer itself writes first.
+    """
+
+    text: str
+    place: int | None
+
+
+def prompts(tokenizer: Any, texts: Sequence[str], placement: str) -> tuple[list[Prompt], str]:
+    """Put each text into the user's turn, or leave it plain where there is no chat template.
+
+    Returns
+    -------
+    tuple
+        The prompts, and what stands between each and its answer: a space, or what the chat template writes there.
+
+    Raises
+    ------
+    UserError
+        The chat template fails on a single user's turn, or does not show its text.
+    """
+    name = tokenizer.name_or_path
+    if tokenizer.chat_template is None:
+        if name != _BUNDLED:
+            _say_once(f"model {name!r} has no chat template: questions are put to it as plain text")
+        return [Prompt(text, {"prefix": None, "system": 0, "suffix": len(text)}[placement]) for text in texts], " "
+    system = placement == "system" and _takes_system(tokenizer)
+    try:
+        frame, *written = _render(tokenizer, [_turns(text, system) for text in (_QUESTION, *texts)])
+    except _FAILURES as error:
+        reason = str(error).partition("\n")[0]
+        raise UserError(f"the chat template of model {name!r} fails on a user's turn: {reason}") from error
+    head, found, tail = frame.partition(_QUESTION)
+    for text, whole in zip(texts, written, strict=True):
+        if not (found and whole.startswith(head) and whole.endswith(tail)):
+            raise UserError(f"the chat template of model {name!r} does not show {text[:40]!r}... in the user's turn")
+    at = {"prefix": None, "system": head.index(_SYSTEM) if system else len(head)}
+    shown = [whole.replace(_SYSTEM, "", 1) for whole in written]
+    between = _between(tokenizer, frame, system)
+    return [Prompt(text, at.get(placement, len(text) - len(tail))) for text in shown], between
+
+
+def _turns(text: str, system: bool) -> list[dict[str, str]]:
+    """A conversation of one question, the soft prompt's mark in a system turn before it where there is one."""
+    turns = [{"role": "system", "content": _SYSTEM}] if system else []
+    return [*turns, {"role": "user", "content": text}]
+
+
+def _render(tokenizer: Any, chats: list[list[dict[str, str]]], answered: bool = False) -> list[str]:
+    """The text of each conversation, up to where the answer begins unless it is there.
+
+    Thinking is switched off and the date fixed for the templates that know them: the answer is read right away.
+    """
+    template = _NOW.sub(lambda call: repr(TODAY.strftime(call[2])), tokenizer.get_chat_template())
+    fixed = {"enable_thinking": False, "date_string": TODAY.strftime("%d %b %Y"), "chat_template": template}
+    return list(tokenizer.apply_chat_template(chats, add_generation_prompt=not answered, tokenize=False, **fixed))
+
+
+def _takes_system(tokenizer: Any) -> bool:
+    """Whether the chat template shows a system turn before the user's; says so once where it does not."""
+    try:
+        (shown,) = _render(tokenizer, [_turns(_QUESTION, True)])
+    except _FAILURES:
+        shown = ""
+    taken = _SYSTEM in shown.partition(_QUESTION)[0]
+    if not taken:
+        _say_once(
+            f"the chat template of model {tokenizer.name_or_path!r} has no system turn: "
+            "the soft prompt stands at the start of the user's turn"
+        )
+    return taken
+
+
+def _between(tokenizer: Any, frame: str, system: bool) -> str:
+    """What the chat template writes between the prompt, which ends as `frame` does, and the answer."""
+    chat = [*_turns(_QUESTION, system), {"role": "assistant", "content": _ANSWER}]
+    try:
+        (whole,) = _render(tokenizer, [chat], answered=True)
+    except _FAILURES:
+        return ""
+    between, found, _ = whole.removeprefix(frame).partition(_ANSWER)
+    return between if found and whole.startswith(frame) else ""
+
+
+@cache
+def _say_once(message: str) -> None:
+    logger.warning(message)

@@ -1,0 +1,48 @@
+"""The whole prompt as search space."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from evoprompt.prompts.space import Floats, box, checked
+
+
+@dataclass(frozen=True, eq=False)
+class FullSpace:
+    """Every entry of the soft prompt is a coordinate: prompt = centre + scale * z, z within +-limit."""
+
+    centre: Floats  # (tokens, hidden)
+    scale: float
+    limit: float = 3.0
+
+    @property
+    def d(self) -> int:
+        """tokens * hidden."""
+        return int(self.centre.size)
+
+    @property
+    def bounds(self) -> NDArray[np.float64]:
+        """(d, 2)."""
+        return box(self.limit, self.d)
+
+    def decode(self, z: NDArray[np.floating[Any]]) -> torch.Tensor:
+        """(n, d) -> (n, tokens, hidden)."""
+        steps = checked(z, self.d).reshape(-1, *self.centre.shape)
+        return torch.from_numpy(self.centre + np.float32(self.scale) * steps)
+
+    def encode(self, prompt: torch.Tensor) -> Floats:
+        """The z (d,) of a soft prompt (tokens, hidden), before bounds."""
+        return ((prompt.float().numpy() - self.centre) / np.float32(self.scale)).reshape(-1)
+
+    def describe(self) -> dict[str, Any]:
+        """Kind and numbers."""
+        return {"kind": "full", "scale": self.scale, "limit": self.limit}
+
+    def tensors(self) -> dict[str, Floats]:
+        """The centre."""
+        return {"centre": self.centre}

@@ -1,0 +1,62 @@
+"""Prompts that differ from the centre by a matrix of low rank."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from evoprompt.prompts.space import Floats, box, checked, combined
+
+
+@dataclass(frozen=True, eq=False)
+class LowRank:
+    """prompt = centre + scale * (U V) / sqrt(rank), z = (U, V), U (tokens, rank) and V (rank, hidden), within +-limit.
+
+    An entry of U V / sqrt(rank) has unit variance where those of U and V have.
+    """
+
+    centre: Floats  # (tokens, hidden)
+    scale: float
+    rank: int = 1
+    limit: float = 3.0
+
+    @property
+    def d(self) -> int:
+        """rank * (tokens + hidden)."""
+        return self.rank * sum(self.centre.shape)
+
+    @property
+    def bounds(self) -> NDArray[np.float64]:
+        """(d, 2)."""
+        return box(self.limit, self.d)
+
+    def decode(self, z: NDArray[np.floating[Any]]) -> torch.Tensor:
+        """(n, d) -> (n, tokens, hidden)."""
+        tokens, hidden = self.centre.shape
+        rows = checked(z, self.d)
+        left = rows[:, : tokens * self.rank].reshape(-1, tokens, self.rank)
+        right = rows[:, tokens * self.rank :].reshape(-1, self.rank, hidden)
+        return torch.from_numpy(self.centre + np.float32(self.scale / np.sqrt(self.rank)) * combined(left, right))
+
+    def encode(self, prompt: torch.Tensor) -> Floats:
+        """A z (d,) whose prompt is the nearest one to a soft prompt (tokens, hidden), before bounds.
+
+        Both factors get the same share of every singular value.
+        """
+        steps = (prompt.float().numpy() - self.centre) * np.float32(np.sqrt(self.rank) / self.scale)
+        left, values, right = np.linalg.svd(steps, full_matrices=False)
+        roots = np.sqrt(values[: self.rank])
+        parts = (left[:, : self.rank] * roots, roots[:, None] * right[: self.rank])
+        return np.concatenate([part.reshape(-1) for part in parts]).astype(np.float32)
+
+    def describe(self) -> dict[str, Any]:
+        """Kind and numbers."""
+        return {"kind": "low_rank", "scale": self.scale, "rank": self.rank, "limit": self.limit}
+
+    def tensors(self) -> dict[str, Floats]:
+        """The centre."""
+        return {"centre": self.centre}

@@ -1,0 +1,57 @@
+"""The directions in which a model's own vocabulary differs most."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from evoprompt.prompts.space import Floats, checked, combined
+
+
+@dataclass(frozen=True, eq=False)
+class VocabPCA:
+    """A token is centre + scale * (z basis), where `basis` (components, hidden) holds principal directions.
+
+    They are those of the vocabulary's embeddings, each as long as the vocabulary's standard deviation along it; every
+    soft token has its own coordinates. `low` and `high` (components,) are the vocabulary's range along them, in those
+    units: with scale 1, around the mean embedding, the box holds what real tokens hold.
+    """
+
+    centre: Floats  # (tokens, hidden)
+    basis: Floats
+    low: Floats
+    high: Floats
+    scale: float = 1.0
+
+    @property
+    def d(self) -> int:
+        """tokens * components."""
+        return len(self.centre) * len(self.basis)
+
+    @property
+    def bounds(self) -> NDArray[np.float64]:
+        """(d, 2)."""
+        return np.tile(np.stack([self.low, self.high], axis=1).astype(np.float64), (len(self.centre), 1))
+
+    def decode(self, z: NDArray[np.floating[Any]]) -> torch.Tensor:
+        """(n, d) -> (n, tokens, hidden)."""
+        weights = checked(z, self.d).reshape(-1, len(self.centre), len(self.basis))
+        return torch.from_numpy(self.centre + np.float32(self.scale) * combined(weights, self.basis[None]))
+
+    def encode(self, prompt: torch.Tensor) -> Floats:
+        """The z (d,) whose prompt is nearest to a soft prompt (tokens, hidden), before bounds."""
+        squares = (self.basis**2).sum(axis=1)
+        steps = (prompt.float().numpy() - self.centre) / np.float32(self.scale)
+        return np.asarray(steps @ self.basis.T / squares, dtype=np.float32).reshape(-1)
+
+    def describe(self) -> dict[str, Any]:
+        """Kind and numbers."""
+        return {"kind": "vocab_pca", "scale": self.scale}
+
+    def tensors(self) -> dict[str, Floats]:
+        """Centre, basis and range."""
+        return {"centre": self.centre, "basis": self.basis, "low": self.low, "high": self.high}

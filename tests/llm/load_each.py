@@ -1,0 +1,27 @@
+"""Load models in a process of its own, where the hub's environment variables are read afresh.
+
+`python load_each.py '[{"name": ...}, ...]'` prints a JSON line for each: fingerprint or error, and the seconds it took.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import time
+
+from evoprompt.errors import UserError
+from evoprompt.llm import ModelSpec, load_model
+
+for request in json.loads(sys.argv[1]):
+    token = request.pop("token", None)
+    if token:
+        os.environ["HF_TOKEN"] = token
+    else:
+        os.environ.pop("HF_TOKEN", None)
+    start = time.monotonic()
+    try:
+        outcome = {"fingerprint": load_model(ModelSpec(device="cpu", **request)).fingerprint, "error": None}
+    except UserError as error:
+        outcome = {"fingerprint": None, "error": str(error)}
+    print(json.dumps({**outcome, "seconds": time.monotonic() - start}), flush=True)

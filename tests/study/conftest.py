@@ -1,0 +1,54 @@
+"""Whole studies that take a second: one wording of each item a split, two respondents, sixteen evaluations."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from rich.console import Console
+
+from evoprompt.study import Outcome, run_job
+from evoprompt.surveys import vsm13
+
+Job = Callable[..., tuple[Outcome, str]]
+
+
+@pytest.fixture(scope="session")
+def short_survey(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """A wording file with the first wording of each item in either split."""
+    survey = vsm13()
+    items = {
+        item.number: {"scale": item.scale, "searched": [item.searched[0]], "held_out": [item.held_out[0]]}
+        for item in survey.items
+    }
+    scales = {name: list(options) for name, options in survey.scales.items()}
+    file = tmp_path_factory.mktemp("survey") / "short.yaml"
+    file.write_text(yaml.safe_dump({"scales": scales, "items": items}), encoding="utf-8")
+    return str(file)
+
+
+@pytest.fixture(scope="session")
+def job(short_survey: str) -> Job:
+    """Run a study in a folder with changes to a small configuration; returns its outcome and what it printed."""
+
+    def run(folder: Path, overrides: tuple[str, ...] = (), **changes: Any) -> tuple[Outcome, str]:
+        config = {
+            "culture": {"key": "arab"},
+            "budget": 16,
+            "seed": 0,
+            "optimizer": {"name": "de", "popsize": 8},
+            "space": {"kind": "random_projection", "tokens": 2, "dimensions": 8},
+            **changes,
+        }
+        config["survey"] = {"wording_file": short_survey, "constant": "none", "respondents": 2} | config.get(
+            "survey", {}
+        )
+        printed = io.StringIO()
+        outcome = run_job(config, folder, overrides, Console(file=printed, soft_wrap=True))
+        return outcome, printed.getvalue()
+
+    return run

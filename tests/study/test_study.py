@@ -1,0 +1,254 @@
+"""Whole studies: where the prompt stands, how the model is asked, which space is searched, going on after a stop."""
+
+from __future__ import annotations
+
+import io
+import json
+import re
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from rich.console import Console
+
+from evoprompt.errors import UserError
+from evoprompt.experts import read_expert
+from evoprompt.llm import FrozenModel, ModelSpec, Respondent, load_model
+from evoprompt.optim import make_optimizer
+from evoprompt.prompts import load_space
+from evoprompt.report import write_report
+from evoprompt.study import Outcome, closing_table
+from evoprompt.study.arms import SurveyPanel, summarise
+from evoprompt.study.checkpoint import load_checkpoint
+from evoprompt.study.search import SearchFailedError
+from evoprompt.study.settings import SEARCH_RESPONDENTS
+from evoprompt.surveys import load_instrument, sample_respondents
+
+Job = Callable[..., tuple[Outcome, str]]
+TEMPLATE = "{% for turn in messages %}[{{ turn.role }}]\n{{ turn.content }}\n{% endfor %}[assistant]\n"
+SAMPLED = {"kind": "sampled", "max_new_tokens": 2}
+CONFIRMED = {
+    "space": {"tokens": 2, "dimensions": 8, "init_text": "Answer:"},
+    "survey": {"confirm": {"max_new_tokens": 2}},
+}
+RESULT = ["trial", "loss", "pdi", "idv", "mas", "uai", "lto", "ivr", "invalid", "failed"]
+
+
+@pytest.fixture(scope="module")
+def chatting(pocket: FrozenModel, tmp_path_factory: pytest.TempPathFactory) -> str:
+    """The pocket model in a folder, with a chat template that knows a system turn."""
+    folder = tmp_path_factory.mktemp("chatting")
+    pocket.model.save_pretrained(folder)
+    tokenizer = load_model(ModelSpec(device="cpu")).tokenizer
+    tokenizer.chat_template = TEMPLATE
+    tokenizer.save_pretrained(folder)
+    return str(folder)
+
+
+@pytest.fixture(scope="module")
+def random_model(pocket: FrozenModel, tmp_path_factory: pytest.TempPathFactory) -> str:
+    """The pocket model's shape with random weights, which answers anything but labels."""
+    folder = tmp_path_factory.mktemp("random")
+    torch.manual_seed(0)
+    type(pocket.model)(pocket.model.config).save_pretrained(folder)
+    pocket.tokenizer.save_pretrained(folder)
+    return str(folder)
+
+
+@pytest.fixture(scope="module")
+def suffix(job: Job, tmp_path_factory: pytest.TempPathFactory) -> tuple[Outcome, str]:
+    """A finished study with suffix placement, confirmed in free text, and what it printed."""
+    return job(tmp_path_factory.mktemp("suffix") / "run", placement="suffix", **CONFIRMED)
+
+
+@pytest.fixture(scope="module")
+def sampled(job: Job, tmp_path_factory: pytest.TempPathFactory) -> tuple[Outcome, str]:
+    """A finished study in free text, and what it printed."""
+    return job(tmp_path_factory.mktemp("sampled") / "run", respondent=SAMPLED)
+
+
+def recorded(outcome: Outcome) -> dict[str, Any]:
+    """What run.json holds."""
+    return outcome.directory.recall()
+
+
+def same_result(one: Outcome, other: Outcome) -> None:
+    """History, measurements and expert are the same, bit for bit."""
+    left, right = (pd.read_parquet(outcome.directory.history)[RESULT] for outcome in (one, other))
+    pd.testing.assert_frame_equal(left, right, check_exact=True)
+    for key in ("arms", "cost", "confirmation", "invalid_rate"):
+        assert repr(one.metrics.get(key)) == repr(other.metrics.get(key)), key
+    assert torch.equal(*(read_expert(outcome.directory.expert).prompt for outcome in (one, other)))
+
+
+def unfinished(outcome: Outcome, folder: Path) -> Path:
+    """A copy of a run as it was before its last generation."""
+    shutil.copytree(outcome.directory.path, folder)
+    (folder / "metrics.json").unlink()
+    shutil.rmtree(folder / "expert")
+    shutil.rmtree(max((folder / "checkpoint").iterdir()))
+    return folder
+
+
+def closing(outcome: Outcome) -> str:
+    """The closing lines of a run."""
+    printed = io.StringIO()
+    closing_table(outcome, Console(file=printed, soft_wrap=True))
+    return printed.getvalue()
+
+
+@pytest.mark.parametrize("placement", ["prefix", "system", "suffix"])
+def test_an_expert_asked_where_it_was_evolved_scores_as_the_run_says(
+    placement: str, chatting: str, job: Job, short_survey: str, tmp_path: Path
+) -> None:
+    outcome, _ = job(tmp_path / "run", model={"name": chatting}, placement=placement)
+    expert = read_expert(outcome.directory.expert)
+    assert {expert.placement, recorded(outcome)["placement"], outcome.metrics["placement"]} == {placement}
+    said = outcome.metrics["arms"]["evolved"]["held_out"]
+    losses = {}
+    for where in ("prefix", "system", "suffix"):
+        respondent = Respondent(load_model(ModelSpec(name=chatting, device="cpu")), where)
+        people = sample_respondents(SEARCH_RESPONDENTS + 2, 0)[SEARCH_RESPONDENTS:]
+        panel = SurveyPanel(respondent, load_instrument(short_survey), people)
+        shares = panel.probabilities("held_out", prompt=expert.prompt)
+        target = np.array(list(outcome.metrics["target"].values()))
+        losses[where] = summarise(panel.plan("held_out"), shares, target, np.zeros(6))["loss"]
+    assert losses[placement] == pytest.approx(said["loss"], abs=1e-3)
+    assert all(abs(loss - said["loss"]) > 0.01 for where, loss in losses.items() if where != placement)
+
+
+def test_how_questions_were_scored_is_on_record(suffix: tuple[Outcome, str]) -> None:
+    outcome, printed = suffix
+    scoring = recorded(outcome)["scoring"]
+    assert scoring["path"] == "cascade"
+    assert scoring["placement"] == "suffix"
+    assert 0 < scoring["tokens_per_candidate"] < 96 * 20, "all that comes before the question is computed once"
+    assert scoring["token_budget"] > scoring["tokens_per_candidate"]
+    assert scoring["halved"] == 0
+    assert "path" not in printed
+    assert "label_mass" in outcome.metrics["arms"]["naive"]["searched"]
+
+
+@pytest.mark.slow
+def test_ray_workers_take_placement_and_respondent_along(
+    suffix: tuple[Outcome, str], sampled: tuple[Outcome, str], job: Job, tmp_path: Path
+) -> None:
+    workers = {"executor": {"kind": "ray", "workers": 2}}
+    same_result(suffix[0], job(tmp_path / "suffix", placement="suffix", **CONFIRMED, **workers)[0])
+    same_result(sampled[0], job(tmp_path / "sampled", respondent=SAMPLED, **workers)[0])
+
+
+@pytest.mark.slow
+def test_a_stopped_run_goes_on_to_the_same_end_under_its_placement_only(
+    suffix: tuple[Outcome, str], sampled: tuple[Outcome, str], job: Job, tmp_path: Path
+) -> None:
+    for name, (outcome, _) in {"suffix": suffix, "sampled": sampled}.items():
+        folder = unfinished(outcome, tmp_path / name)
+        same_result(outcome, job(tmp_path, resume=str(folder))[0])
+    folder = unfinished(suffix[0], tmp_path / "moved")
+    with pytest.raises(UserError, match="placement: 'suffix' -> 'system'"):
+        job(tmp_path, ("placement=system",), resume=str(folder), placement="system")
+
+
+def test_a_confirmation_asks_naive_and_evolved_again_in_free_text(suffix: tuple[Outcome, str]) -> None:
+    outcome, _ = suffix
+    found = outcome.metrics["confirmation"]
+    assert list(found) == ["naive", "evolved"]
+    for arm, one in found.items():
+        assert 0 <= one["invalid_rate"] < 0.5
+        assert one["loss"] != outcome.metrics["arms"][arm]["held_out"]["loss"]
+        assert f"{arm:8s} asked again in free text, held-out wordings: loss {one['loss']:.1f}" in closing(outcome)
+    lines = [json.loads(line) for line in outcome.directory.transcript.read_text().splitlines()]
+    assert {(line["arm"], line["split"]) for line in lines} == {("naive", "held_out"), ("evolved", "held_out")}
+    for line in lines:
+        assert line["prompt"].endswith("Answer:")
+        assert line["answer"] in (None, 1, 2, 3, 4, 5)
+    page = write_report(outcome.directory.path).read_text(encoding="utf-8")
+    assert "Asked again in free text" in page
+    assert "suffix placement" in page
+
+
+def test_a_search_in_free_text_counts_what_chose_no_option(sampled: tuple[Outcome, str]) -> None:
+    outcome, _ = sampled
+    history = pd.read_parquet(outcome.directory.history)
+    assert history["invalid"].between(0, 1).all()
+    assert outcome.metrics["invalid_rate"] == pytest.approx(history["invalid"].mean())
+    for splits in outcome.metrics["arms"].values():
+        assert all(0 <= found["invalid_rate"] < 0.5 for found in splits.values())
+    assert f"invalid free-text answers: {outcome.metrics['invalid_rate']:.1%} in the search" in closing(outcome)
+    assert recorded(outcome)["respondent"]["max_new_tokens"] == 2
+    assert outcome.directory.transcript.exists()
+
+
+def test_each_respondents_answers_are_kept(suffix: tuple[Outcome, str]) -> None:
+    outcome, _ = suffix
+    people = pd.read_parquet(outcome.directory.people)
+    assert len(people) == 4 * 2 * 2 * 24  # arms, splits, respondents, items
+    shares = [f"answer_{value}" for value in range(1, 6)]
+    np.testing.assert_allclose(people[shares].sum(axis=1), 1.0, atol=1e-6)
+    for (arm, split), part in people.groupby(["arm", "split"]):
+        mean = part.groupby("item")[shares].mean()
+        np.testing.assert_allclose(mean, outcome.metrics["arms"][arm][split]["answers"], atol=1e-12)
+
+
+def test_demographics_say_who_is_asked(job: Job, tmp_path: Path) -> None:
+    outcome, _ = job(tmp_path / "run", survey={"demographics": ["education", "gender"]})
+    people = pd.read_parquet(outcome.directory.people)["respondent"].unique()
+    assert all(re.fullmatch(r"Respondent: [\w ]+, (woman|man)\.", line) for line in people)
+
+
+@pytest.mark.parametrize("kind", ["full", "random_projection", "vocab_pca", "low_rank"])
+def test_the_expert_can_be_built_again_from_z_in_every_space(kind: str, job: Job, tmp_path: Path) -> None:
+    outcome, _ = job(tmp_path / "run", space={"kind": kind, "tokens": 2})
+    directory = outcome.directory
+    space = load_space(directory.space)
+    optimizer = make_optimizer("de", bounds=space.bounds, budget=16, seed=0, popsize=8)
+    state = load_checkpoint(directory.checkpoint)
+    assert state is not None
+    optimizer.load_state_dict(state["optimizer"])
+    assert optimizer.best is not None
+    assert torch.equal(space.decode(optimizer.best.x[None])[0], read_expert(directory.expert).prompt)
+    same_result(outcome, job(tmp_path, resume=str(unfinished(outcome, tmp_path / "stopped")))[0])
+
+
+def test_a_run_that_starts_from_an_expert_goes_on_when_the_expert_is_gone(
+    suffix: tuple[Outcome, str], job: Job, tmp_path: Path
+) -> None:
+    source = tmp_path / "source"
+    shutil.copytree(suffix[0].directory.expert, source)
+    outcome, printed = job(tmp_path / "run", space={"dimensions": 8, "init_expert": str(source)})
+    np.testing.assert_array_equal(load_space(outcome.directory.space).centre, read_expert(source).prompt.numpy())
+    assert "evolved with suffix placement, this run has prefix" in printed
+    shutil.rmtree(source)
+    same_result(outcome, job(tmp_path, resume=str(unfinished(outcome, tmp_path / "stopped")))[0])
+
+
+def test_an_expert_of_another_model_is_no_start(
+    suffix: tuple[Outcome, str], random_model: str, job: Job, tmp_path: Path
+) -> None:
+    space = {"dimensions": 8, "init_expert": str(suffix[0].directory.expert)}
+    with pytest.raises(UserError, match=r"evolved on 'pocket'.*not on '.*random"):
+        job(tmp_path / "run", model={"name": random_model}, space=space)
+
+
+def test_a_model_that_hardly_says_a_label_is_warned_about(random_model: str, job: Job, tmp_path: Path) -> None:
+    outcome, _ = job(tmp_path / "run", model={"name": random_model})
+    mass = outcome.metrics["arms"]["evolved"]["held_out"]["label_mass"]
+    assert 0 < mass < 0.5
+    assert f"evolved: the model puts only {mass:.0%} on the labels" in closing(outcome)
+    assert "The model seldom answers with a label" in write_report(outcome.directory.path).read_text(encoding="utf-8")
+
+
+@pytest.mark.slow
+def test_a_model_that_never_says_an_option_is_told_so(random_model: str, job: Job, tmp_path: Path) -> None:
+    silent = {"model": {"name": random_model}, "respondent": SAMPLED}
+    with pytest.raises(UserError, match="gives no valid answer to some item under an anchor's persona line"):
+        job(tmp_path / "anchored", survey={"constant": "anchors"}, **silent)
+    with pytest.raises(SearchFailedError, match=r"no valid answer to an item: raise respondent\.samples"):
+        job(tmp_path / "plain", **silent)
+    assert pd.read_parquet(tmp_path / "plain" / "history.parquet")["invalid"].mean() > 0.5
