@@ -13,15 +13,21 @@ import time
 from evoprompt.errors import UserError
 from evoprompt.llm import ModelSpec, load_model
 
-for request in json.loads(sys.argv[1]):
-    token = request.pop("token", None)
-    if token:
-        os.environ["HF_TOKEN"] = token
-    else:
-        os.environ.pop("HF_TOKEN", None)
-    start = time.monotonic()
-    try:
-        outcome = {"fingerprint": load_model(ModelSpec(device="cpu", **request)).fingerprint, "error": None}
-    except UserError as error:
-        outcome = {"fingerprint": None, "error": str(error)}
-    print(json.dumps({**outcome, "seconds": time.monotonic() - start}), flush=True)
+
+def main(requests: list[dict]) -> None:
+    for request in requests:
+        token = request.pop("token", None)
+        if token:
+            os.environ["HF_TOKEN"] = token
+        else:
+            os.environ.pop("HF_TOKEN", None)
+        start = time.monotonic()
+        try:
+            outcome = {"fingerprint": load_model(ModelSpec(device="cpu", **request)).fingerprint, "error": None}
+        except UserError as error:
+            outcome = {"fingerprint": None, "error": str(error)}
+        print(json.dumps({**outcome, "seconds": time.monotonic() - start}), flush=True)
+
+
+if __name__ == "__main__":
+    main(json.loads(sys.argv[1]))

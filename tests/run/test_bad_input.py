@@ -33,23 +33,16 @@ BAD = {
     "a resume of nothing": (["resume=nowhere"], "nowhere is not a run directory"),
     "unknown respondent": (["+culture=arab", "respondent=sampeld"], "did you mean sampled"),
     "unknown space": (["+culture=arab", "space=lowrank"], "did you mean low_rank"),
-    "unknown placement": (["+culture=arab", "placement=sufix"], "did you mean suffix"),
     "sampling of options": (["+culture=arab", "respondent.samples=2"], "respondent.samples"),
-    "a temperature that is no number": (
-        ["+culture=arab", "respondent=sampled", "respondent.temperature=hot"],
-        "temperature='hot' must be a finite number",
-    ),
     "too few samples in a confirmation": (
         ["+culture=arab", "survey.confirm={samples: 0}"],
         "samples=0 must be a whole number of at least 1",
     ),
-    "an unknown attribute": (["+culture=arab", "survey.demographics=[jender]"], "did you mean gender"),
     "an expert to start from that is not there": (
         ["+culture=arab", "space.init_expert=nowhere"],
         "nowhere is not a complete expert folder",
     ),
     "a rank above the tokens": (["+culture=arab", "space=low_rank", "space.rank=9"], "space.rank=9"),
-    "a quantization that does not exist": (["+culture=arab", "model.quantization=2bit"], "Known: 4bit, 8bit"),
     "an unknown constant": (["+culture=arab", "survey.constant=anchor"], "did you mean anchors"),
 }
 

@@ -16,6 +16,7 @@ import pytest
 import torch
 from peft import PeftModel
 from safetensors.torch import load_file
+from transformers import BloomConfig, BloomForCausalLM
 
 from evoprompt.experts import read_expert
 from evoprompt.llm import FrozenModel, ModelSpec, load_model
@@ -233,3 +234,27 @@ def test_a_run_whose_model_changed_is_not_continued(
     done = command(tmp_path, f"resume={folder}")
     assert done.returncode == 2
     assert "model fingerprint was 000" in done.stderr
+
+
+def test_what_the_model_has_to_say_reaches_the_user_once(command: Command, pocket: FrozenModel, tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    config = BloomConfig(vocab_size=len(pocket.embeddings.weight), hidden_size=32, n_layer=2, n_head=4)
+    BloomForCausalLM(config).save_pretrained(tmp_path / "alibi")
+    pocket.tokenizer.save_pretrained(tmp_path / "alibi")
+    survey = ["survey.constant=none", "survey.confirm=true", "placement=suffix"]
+    done = command(
+        tmp_path, "+culture=arab", "budget=16", *SMALL[1:], *survey, "model.name=./alibi", "hydra.run.dir=run"
+    )
+    assert done.returncode == 0, done.stderr
+    lines = done.stderr.splitlines()
+    assert len(lines) == len(set(lines))
+    assert all(line.startswith("evoprompt: ") for line in lines)
+    assert sum("no chat template" in line for line in lines) == 1
+    assert sum("the cascade path does not serve it" in line for line in lines) == 1
+    scoring = json.loads((tmp_path / "run" / "run.json").read_text())["scoring"]
+    assert scoring["path"] != "cascade"
+    assert f"scored by the {scoring['path']} path" in done.stdout
+    assert "asked again in free text" in done.stdout
+    assert "the model puts only" in done.stdout
+    assert "The model seldom answers with a label" in (tmp_path / "run" / "report.html").read_text()
+    assert read_expert(tmp_path / "run" / "expert").placement == "suffix"

@@ -228,6 +228,23 @@ def test_a_run_that_starts_from_an_expert_goes_on_when_the_expert_is_gone(
     same_result(outcome, job(tmp_path, resume=str(unfinished(outcome, tmp_path / "stopped")))[0])
 
 
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"respondent": {"kind": "sampled", "temperature": "hot"}}, "temperature='hot' must be a finite number"),
+        ({"respondent": {"kind": "sampled", "top_p": 0}}, "top_p=0 must be a number greater than 0"),
+        ({"survey": {"confirm": {"seed": -1}}}, "seed=-1 must be a whole number of at least 0"),
+        ({"space": {"init_expert": "nowhere"}}, "nowhere is not a complete expert folder"),
+    ],
+)
+def test_what_only_the_model_can_refuse_is_refused_before_anything_is_asked(
+    changes: dict[str, Any], said: str, job: Job, tmp_path: Path
+) -> None:
+    with pytest.raises(UserError, match=said):
+        job(tmp_path / "run", **changes)
+    assert not (tmp_path / "run" / "run.json").exists()
+
+
 def test_an_expert_of_another_model_is_no_start(
     suffix: tuple[Outcome, str], random_model: str, job: Job, tmp_path: Path
 ) -> None:
