@@ -17,38 +17,43 @@ from evoprompt.llm.model import FrozenModel
 
 logger = logging.getLogger(__name__)
 
+PASS_TOKENS = {"cpu": 4096, "cuda": 16_384}  # of one pass, unless `model.token_budget` is set: more is no faster
 SHARE = 0.8  # of the free memory that a pass may take
 CGROUP = Path("/sys/fs/cgroup")
 
 
 class TokenBudget:
-    """Most tokens of one pass.
+    """Most tokens of one pass, by path: a token costs each another amount of memory.
 
     Attributes
     ----------
-    limit
-        Tokens; None until a pass was measured, unless `model.token_budget` sets it.
+    bytes_per_token
+        Above the weights, by path, as measured.
     halved
         How often memory ran out.
     """
 
     def __init__(self, frozen: FrozenModel) -> None:
         self.frozen = frozen
-        self.limit: int | None = frozen.spec.token_budget
+        self.bytes_per_token: dict[str, float] = {}
         self.halved = 0
+        self._limits: dict[str, int] = {}
 
-    def learn(self, tokens: int, run: Callable[[], object]) -> float:
-        """Measure one pass of so many tokens and return its bytes per token above the weights.
+    def limit(self, path: str) -> int:
+        """Tokens that a pass may compute: `model.token_budget`, or what is fast and fits; less after a failure."""
+        given = self.frozen.spec.token_budget
+        start = PASS_TOKENS[self.frozen.device.type] if given is None else given
+        return min(start, self._limits.get(path, start))
 
-        Without a limit set by hand or by an earlier failure, free memory sets it.
-        """
+    def learn(self, path: str, tokens: int, run: Callable[[], object]) -> None:
+        """Measure one pass of so many tokens; unless `model.token_budget` is set, free memory limits what follows."""
+        run()  # what a path keeps from its first pass on is not a token's cost
         free = free_bytes(self.frozen.device)
-        each = peak_bytes(self.frozen.device, run) / tokens
-        if self.frozen.spec.token_budget is None and not self.halved:
-            self.limit = max(1, int(SHARE * free / each))
-        return each
+        each = self.bytes_per_token[path] = peak_bytes(self.frozen.device, run) / tokens
+        if self.frozen.spec.token_budget is None:
+            self._limits.setdefault(path, max(1, int(SHARE * free / each)))
 
-    def halve(self, tokens: int) -> None:
+    def halve(self, path: str, tokens: int) -> None:
         """Remember that a pass of `tokens` did not fit.
 
         Raises
@@ -56,17 +61,17 @@ class TokenBudget:
         UserError
             Nothing smaller is left to try.
         """
-        if self.limit is not None and tokens > self.limit:
+        if tokens > self.limit(path):
             raise UserError(
                 f"model {self.frozen.spec.name!r} runs out of memory on a single question; "
                 "use a smaller dtype, model.quantization=8bit or a larger device"
             )
-        self.limit = max(1, tokens // 2)
+        self._limits[path] = max(1, tokens // 2)
         self.halved += 1
         gc.collect()
         if self.frozen.device.type == "cuda":
             torch.cuda.empty_cache()
-        logger.warning("out of memory in a pass of %d tokens; going on with at most %d", tokens, self.limit)
+        logger.warning("out of memory in a pass of %d tokens; going on with at most %d", tokens, self._limits[path])
 
 
 def is_out_of_memory(error: BaseException) -> bool:

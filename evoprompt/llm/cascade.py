@@ -72,18 +72,14 @@ class Cascade:
         row = TokenRow(self.frozen, trie, nodes)
         recorder = _Pass(Rows(trie, 1, static=True).attention(nodes, self.frozen.device), keep=self.static)
         with recorder.running(self.frozen):
-            self.frozen.model.get_decoder()(
-                inputs_embeds=row.embedded[None], position_ids=row.positions, use_cache=False
-            )
+            decoder(self.frozen)(inputs_embeds=row.embedded[None], position_ids=row.positions, use_cache=False)
 
     def states(self, prompts: torch.Tensor) -> torch.Tensor:
         """Last hidden states of (width, T, H) prompts at the trie's ends: (width, ends, H)."""
         inputs = self.row.with_prompts(prompts).flatten(0, 1)[None]
         run = _Pass(self.whole, self.static)
         with run.running(self.frozen), self._only_ends_through_the_last_layer(run):
-            decoded = self.frozen.model.get_decoder()(
-                inputs_embeds=inputs, position_ids=self.positions, use_cache=False
-            )
+            decoded = decoder(self.frozen)(inputs_embeds=inputs, position_ids=self.positions, use_cache=False)
         if run.layers != self.frozen.model.config.get_text_config().num_hidden_layers:
             raise NotImplementedError("not every layer's attention goes through transformers' AttentionInterface")
         found = decoded.last_hidden_state.index_select(1, self.ends)
@@ -156,7 +152,7 @@ class _Pass:
     @contextmanager
     def running(self, frozen: FrozenModel) -> Iterator[None]:
         """Let the model's attention go through this pass."""
-        config = frozen.model.get_decoder().config
+        config = decoder(frozen).config
         before, token = config._attn_implementation, _running.set(self)
         config._attn_implementation = NAME
         try:
@@ -209,9 +205,15 @@ def _attention(
 AttentionInterface.register(NAME, _attention)
 
 
+def decoder(frozen: FrozenModel) -> Any:
+    """The part of the model below its output head."""
+    found = frozen.model.get_decoder()
+    return found if found is not frozen.model else frozen.model.model
+
+
 def last_layer(frozen: FrozenModel) -> nn.Module | None:
     """The last of the decoder's layers, where they can be told from its other parts."""
-    decoder = frozen.model.get_decoder()
-    count = decoder.config.get_text_config().num_hidden_layers
-    stacks = [child for child in decoder.children() if isinstance(child, nn.ModuleList) and len(child) == count]
+    layers = decoder(frozen)
+    count = layers.config.get_text_config().num_hidden_layers
+    stacks = [child for child in layers.children() if isinstance(child, nn.ModuleList) and len(child) == count]
     return stacks[0][-1] if len(stacks) == 1 else None

@@ -14,6 +14,7 @@ from torch.nn import functional
 from evoprompt.llm.trie import Trie
 
 LANES = 16  # sizes are multiples of it, so that sums are rounded alike whatever they are computed beside
+TOGETHER = 8  # candidates that share a row at most, where most of its keys are the same for all
 PADDING = 1.3  # rows of one bucket may together be so much longer than what they hold
 Ints = NDArray[np.int64]
 Row = tuple[Ints, Ints, Ints]  # queries, keys, distances
@@ -132,14 +133,14 @@ class Rows:
         fixed = self.trie.static[path] if self.count else np.zeros(len(path), bool)
         away = depth[own][:, None] - depth[path][None]
         together = 1
-        while 2 * together <= self.width and 2 * together * (~fixed).sum() <= fixed.sum():
+        while 2 * together <= min(self.width, TOGETHER) and 2 * together * (~fixed).sum() <= fixed.sum():
             together *= 2
-        same = np.eye(together, dtype=bool)[:, None, :, None]
-        near = np.where(same, away[:, ~fixed][None, :, None, :], -1).reshape(together * len(own), -1)
-        distance = np.concatenate([np.tile(away[:, fixed], (together, 1)), near], axis=1)
         rows: list[Row] = []
         for first in range(0, self.width, together):
-            shift = np.arange(first, first + together)[:, None] * self.nodes
+            shift = np.arange(first, min(first + together, self.width))[:, None] * self.nodes
+            same = np.eye(len(shift), dtype=bool)[:, None, :, None]
+            near = np.where(same, away[:, ~fixed][None, :, None, :], -1).reshape(len(shift) * len(own), -1)
+            distance = np.concatenate([np.tile(away[:, fixed], (len(shift), 1)), near], axis=1)
             keys = np.concatenate([number[path[fixed]], (self.count + number[path[~fixed]] + shift).reshape(-1)])
             rows.append(((number[own] + shift).reshape(-1), keys, distance))
         return rows

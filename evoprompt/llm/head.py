@@ -31,7 +31,8 @@ class Head:
         self.end = torch.searchsorted(torch.from_numpy(trie.ends), node).to(device)
         first = torch.ones(len(flat), dtype=torch.bool)
         first[1:] = flat[1:] != flat[:-1]
-        self.later = torch.nonzero(~first)[:, 0].to(device)
+        later = torch.nonzero(~first)[:, 0]
+        self.later = self._normalised(later), self._normalised(torch.arange(len(flat)))  # without and with `absolute`
         self.options = int(flat[-1] + 1) // questions
         layer = frozen.model.get_output_embeddings()
         self.weight = layer.weight[self.tokens].float()
@@ -44,12 +45,16 @@ class Head:
         if self.bias is not None:
             logits = logits + self.bias
         scores = finish(self.frozen, logits)[:, self.end, self.column]
-        wanted = torch.arange(len(self.flat), device=scores.device) if absolute else self.later
+        wanted, ends, which = self.later[absolute]
         if len(wanted):
-            ends, which = torch.unique(self.end[wanted], return_inverse=True)
             scores[:, wanted] -= self._normaliser(states[:, ends].float())[:, which]
         total = torch.zeros(len(states), self.questions * self.options, device=scores.device)
         return total.index_add_(1, self.flat, scores).view(len(states), self.questions, self.options)
+
+    def _normalised(self, wanted: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """Steps, the ends that they are read at, each once, and which of these is a step's."""
+        ends, which = torch.unique(self.end[wanted.to(self.end.device)], return_inverse=True)
+        return wanted.to(self.end.device), ends, which
 
     def _normaliser(self, states: torch.Tensor) -> torch.Tensor:
         """Log of the sum of all exponentiated logits, (c, ends)."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
@@ -11,18 +10,18 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from evoprompt.errors import UserError
-from evoprompt.llm.budget import TokenBudget, is_out_of_memory, peak_bytes
+from evoprompt.errors import UserError, unknown_name
+from evoprompt.llm.budget import TokenBudget, is_out_of_memory
 from evoprompt.llm.cascade import Cascade
 from evoprompt.llm.choice import PathChoice
+from evoprompt.llm.gather import TOGETHER
 from evoprompt.llm.head import Head, OwnHead
 from evoprompt.llm.model import FrozenModel
-from evoprompt.llm.rows import PackedRow, PaddedRows, PlainCalls
-from evoprompt.llm.sheet import Sheet, make_sheet
+from evoprompt.llm.rows import EqualRows, PackedRow, PaddedRows, PlainCalls
+from evoprompt.llm.sheet import PLACEMENTS, Sheet, make_sheet
 from evoprompt.llm.trie import Trie, grow, split
 
-LAYOUTS = 4  # kept ready; a search uses one or two over and over
-PASS_TOKENS = {"cpu": 4096, "cuda": 16_384}  # of one pass, unless `model.token_budget` is set: more is no faster
+LAYOUTS = 8  # kept ready; a search uses one or two over and over
 PACKED_TOKENS = 1024  # of one packed row: its attention is quadratic
 
 
@@ -44,6 +43,7 @@ PATHS: dict[str, tuple[type[Cascade | PackedRow | PaddedRows], type[Head]]] = {
     "cascade": (Cascade, Head),
     "packed": (PackedRow, Head),
     "padded": (PaddedRows, Head),
+    "equal": (EqualRows, Head),
     "plain": (PlainCalls, OwnHead),
 }
 
@@ -70,13 +70,13 @@ class Respondent:
     path: str | None = field(default=None, init=False)
     budget: TokenBudget = field(init=False, repr=False)
     _layouts: dict[tuple[int, int, str, int], _Layout] = field(default_factory=dict, init=False, repr=False)
-
     _choose: PathChoice = field(init=False, repr=False)
-    _measured: set[str] = field(default_factory=set, init=False, repr=False)
 
     def __post_init__(self) -> None:
+        if self.placement not in PLACEMENTS:
+            raise unknown_name("placement", self.placement, PLACEMENTS)
         self.budget = TokenBudget(self.frozen)
-        self._choose = PathChoice(self.frozen, tuple(PATHS), self._forward)
+        self._choose = PathChoice(self.frozen, [path for path in PATHS if path != "equal"], self._forward)
 
     def sheet(self, texts: Sequence[str], labels: Sequence[Sequence[str]]) -> Sheet:
         """Tokenise questions once; the sheet may be answered any number of times."""
@@ -131,13 +131,14 @@ class Respondent:
 
     def predicted_peak_bytes(self, sheet: Sheet, tokens: int, candidates: int) -> int:
         """Memory above the weights that answering for so many candidates is expected to take at its peak."""
-        largest = self._served(sheet, tokens, candidates).largest
-        with torch.inference_mode():
-            return peak_bytes(self.frozen.device, lambda: largest.scores(self._blank(tokens), False))
+        tokens = self.pass_tokens(sheet, tokens, candidates)
+        return round(tokens * self.budget.bytes_per_token[str(self.path)])
 
     def _log_scores(self, soft_prompts: torch.Tensor, sheet: Sheet, absolute: bool) -> torch.Tensor:
         if soft_prompts.ndim != 3 or soft_prompts.shape[2] != self.frozen.hidden:
             raise ValueError(f"soft prompts must be (P, T, {self.frozen.hidden}), got {tuple(soft_prompts.shape)}")
+        if not len(soft_prompts):
+            return torch.empty(0, len(sheet), len(sheet.labels[0]))
         prompts = soft_prompts.to(self.frozen.device, self.frozen.dtype)
         distinct, which = _distinct(prompts)
         path = self._path_for(sheet, int(prompts.shape[1]))
@@ -147,7 +148,7 @@ class Respondent:
     def _forward(self, prompts: torch.Tensor, sheet: Sheet, path: str, absolute: bool = False) -> torch.Tensor:
         """Log-scores (P, Q, options) on the CPU; a pass that does not fit into memory makes all following smaller."""
         while True:
-            tried = min(self._most(), len(prompts) * sum(map(len, sheet.before + sheet.after)))
+            tried = min(self.budget.limit(path), len(prompts) * sum(map(len, sheet.before + sheet.after)))
             try:
                 layout = self._layout(sheet, int(prompts.shape[1]), path, len(prompts))
                 tried = layout.pass_tokens
@@ -159,38 +160,30 @@ class Respondent:
                 if not is_out_of_memory(error):
                     raise
             self._layouts.clear()
-            self.budget.halve(tried)
-
-    def _most(self) -> int:
-        if self.frozen.spec.token_budget is not None and self.budget.limit is not None:
-            return self.budget.limit
-        return min(PASS_TOKENS[self.frozen.device.type], self.budget.limit or sys.maxsize)
+            self.budget.halve(path, tried)
 
     def _layout(self, sheet: Sheet, tokens: int, path: str, candidates: int) -> _Layout:
-        width = 1 << (candidates - 1).bit_length()
+        width = _rounded(candidates)
         key = (id(sheet), tokens, path, width)  # a part keeps its sheet alive, so the id stays its own
-        if key not in self._layouts:
-            while len(self._layouts) >= LAYOUTS:
-                self._layouts.pop(next(iter(self._layouts)))
-            self._layouts[key] = self._build(sheet, tokens, path, width)
-        return self._layouts[key]
+        layout = self._layouts.pop(key, None) or self._build(sheet, tokens, path, width)
+        self._layouts[key] = layout  # the last one used is the last to go
+        while len(self._layouts) > LAYOUTS:
+            self._layouts.pop(next(iter(self._layouts)))
+        return layout
 
     @torch.inference_mode()
     def _build(self, sheet: Sheet, tokens: int, path: str, width: int) -> _Layout:
         """Cut a sheet into parts, as large as the budget allows; a small pass on a new path is measured first."""
-        if path not in self._measured:
+        if path not in self.budget.bytes_per_token:
             first = _Part(self.frozen, sheet, self._cut(sheet, tokens, path)[0], tokens, path, 1, 1)
-            self.budget.learn(first.path.nodes, lambda: first.scores(self._blank(tokens), False))
-            self._measured.add(path)
-        cuts = self._cut(sheet, tokens, path)
-        return _Layout([_Part(self.frozen, sheet, questions, tokens, path, width, self._most()) for questions in cuts])
-
-    def _blank(self, tokens: int) -> torch.Tensor:
-        return torch.zeros(1, tokens, self.frozen.hidden, device=self.frozen.device, dtype=self.frozen.dtype)
+            blank = torch.zeros(1, tokens, self.frozen.hidden, device=self.frozen.device, dtype=self.frozen.dtype)
+            self.budget.learn(path, first.path.nodes, lambda: first.scores(blank, False))
+        cuts, most = self._cut(sheet, tokens, path), self.budget.limit(path)
+        return _Layout([_Part(self.frozen, sheet, questions, tokens, path, width, most) for questions in cuts])
 
     def _cut(self, sheet: Sheet, tokens: int, path: str) -> list[list[int]]:
         """Parts of a sheet that one pass of one candidate may compute."""
-        most = self._most()
+        most = self.budget.limit(path)
         if path in ("cascade", "packed"):
             return split(sheet, tokens, min(most, PACKED_TOKENS) if path == "packed" else most)
         lengths = np.array([len(sheet.before[q]) + len(sheet.after[q]) + tokens for q in range(len(sheet))])
@@ -230,10 +223,9 @@ class _Part:
         computes, reads = PATHS[path]
         trie = grow(sheet, questions, tokens)
         self.head = reads(frozen, trie, sheet, len(questions))
-        while width > 1 and width * computes.size(trie) > most:
-            width //= 2
-        self.path: Path = computes(frozen, trie, width)
-        self.tokens = width * self.path.nodes  # of one pass
+        passes = -(-width // _in_groups(max(1, most // computes.size(trie)), up=False))
+        self.path: Path = computes(frozen, trie, _in_groups(-(-width // passes)))
+        self.tokens = self.path.width * self.path.nodes  # of one pass
 
     def scores(self, prompts: torch.Tensor, absolute: bool) -> torch.Tensor:
         """Log-scores (P, questions of the part, options) of prompts (P, T, H)."""
@@ -246,6 +238,23 @@ class _Part:
         if count > 1 and not bool(torch.isfinite(scores).all()):  # a NaN must not spoil those beside it
             return torch.cat([self._pass(prompt[None], absolute) for prompt in prompts])
         return scores
+
+
+def _rounded(candidates: int) -> int:
+    """A number of candidates that is not smaller; few of them, so that few layouts are built.
+
+    >>> [_rounded(count) for count in (1, 7, 9, 17, 65)]
+    [1, 7, 16, 24, 80]
+    """
+    step = 1 << max(0, candidates.bit_length() - 3)
+    return _in_groups(-(-candidates // step) * step)
+
+
+def _in_groups(candidates: int, up: bool = True) -> int:
+    """A number above a group's, made a multiple of it: who shares a row with whom is the same in every pass."""
+    if candidates <= TOGETHER:
+        return candidates
+    return -(-candidates // TOGETHER) * TOGETHER if up else candidates // TOGETHER * TOGETHER
 
 
 def _distinct(prompts: torch.Tensor) -> tuple[torch.Tensor, list[int]]:

@@ -197,7 +197,7 @@ class Study:
             "tokens_per_candidate": respondent.computed_tokens(objective.sheet, objective.space.centre.shape[0]),
             "path": respondent.path,
             "placement": respondent.placement,
-            "token_budget": respondent.budget.limit,
+            "token_budget": respondent.budget.limit(str(respondent.path)),
             "halved": respondent.budget.halved,
         }
         if respondent.path != "cascade" and "scoring" not in self.directory.recall():

@@ -39,7 +39,7 @@ def answers(placement, budget, spare=None):
 
 expected, _ = answers({placement!r}, None)
 found, budget = answers({placement!r}, 3_000_000, spare={spare} << 20)
-print(budget.halved > 0, budget.limit < 1_000_000, np.array_equal(found, expected))
+print(budget.halved > 0, budget.limit("cascade") < 1_000_000, np.array_equal(found, expected))
 """
 
 
