@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -24,6 +25,7 @@ from evoprompt.surveys import cultures
 PACKAGED = Path(__file__).parent / "conf"
 CONF = PACKAGED if PACKAGED.is_dir() else Path(__file__).parents[1] / "conf"  # the latter in a checkout
 GROUPS = ("model", "optimizer", "space", "respondent", "executor")
+CULTURE_KEYS = ("key", "name", "place", "targets")
 
 
 class _Lines(logging.Handler):
@@ -49,7 +51,7 @@ def _register_cultures() -> None:
     for culture in cultures().values():
         node = {"key": culture.key, "targets": dict(culture.targets)}
         store.store(group="culture", name=culture.key, node=node)
-    custom = {"key": "custom", "name": "custom", "place": None, "targets": None}
+    custom = dict.fromkeys(CULTURE_KEYS) | {"key": "custom", "name": "custom"}
     store.store(group="culture", name="custom", node=custom)
 
 
@@ -76,6 +78,35 @@ def _check_choices(arguments: Sequence[str]) -> None:
     )
     if "culture" not in given and "resume" not in given and not asks_only:
         raise UserError(f"no culture given; add +culture=<name>, one of: {', '.join(sorted(known['culture']))}")
+
+
+def _refused_key(refusal: str, arguments: Sequence[str]) -> str | None:
+    """What to do about a key that Hydra could not override; None for any other refusal."""
+    found = re.match(r"Could not override '([^']+)'", refusal)
+    if not found:
+        return None
+    key = found[1]
+    group, _, name = key.partition(".")
+    folder = next((argument.split("=", 1)[1] for argument in arguments if argument.startswith("resume=")), None)
+    if folder:
+        return f"a continued run takes its settings from {folder}; leave {key} out"
+    if group in ("hydra", "optimizer"):  # an optimizer takes more than its file lists, by +optimizer.<option>
+        return None
+    main = _content(CONF / "config.yaml") | {"culture": dict.fromkeys(CULTURE_KEYS)}
+    owners = {path.stem: _content(path) for path in sorted((CONF / group).glob("*.yaml")) if group in GROUPS}
+    having = [choice for choice, own in owners.items() if name in own]
+    if having:
+        return f"{key} belongs to {group}={' or '.join(having)}; choose that too, or leave {key} out"
+    common = _content(CONF / f"{group}_defaults.yaml") if owners else main.get(group)
+    if not name or not isinstance(common, dict):
+        return str(unknown_name("key", key, {*main, *GROUPS}))
+    return str(unknown_name(f"key {group}.*", name, set(common).union(*owners.values())))
+
+
+def _content(path: Path) -> dict[str, Any]:
+    """What a configuration file says but for what is Hydra's; nothing where there is no file."""
+    content: Any = OmegaConf.to_container(OmegaConf.load(path)) if path.exists() else {}
+    return {key: value for key, value in content.items() if key not in ("defaults", "hydra")}
 
 
 def _plus_for_culture(arguments: Sequence[str]) -> list[str]:
@@ -138,7 +169,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         sys.argv = [sys.argv[0], *given]
         _job()
     except (UserError, HydraException, OmegaConfBaseException) as error:
-        message = " ".join(str(error).split())
+        message = _refused_key(str(error), given) or " ".join(str(error).split())
         print(f"evoprompt: {message}", file=sys.stderr)
         return 2
     except KeyboardInterrupt as stop:

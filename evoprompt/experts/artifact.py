@@ -14,16 +14,12 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from evoprompt.errors import UserError
-from evoprompt.llm import FrozenModel
+from evoprompt.experts.card import card
+from evoprompt.llm import FrozenModel, make_sheet
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2  # of 1 the fingerprints are of another kind: of some loaded weights, not of the checkpoint
 WEIGHTS, CONFIG, PROVENANCE, CARD = "adapter_model.safetensors", "adapter_config.json", "expert.json", "README.md"
 KEY = "prompt_embeddings"
-STANDS = {
-    "prefix": "before everything else in the context",
-    "system": "in the system turn, or right behind the token that begins a text where there is no such turn",
-    "suffix": "right behind the text of a question",
-}
 
 
 @dataclass(frozen=True, eq=False)
@@ -43,20 +39,40 @@ class Expert:
         """Where the prompt stood when it was evolved: `prefix`, `system` or `suffix`."""
         return str(self.provenance["placement"])
 
+    @property
+    def served_by_peft(self) -> bool:
+        """Whether PEFT, which puts a prompt before everything, puts it where it was evolved."""
+        return bool(self.provenance.get("served_by_peft", self.placement == "prefix"))
+
     def check_base(self, frozen: FrozenModel) -> None:
         """Refuse a base model other than the one the prompt was evolved on.
 
         Raises
         ------
         UserError
-            The fingerprints differ; both names are given.
+            The fingerprints differ; both names are given. Or they cannot be compared.
         """
         base = self.provenance["base_model"]
+        if self.provenance.get("schema_version") != SCHEMA_VERSION:
+            raise UserError(
+                f"this expert has schema version {self.provenance.get('schema_version')!r}, whose fingerprint of "
+                f"{base['name']!r} cannot be compared with one of version {SCHEMA_VERSION}; evolve the expert again"
+            )
         if base["fingerprint"] != frozen.fingerprint:
             raise UserError(
                 f"this expert was evolved on {base['name']!r} (fingerprint {base['fingerprint']}), "
                 f"not on {frozen.spec.name!r} (fingerprint {frozen.fingerprint}); load the former"
             )
+
+
+def served_by_peft(frozen: FrozenModel, placement: str) -> bool:
+    """Whether a prompt of this placement is what the model reads first, which is where PEFT puts every prompt.
+
+    So it is with `system` placement where neither a chat template nor the tokenizer writes anything before it.
+    """
+    if placement == "system":
+        return not make_sheet(frozen.tokenizer, ["Yes or no?"], [["A", "B"]], placement).before[0]
+    return placement == "prefix"
 
 
 def write_expert(
@@ -80,25 +96,13 @@ def write_expert(
         At least `culture`; `base_model`, `placement`, shapes and hashes are added.
     placement
         Where the prompt stood when it was evolved.
+
+    Raises
+    ------
+    ValueError
+        A number in `provenance` is not finite, which JSON cannot hold; give None instead.
     """
-    folder.mkdir(parents=True, exist_ok=True)
     tensor = prompt.detach().to("cpu", torch.float32).contiguous()
-    config = frozen.model.config.get_text_config()
-    adapter = {
-        "peft_type": "PROMPT_TUNING",
-        "task_type": "CAUSAL_LM",
-        "base_model_name_or_path": frozen.spec.name,
-        "revision": frozen.spec.revision,
-        "inference_mode": True,
-        "num_virtual_tokens": tensor.shape[0],
-        "token_dim": tensor.shape[1],
-        "num_layers": config.num_hidden_layers,
-        "num_attention_heads": config.num_attention_heads,
-        "num_transformer_submodules": 1,
-        "prompt_tuning_init": "RANDOM",
-        "prompt_tuning_init_text": None,
-        "tokenizer_name_or_path": None,
-    }
     digest = hashlib.sha256(tensor.numpy().tobytes()).hexdigest()
     full = {
         "schema_version": SCHEMA_VERSION,
@@ -109,15 +113,39 @@ def write_expert(
             "fingerprint": frozen.fingerprint,
         },
         "placement": placement,
+        "served_by_peft": served_by_peft(frozen, placement),
         "tokens": tensor.shape[0],
         "hidden": tensor.shape[1],
         "prompt_sha256": digest,
     }
+    adapter = json.dumps(_adapter_config(frozen, tensor), indent=2, sort_keys=True) + "\n"
+    written = json.dumps(full, indent=2, allow_nan=False) + "\n"
+    folder.mkdir(parents=True, exist_ok=True)
     save_file({KEY: tensor}, folder / WEIGHTS, metadata={"format": "pt"})  # of two entries the order would vary
-    (folder / CONFIG).write_text(json.dumps(adapter, indent=2, sort_keys=True) + "\n", encoding="utf-8")
-    (folder / PROVENANCE).write_text(json.dumps(full, indent=2) + "\n", encoding="utf-8")
-    (folder / CARD).write_text(_card(full), encoding="utf-8")
+    (folder / CONFIG).write_text(adapter, encoding="utf-8")
+    (folder / PROVENANCE).write_text(written, encoding="utf-8")
+    (folder / CARD).write_text(card(full, frozen.spec), encoding="utf-8")
     return Expert(tensor, full)
+
+
+def _adapter_config(frozen: FrozenModel, prompt: torch.Tensor) -> dict[str, Any]:
+    """What PEFT reads about a soft prompt (tokens, hidden)."""
+    config = frozen.model.config.get_text_config()
+    return {
+        "peft_type": "PROMPT_TUNING",
+        "task_type": "CAUSAL_LM",
+        "base_model_name_or_path": frozen.spec.name,
+        "revision": frozen.spec.revision,
+        "inference_mode": True,
+        "num_virtual_tokens": prompt.shape[0],
+        "token_dim": prompt.shape[1],
+        "num_layers": config.num_hidden_layers,
+        "num_attention_heads": config.num_attention_heads,
+        "num_transformer_submodules": 1,
+        "prompt_tuning_init": "RANDOM",
+        "prompt_tuning_init_text": None,
+        "tokenizer_name_or_path": None,
+    }
 
 
 def read_expert(folder: str | Path) -> Expert:
@@ -143,57 +171,3 @@ def read_expert(folder: str | Path) -> Expert:
     if hashlib.sha256(prompt.numpy().tobytes()).hexdigest() != provenance.get("prompt_sha256"):
         raise UserError(f"{path / WEIGHTS} is not the prompt that {PROVENANCE} describes; export the expert again")
     return Expert(prompt, provenance)
-
-
-def _card(provenance: Mapping[str, Any]) -> str:
-    culture, base, placement = provenance["culture"], provenance["base_model"], provenance["placement"]
-    rows = "\n".join(
-        f"| {arm} | {splits['searched']['loss']:.1f} | {splits['held_out']['loss']:.1f} |"
-        for arm, splits in provenance.get("arms", {}).items()
-    )
-    warning = (
-        "\nThe base model is evoprompt's pocket model, a simulator trained on generated text: "
-        "nothing here is evidence about people.\n"
-        if base["name"] == "pocket"
-        else ""
-    )
-    return f"""---
-library_name: peft
-base_model: {base["name"]}
-tags: [evoprompt, prompt-tuning, cultural-alignment]
----
-# Soft prompt for {culture["name"]}
-
-{provenance["tokens"]} virtual tokens for the frozen model `{base["name"]}`, evolved by evoprompt until the model's
-answers to paraphrased VSM 2013 items score like {culture["name"]} on Hofstede's six dimensions
-(edition {culture["edition"]}). The prompt stands {STANDS[placement]} ({placement} placement).
-{warning}
-Mean absolute distance to the target, in points, on the wordings used by the search and on held-out ones:
-
-| arm | searched | held out |
-|---|---|---|
-{rows}
-
-{_usage(placement)}
-`expert.json` holds target, constants, versions and hashes.
-"""
-
-
-def _usage(placement: str) -> str:
-    if placement == "prefix":
-        return """```python
-from peft import PeftModel
-model = PeftModel.from_pretrained(base_model, "<this folder>")
-```
-"""
-    return f"""PEFT loads this folder, but its forward always puts a prompt before everything: it serves only prefix
-experts as they were evolved. With {placement} placement, ask through evoprompt:
-
-```python
-from evoprompt.experts import read_expert
-from evoprompt.llm import Respondent
-expert = read_expert("<this folder>")
-respondent = Respondent(base_model, expert.placement)
-probabilities = respondent.answer(expert.prompt[None], respondent.sheet(questions, labels))
-```
-"""

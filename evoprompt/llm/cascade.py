@@ -196,10 +196,11 @@ def _attention(
     scaling: float | None = None,
     sliding_window: int | None = None,
     softcap: float | None = None,
+    s_aux: torch.Tensor | None = None,
     **_: Any,
 ) -> tuple[torch.Tensor, None]:
     scale = query.shape[-1] ** -0.5 if scaling is None else scaling
-    return _running.get().attend(module, query, key, value, Kind(scale, sliding_window, softcap)), None
+    return _running.get().attend(module, query, key, value, Kind(scale, sliding_window, softcap, s_aux)), None
 
 
 AttentionInterface.register(NAME, _attention)

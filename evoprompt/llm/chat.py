@@ -20,8 +20,17 @@ logger = logging.getLogger(__name__)
 TODAY = date(2025, 1, 1)  # for templates that write the date: the same prompt is asked every day
 _FAILURES = (TemplateError, TypeError, ValueError)  # ValueError: several templates and none of them the default
 _SYSTEM, _QUESTION, _ANSWER = (f"\ue000{turn}\ue000" for turn in ("system", "question", "answer"))
-_NOW = re.compile(r"""strftime_now\(\s*(["'])(.*?)\1\s*\)""")
+_OPENED = re.compile(r"([<\[])(\w+)([>\]])\s*\Z")  # what a template opens and leaves open: <think>, [THINK]
 _BUNDLED = str(resources.files("evoprompt.llm") / "pocket")  # plain by design, so nothing is said about it
+
+
+def _clock() -> str:
+    """A Jinja macro that stands for the function by which templates read the wall clock."""
+    codes = {f"%{letter}": TODAY.strftime(f"%{letter}") for letter in "aAwdbBmyYHIMSfpjUWcxXGuV"}
+    codes |= {f"%-{letter}": codes[f"%{letter}"].lstrip("0") or "0" for letter in "dmyHIMSj"}
+    codes |= {"%e": f"{TODAY.day:2}", "%F": TODAY.isoformat(), "%z": "", "%Z": "", "\ue000": "%"}
+    written = "".join(f"|replace({code!r}, {shown!r})" for code, shown in {"%%": "\ue000", **codes}.items())
+    return "{% macro strftime_now(format) %}{{ format" + written + " }}{% endmacro %}\n"
 
 
 @dataclass(frozen=True)
@@ -80,7 +89,9 @@ def _render(tokenizer: Any, chats: list[list[dict[str, str]]], answered: bool = 
 
     Thinking is switched off and the date fixed for the templates that know them: the answer is read right away.
     """
-    template = _NOW.sub(lambda call: repr(TODAY.strftime(call[2])), tokenizer.get_chat_template())
+    template = tokenizer.get_chat_template()
+    if "strftime_now" in template:
+        template = _clock() + template
     fixed = {"enable_thinking": False, "date_string": TODAY.strftime("%d %b %Y"), "chat_template": template}
     return list(tokenizer.apply_chat_template(chats, add_generation_prompt=not answered, tokenize=False, **fixed))
 
@@ -91,7 +102,8 @@ def _takes_system(tokenizer: Any) -> bool:
         (shown,) = _render(tokenizer, [_turns(_QUESTION, True)])
     except _FAILURES:
         shown = ""
-    taken = _SYSTEM in shown.partition(_QUESTION)[0]
+    before, found, _ = shown.partition(_QUESTION)
+    taken = bool(found) and _SYSTEM in before
     if not taken:
         _say_once(
             f"the chat template of model {tokenizer.name_or_path!r} has no system turn: "
@@ -101,14 +113,38 @@ def _takes_system(tokenizer: Any) -> bool:
 
 
 def _between(tokenizer: Any, frame: str, system: bool) -> str:
-    """What the chat template writes between the prompt, which ends as `frame` does, and the answer."""
-    chat = [*_turns(_QUESTION, system), {"role": "assistant", "content": _ANSWER}]
+    """What the chat template writes between the prompt, which ends as `frame` does, and the answer.
+
+    A thought that the prompt opens is closed: as the template writes an answer behind an empty thought, or where it
+    leaves an earlier answer's thought out, in the form that models learn.
+    """
+    opened = _OPENED.search(frame)
+    if opened is None:
+        return _answered(tokenizer, frame, _ANSWER, system) or ""
+    start, tag, end = opened.groups()
+    closed = f"\n{start}/{tag}{end}\n\n"
+    for answer in (_ANSWER, opened[0] + closed + _ANSWER):
+        between = _answered(tokenizer, frame, answer, system)
+        if between is not None:
+            return between
+    if _answered(tokenizer, frame[: opened.start()], _ANSWER, system) is not None:
+        return closed
+    _say_once(
+        f"the chat template of model {tokenizer.name_or_path!r} ends a prompt with {opened[0].strip()!r} and does not "
+        "show how an answer follows: answers are read right there"
+    )
+    return ""
+
+
+def _answered(tokenizer: Any, frame: str, answer: str, system: bool) -> str | None:
+    """What stands between `frame` and `_ANSWER` in an answered conversation; None where one does not begin so."""
+    chat = [*_turns(_QUESTION, system), {"role": "assistant", "content": answer}]
     try:
         (whole,) = _render(tokenizer, [chat], answered=True)
     except _FAILURES:
-        return ""
+        return None
     between, found, _ = whole.removeprefix(frame).partition(_ANSWER)
-    return between if found and whole.startswith(frame) else ""
+    return between if found and whole.startswith(frame) else None
 
 
 @cache

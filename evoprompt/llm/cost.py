@@ -65,10 +65,16 @@ def prompt_costs(
     ------
     UserError
         The placement is unknown, no text has a token to predict, or the longest does not fit with the prompt.
+    ValueError
+        Soft prompts are not (P, T, H).
     """
     if placement not in PLACEMENTS:
         raise unknown_name("placement", placement, PLACEMENTS)
-    rows = [ids for text in texts or neutral_texts() if len(ids := encode(frozen.tokenizer, text)) > 1]
+    if soft_prompts.ndim != 3 or soft_prompts.shape[2] != frozen.hidden:
+        raise ValueError(f"soft prompts must be (P, T, {frozen.hidden}), got {tuple(soft_prompts.shape)}")
+    rows = [
+        ids for text in (neutral_texts() if texts is None else texts) if len(ids := encode(frozen.tokenizer, text)) > 1
+    ]
     if not rows:
         raise UserError("the cost of a prompt needs a text of at least two tokens")
     tokens, limit = int(soft_prompts.shape[1]), frozen.max_length
@@ -80,7 +86,7 @@ def prompt_costs(
     count = 0
     for batch in _batches(rows, tokens, BATCH_LOGITS // frozen.embeddings.weight.shape[0]):
         places = [_place(frozen, ids, placement) for ids in batch]
-        base = _predictions(frozen, prompts[0, :0], batch, places)
+        base = _predictions(frozen, prompts.new_zeros(0, frozen.hidden), batch, places)
         count += sum(len(row) for row in base)
         for number, prompt in enumerate(prompts):
             prompted = _predictions(frozen, prompt, batch, places)

@@ -47,11 +47,12 @@ class Bucket:
 
 
 class Kind(NamedTuple):
-    """What one layer's attention does to its scores: scale, sliding window, soft cap."""
+    """What one layer's attention does to its scores: scale, sliding window, soft cap, sinks (heads,) beside them."""
 
     scaling: float
     window: int | None
     cap: float | None
+    sinks: torch.Tensor | None
 
 
 @dataclass(eq=False)
@@ -78,12 +79,24 @@ def _attend(bucket: Bucket, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, k
     key = k.index_select(0, bucket.keys.flatten()).view(count, -1, *k.shape[1:]).transpose(1, 2)
     value = v.index_select(0, bucket.keys.flatten()).view(count, -1, *v.shape[1:]).transpose(1, 2)
     mask = bucket.mask(kind.window, groups, q.dtype)
-    if kind.cap is None:
+    if kind.cap is None and kind.sinks is None:
         out = functional.scaled_dot_product_attention(query, key, value, attn_mask=mask, scale=kind.scaling)
     else:
-        scores = torch.tanh(query @ key.transpose(2, 3) * (kind.scaling / kind.cap)) * kind.cap + mask
-        out = torch.softmax(scores, dim=-1, dtype=torch.float32).to(value.dtype) @ value
+        out = _weights(query @ key.transpose(2, 3) * kind.scaling, mask, kind).to(value.dtype) @ value
     return out.view(count, shared, length, groups, -1).transpose(1, 2).reshape(count, length, heads, -1)
+
+
+def _weights(scores: torch.Tensor, mask: torch.Tensor, kind: Kind) -> torch.Tensor:
+    """What SDPA has no room for: soft-capped scores (R, key heads, Lq * groups, Lk), and sinks that take a share."""
+    if kind.cap is not None:
+        scores = torch.tanh(scores / kind.cap) * kind.cap
+    scores = scores + mask
+    if kind.sinks is None:
+        return torch.softmax(scores, dim=-1, dtype=torch.float32)
+    rows, shared, queries, _ = scores.shape
+    sinks = kind.sinks.view(1, shared, 1, -1).expand(rows, -1, queries * shared // len(kind.sinks), -1)
+    beside = torch.cat([scores, sinks.reshape(rows, shared, queries, 1)], dim=-1)
+    return torch.softmax(beside, dim=-1, dtype=torch.float32)[..., :-1]
 
 
 class Rows:

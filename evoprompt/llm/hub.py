@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import textwrap
 from dataclasses import dataclass
@@ -89,11 +90,31 @@ def require_safetensors(source: Source) -> None:
         )
 
 
-def _has(source: Source, file: str) -> bool:
+def weight_files(source: Source) -> tuple[Path, ...]:
+    """The safetensors files of a model that was loaded: one, or those that its index names."""
+    whole, index = (_local(source, file) for file in WEIGHTS)
+    if whole is not None:
+        return (whole,)
+    if index is None:
+        return ()
+    names = sorted(set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()))
+    return tuple(path for name in names if (path := _local(source, name)) is not None)
+
+
+def _local(source: Source, file: str) -> Path | None:
+    """A file of a folder or of the hub's cache; None where it is not there."""
     if source.commit is None:
-        return (Path(source.path) / file).is_file()
-    if isinstance(try_to_load_from_cache(source.path, file, revision=source.commit), str):
+        path = Path(source.path) / file
+        return path if path.is_file() else None
+    cached = try_to_load_from_cache(source.path, file, revision=source.commit)
+    return Path(cached) if isinstance(cached, str) else None
+
+
+def _has(source: Source, file: str) -> bool:
+    if _local(source, file) is not None:
         return True
+    if source.commit is None:
+        return False
     if source.unreachable is not None:
         return False
     try:

@@ -3,21 +3,21 @@
 from __future__ import annotations
 
 import copy
-import hashlib
-import json
 import os
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
 from importlib import resources
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch import nn
 
 from evoprompt.errors import UserError
-from evoprompt.llm.hub import Source, explain, find_model, require_safetensors
+from evoprompt.llm.fingerprint import fingerprint, stored_tensors
+from evoprompt.llm.hub import Source, explain, find_model, require_safetensors, weight_files
 from evoprompt.llm.numerics import (
     DTYPES,
     find_attention,
@@ -26,13 +26,15 @@ from evoprompt.llm.numerics import (
     keep_weights_as_they_are,
     quantization_options,
 )
+from evoprompt.llm.servable import require_servable
+from evoprompt.llm.sheet import require_known
 
 __all__ = ["DTYPES", "POCKET", "FrozenModel", "ModelSpec", "load_model"]
 
 POCKET = "pocket"
 POCKET_FOLDER = resources.files("evoprompt.llm") / "pocket"
 _CAUSAL = ("ForCausalLM", "LMHeadModel")
-_FINGERPRINT_FIELDS = ("model_type", "vocab_size", "hidden_size", "num_hidden_layers", "num_attention_heads")
+_LIMITS = ("max_position_embeddings", "max_seq_len")  # what configurations call the longest context
 
 
 @dataclass(frozen=True)
@@ -60,11 +62,12 @@ class ModelSpec:
 
 @dataclass(frozen=True, eq=False)
 class FrozenModel:
-    """A causal language model that nothing here ever changes, with its tokenizer."""
+    """A causal language model that nothing here ever changes, with its tokenizer and its weights' files."""
 
     spec: ModelSpec
     model: Any = field(repr=False)
     tokenizer: Any = field(repr=False)
+    files: tuple[Path, ...] = field(default=(), repr=False)
 
     @property
     def device(self) -> torch.device:
@@ -90,11 +93,20 @@ class FrozenModel:
     @property
     def max_length(self) -> int | None:
         """Longest context in tokens, where the model states one."""
-        return getattr(self.model.config.get_text_config(), "max_position_embeddings", None)
+        config = self.model.config.get_text_config()
+        stated = [getattr(config, name, None) for name in _LIMITS]
+        return next((limit for limit in stated if isinstance(limit, int) and limit > 0), None)
 
     def embed(self, text: str) -> torch.Tensor:
-        """Embeddings of a text's tokens, without special tokens: (tokens, hidden)."""
+        """Embeddings of a text's tokens, without special tokens: (tokens, hidden).
+
+        Raises
+        ------
+        UserError
+            The tokenizer has a token for it that the model has no embedding of.
+        """
         ids = self.tokenizer(text, add_special_tokens=False).input_ids
+        require_known(self.tokenizer, ids, len(self.embeddings.weight))
         with torch.no_grad():
             embedded: torch.Tensor = self.embeddings(torch.tensor(ids, dtype=torch.long, device=self.device))
         return embedded
@@ -123,19 +135,13 @@ class FrozenModel:
 
     @cached_property
     def fingerprint(self) -> str:
-        """Identity of the weights: shape of the architecture and a sample of every parameter, as bfloat16.
+        """Identity of the checkpoint: all that its files store, and what its configuration computes with it.
 
-        The same for one checkpoint in whichever dtype or on whichever device it is loaded; quantized weights are
-        another model and have another fingerprint.
+        The same in whichever dtype or on whichever device it is loaded; a checkpoint saved in another dtype is another,
+        and so is a quantized model. A model that was not loaded is known by its weights as they are.
         """
-        config = self.model.config.get_text_config()
-        digest = hashlib.sha256(json.dumps([str(getattr(config, f, None)) for f in _FINGERPRINT_FIELDS]).encode())
-        for name, parameter in sorted(self.model.named_parameters()):
-            flat = parameter.detach().reshape(-1)
-            sample = flat[:: max(1, flat.numel() // 64)][:64]
-            digest.update(f"{name}{tuple(parameter.shape)}".encode())
-            digest.update(sample.to("cpu", torch.bfloat16).view(torch.int16).numpy().tobytes())
-        return digest.hexdigest()[:32]
+        weights = stored_tensors(self.files) if self.files else sorted(self.model.state_dict().items())
+        return fingerprint(self.model.config.get_text_config(), weights, self.spec.quantization)
 
 
 def load_model(spec: ModelSpec) -> FrozenModel:
@@ -145,7 +151,8 @@ def load_model(spec: ModelSpec) -> FrozenModel:
     ------
     UserError
         The model cannot be found or fetched, has no causal head or no safetensors, brings code that was not allowed,
-        or its device, attention or quantization is not to be had here.
+        needs more than embeddings, looks at what follows, or its device, attention or quantization is not to be had
+        here; or a value of `spec` makes no sense.
     """
     _check(spec)
     device = find_device(spec.device)
@@ -161,11 +168,13 @@ def load_model(spec: ModelSpec) -> FrozenModel:
         if spec.quantization is None:  # otherwise placed already
             model = model.to(device)
         keep_weights_as_they_are(model)
+        frozen = FrozenModel(spec, model.eval().requires_grad_(False), tokenizer, weight_files(source))
+        require_servable(spec.name, model, frozen.text_tokens, spec.quantization is not None)
     except UserError:
         raise
     except Exception as error:  # a model's own code and files can raise anything
         raise explain(spec.name, source, error) from error
-    return FrozenModel(spec, model.eval().requires_grad_(False), tokenizer)
+    return frozen
 
 
 def _check(spec: ModelSpec) -> None:
@@ -175,6 +184,14 @@ def _check(spec: ModelSpec) -> None:
         raise UserError(f"model.revision={spec.revision!r} must be text: put it in quotes")
     if not isinstance(spec.trust_remote_code, bool):
         raise UserError(f"model.trust_remote_code={spec.trust_remote_code!r} must be true or false")
+    if not _is_count(spec.threads):
+        raise UserError(f"model.threads={spec.threads!r} must be a whole number from 1")
+    if spec.token_budget is not None and not _is_count(spec.token_budget):
+        raise UserError(f"model.token_budget={spec.token_budget!r} must be null or a whole number from 1")
+
+
+def _is_count(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= 1
 
 
 def _quiet() -> None:
@@ -232,9 +249,10 @@ def _load(spec: ModelSpec, source: Source, options: dict[str, Any]) -> tuple[Any
 def _require_causal(name: str, config: Any) -> None:
     from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
 
-    architectures = config.architectures or []
+    own = None if config.is_encoder_decoder else MODEL_FOR_CAUSAL_LM_MAPPING_NAMES.get(config.model_type)
+    architectures = config.architectures or ([own] if own else [])
     endings: tuple[str, ...] = _CAUSAL
-    if config.model_type in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES and not config.is_encoder_decoder:
+    if own:
         endings += ("ForConditionalGeneration",)  # text in, text out, and pictures that nobody sends
     if not any(kind.endswith(endings) for kind in architectures):
         shown = ", ".join(architectures) or config.model_type

@@ -11,6 +11,7 @@ import torch
 from evoprompt.errors import UserError, unknown_name
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+DEVICES = ("cpu", "cuda")
 QUANTIZATIONS = ("8bit", "4bit")
 
 
@@ -20,14 +21,16 @@ def find_device(name: str) -> torch.device:
     Raises
     ------
     UserError
-        It is unknown or not there.
+        It is not of a served kind or not there.
     """
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
-        device = torch.device(name)
+        device: torch.device | None = torch.device(str(name))
     except RuntimeError:
-        raise UserError(f"device {name!r} is unknown; use auto, cpu, cuda or cuda:<number>") from None
+        device = None
+    if device is None or device.type not in DEVICES:
+        raise UserError(f"device {name!r} is not served; use auto, cpu, cuda or cuda:<number>")
     if device.type == "cuda":
         count = torch.cuda.device_count() if torch.cuda.is_available() else 0
         if (device.index or 0) >= count:

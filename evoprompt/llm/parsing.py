@@ -3,18 +3,24 @@
 The rules, in order:
 
 1. Only the first 2 000 characters are read. Compatibility forms (full-width, circled) become plain, marks of emphasis
-   become brackets around a label and go elsewhere, and the text ends where it begins to write the questionnaire on (a
-   new line with `Options:` or `Question:`).
-2. A mention is a label standing alone, or an option's text in any case; of overlapping texts the longest. A digit
-   within another number ("12", "2.5", "-2", "2/5", "1-5", "2%") is no mention, nor a letter within a word ("I'd").
-3. A mention is refused where a negation precedes it in its clause ("not C", "I don't think it's 3", "rather than C").
-4. A mention is a choice if something shows that it is meant, not used: brackets around it; its own option's text or
-   label beside it; the end of the clause after it ("B)", "2.", "2 = ", "definitely 2"), or a word that goes on about
-   it ("B because"). A label in the other case needs more: brackets, `)`, "option", an announcement, or nothing else in
-   the text. "A" before a comma or a word may be an article and "I" a pronoun, so these need more as well.
-5. Choices that are announced ("my answer is", "I would say") outrank others; what hangs on to one ("B or C",
+   become brackets around a label and go elsewhere, and the text ends where it begins to write the questionnaire on
+   (`Options:` or `Question:` on a new line, `Question:`, `Q1:` or `User:` from the start).
+2. A mention is a label standing alone, or an option's text in any case, or both beside each other; of overlapping texts
+   the longest. A digit within another number ("12", "2.5", "-2", "2/5", "1-5", "2%") is no mention, nor a letter within
+   a word ("I'd").
+3. A mention is refused where a negation precedes it in its clause ("not C", "I don't think it's 3", "rather than C"),
+   where it belongs to a scale ("on a scale of 1", "from A", "1 to 5", "Options: 1 = always; 2 = often"), or where the
+   label counts or names something else ("step 1", "all 5", "I have 2").
+4. A mention is a choice if something shows that it is meant, not used: brackets around it; an option's text and its
+   label; the end of the clause after it ("B)", "2.", "2 = ", "definitely 2"), or a word that goes on about it
+   ("B because"). A label in the other case needs more: brackets, `)`, "option", an announcement, or nothing else in the
+   text. "A" before a word may be an article and "I" a pronoun, so these need more as well.
+5. Mentions in a row ("B, C", "3 4", "A or maybe B") are choices together.
+6. Where the text was cut off, its end is no end of a clause, unless a label is all there is; nor is a mark after which
+   nothing follows but "or", nor the "=" of a scale.
+7. Choices that are announced ("my answer is", "I would say") outrank others; what hangs on to one ("B or C",
    "1 = always; 2 = often") is announced with it.
-6. If all choices left are one option, that is the answer. Several, or none, are no answer.
+8. If all choices left are one option, that is the answer. Several, or none, are no answer.
 """
 
 from __future__ import annotations
@@ -23,10 +29,11 @@ import re
 import unicodedata
 from collections.abc import Sequence
 from functools import lru_cache
+from itertools import pairwise
 from typing import NamedTuple
 
 LONGEST = 2000  # characters that are read
-_AGAIN = re.compile(r"\n(?:options|question) ?:", re.IGNORECASE)
+_AGAIN = re.compile(r"\n(?:options|question) ?:|^(?:question|q|user|human) ?\d* ?:", re.IGNORECASE)
 _MARKED = re.compile(r"[*`_]+(\w{1,2})[*`_]+")  # as good as brackets
 _EMPHASIS = re.compile(r"[*`_]+")
 _WRAPPING = " \n.,:;!?\"'“”‘’«»()[]{}<>#|"
@@ -34,12 +41,19 @@ _OPENING = r"[ \n\"'“‘«(\[{<]*"
 _BEFORE = r"(?<![\w$€£-])(?<!\d[.,:/⁄])(?<!\w[.'’])"
 _AFTER = r"(?!\w|[.,:/⁄]\d|\.\w|['’]\w|-\w| ?%)"
 _END = re.compile(r" ?(?:$|\n|[])}>(\[.:;,=!?|/]|[-–—](?!\w)|[\"'”’»](?!\w))")
-_FIRM_END = re.compile(r" ?(?:$|\n|[])}>.:=!]|[\"'”’»](?!\w))")  # what follows neither an article nor a pronoun
+_ARTICLE_END = re.compile(r" ?(?:$|\n|[])}>.:;,=!?|/]|[-–—](?!\w)|[\"'”’»](?!\w))")  # what follows no article
+_PRONOUN_END = re.compile(r" ?(?:$|\n|[])}>.:=!]|[\"'”’»](?!\w))")
+_BARE_END = re.compile(r"[ .!)\]}>\"'”’»]*")  # behind a label that is all there is of a text cut off
+_WEAK_END = re.compile(
+    r" ?[,;:|/(\[–—-]+ ?(?:(?:or|and|to|maybe|perhaps|possibly|then|also|even|but)\b ?)*$", re.IGNORECASE
+)
 _GOES_ON = re.compile(
-    r" (?:because|since|as|but|for|is|seems|sounds|to|with|in|at|on|about|when|if|and|or|though|given|i"
+    r" (?:because|since|as|but|for|is|seems|sounds|with|in|at|on|about|when|if|though|given|i"
     r"|not|rather|instead|over|out)\b",
     re.IGNORECASE,
 )
+_TEXT_GOES_ON = re.compile(rf"{_GOES_ON.pattern}| (?:to|and)\b", re.IGNORECASE)
+_AFTER_ARTICLE = re.compile(r" (?:given|rather(?! than)|not|over|out)\b", re.IGNORECASE)
 _OPENED = re.compile(r"[(\[{<] ?$")
 _CLOSED = re.compile(r" ?[)\]}>]")
 _NAMED = re.compile(rf"\b(?:option|choice|letter|label|number) ?[:=]?{_OPENING}$", re.IGNORECASE)
@@ -54,19 +68,37 @@ _NEGATED = re.compile(
     rf"|\b(?:than|over|without|less|more|hardly|instead of|out of)){_OPENING}$",
     re.IGNORECASE,
 )
-_BESIDE = re.compile(r"[\s=:;,.()\[\]\"'/|–—-]*(?:(?:or|and|to|is|means) )?[\"'(\[]*", re.IGNORECASE)
-_OR = re.compile(r"(?:\b(?:or|and|to)\b|[/|–—-]) ?$", re.IGNORECASE)
+_HEDGE = r"(?:or|and|to|is|means|then|also|but|maybe|perhaps|possibly|probably|even|through|until|versus|vs)"
+_BESIDE = re.compile(rf"[\s=:;,.()\[\]\"'/|–—-]*(?:{_HEDGE}\b[\s,.]*){{0,3}}[\"'(\[]*", re.IGNORECASE)
+_OR = re.compile(rf"(?:\b(?:or|and|to|through|until|maybe|perhaps|possibly)\b|[/|–—-]){_OPENING}$", re.IGNORECASE)
+_RANGE = re.compile(rf"(?:\b(?:to|through|until)\b|[–—-]){_OPENING}$", re.IGNORECASE)
+_RANGE_ENDS = re.compile(rf"^[^.!?\n]*\b(?:to|through|until|and){_OPENING}$", re.IGNORECASE)
+_SCALE = re.compile(
+    r"\b(?:scale (?:is |goes |going |runs |running )?(?:of|with)|from|between|where|ranging|range(?: is| of)?)"
+    rf"{_OPENING}$",
+    re.IGNORECASE,
+)
+_LISTED = re.compile(rf"\b(?:options|choices|scale)(?: are| is)? ?:{_OPENING}$", re.IGNORECASE)
+_SENTENCE_ENDS = re.compile(r"[.!?\n]")
+_COUNTED = re.compile(
+    r"(?:\b(?:have|has|had|got|own|there (?:is|are|was|were)|step|question|item|part|all|of the|these|those"
+    r"|my|our|his|her|their|(?:the|these|those|my|our|your) (?:first|last|top|other))"
+    rf"|^ ?(?:out )?of|['’]ve|\d){_OPENING}$",
+    re.IGNORECASE,
+)
 
 
 class _Mention(NamedTuple):
     start: int
     end: int
     option: int
-    label: bool
+    label: bool  # and not, or not only, the option's text
     exact: bool  # as it was shown, capitals included; option texts always are
+    own: bool = False  # a label and its option's text
+    equated: bool = False  # with `=` between them
 
 
-def parse_answer(text: str, labels: Sequence[str], options: Sequence[str] = ()) -> int | None:
+def parse_answer(text: str, labels: Sequence[str], options: Sequence[str] = (), complete: bool = True) -> int | None:
     """The index of the option that a free-text answer chooses, or None where it chooses none or several.
 
     Parameters
@@ -77,33 +109,45 @@ def parse_answer(text: str, labels: Sequence[str], options: Sequence[str] = ()) 
         The labels shown, such as 1..5 or A..E.
     options
         The option texts shown, in the same order; without them only labels are read.
+    complete
+        Whether the model ended its answer, and not a limit of tokens.
 
     >>> scale = ("always", "often", "never")
     >>> parse_answer(" I would say 2, often", "123", scale), parse_answer("**(C)**", "ABC", scale)
     (1, 2)
     >>> parse_answer("1 = always; 2 = often", "123", scale), parse_answer("In 2023 I had 12", "123", scale)
     (None, None)
+    >>> parse_answer("3, because I think", "123", scale, complete=False), parse_answer("I have 3", "123", scale)
+    (2, None)
+    >>> parse_answer("On a scale of 1 to", "123", complete=False), parse_answer("A or B", "ABC")
+    (None, None)
     """
+    cut = not complete or len(text) > LONGEST
     text = _plain(text)
-    mentions = _mentions(text, tuple(labels), tuple(options))
+    mentions = _paired(text, _mentions(text, tuple(labels), tuple(options), cut))
+    gaps = [text[before.end : after.start] for before, after in pairwise(mentions)]
+    gaps = [text[: mentions[0].start], *gaps] if mentions else []
+    refused = _refused(mentions, gaps)
     chosen: set[int] = set()
     announced: set[int] = set()
-    refused = hanging = False  # hanging: on to an announced choice
-    for at, mention in enumerate(mentions):
-        gap = text[mentions[at - 1].end if at else 0 : mention.start]
-        beside = at > 0 and _BESIDE.fullmatch(gap) is not None
-        either = beside and _OR.search(gap) is not None
-        refused = _NEGATED.search(gap) is not None or (refused and either)
-        if refused:
+    hanging = met = False  # hanging: on to an announced choice; met: the mention before is a choice
+    for at, (mention, gap) in enumerate(zip(mentions, gaps, strict=True)):
+        beside = at > 0 and not refused[at - 1] and _BESIDE.fullmatch(gap) is not None
+        hanging, before = hanging and beside, met and beside
+        met = False
+        if refused[at]:
             hanging = False
             continue
         first = _ANNOUNCED.search(text[: mention.start]) is not None
-        hanging = hanging and beside
-        its_own = _beside_its_own(text, mention, mentions[at + 1 : at + 2])
-        if its_own or (hanging and either) or _is_choice(text, mention, first):
-            chosen.add(mention.option)
-            hanging = hanging or first
-            announced |= {mention.option} if hanging else set()
+        met = (before and _goes_along(text, mention, gap, cut)) or _is_choice(text, mention, first, cut)
+        if not met:
+            continue
+        found = {mention.option}
+        if beside and not (_is_a_word(text, mentions[at - 1]) and not mentions[at - 1].exact):
+            found.add(mentions[at - 1].option)
+        chosen |= found
+        hanging = hanging or first
+        announced |= found if hanging else set()
     left = announced or chosen
     return left.pop() if len(left) == 1 else None
 
@@ -114,7 +158,7 @@ def _plain(text: str) -> str:
     return _AGAIN.split("\n".join(line for line in lines if line), maxsplit=1)[0]
 
 
-def _mentions(text: str, labels: tuple[str, ...], options: tuple[str, ...]) -> list[_Mention]:
+def _mentions(text: str, labels: tuple[str, ...], options: tuple[str, ...], cut: bool) -> list[_Mention]:
     pattern, meaning = _vocabulary(labels, options)
     found = []
     for match in pattern.finditer(text):
@@ -122,6 +166,8 @@ def _mentions(text: str, labels: tuple[str, ...], options: tuple[str, ...]) -> l
         if said in labels:
             found.append(_Mention(match.start(), match.end(), labels.index(said), True, True))
         elif said.casefold() in meaning:
+            if cut and match.end() == len(text) and any(other.startswith(f"{said.casefold()} ") for other in meaning):
+                continue  # perhaps the beginning of a longer one
             option, label = meaning[said.casefold()]
             found.append(_Mention(match.start(), match.end(), option, label, not label))
     return found
@@ -143,31 +189,88 @@ def _vocabulary(
     return re.compile("|".join(parts) or "(?!)", re.IGNORECASE), meaning
 
 
-def _is_choice(text: str, mention: _Mention, announced: bool) -> bool:
+def _paired(text: str, mentions: list[_Mention]) -> list[_Mention]:
+    """Mentions with a label and its own option's text, beside each other, made one; after "A" with a mark between."""
+    found: list[_Mention] = []
+    for mention in mentions:
+        last = found[-1] if found else None
+        if last and not last.own and last.option == mention.option and last.label != mention.label:
+            gap = text[last.end : mention.start]
+            if _BESIDE.fullmatch(gap) and (gap.strip() or not _is_a_word(text, last if last.label else mention)):
+                found[-1] = _Mention(last.start, mention.end, mention.option, True, True, True, "=" in gap)
+                continue
+        found.append(mention)
+    return found
+
+
+def _refused(mentions: list[_Mention], gaps: list[str]) -> list[bool]:
+    """Which mentions are negated, belong to a scale or count something."""
+    kinds: list[str] = []
+    for at, (mention, gap) in enumerate(zip(mentions, gaps, strict=True)):
+        last = kinds[-1] if kinds else ""
+        beside = at > 0 and _BESIDE.fullmatch(gap) is not None
+        kind = ""
+        if _NEGATED.search(gap):
+            kind = "negated"
+        elif _LISTED.search(gap):
+            kind = "listed"
+        elif _SCALE.search(gap):
+            kind = "scale"
+        elif mention.label and _COUNTED.search(gap):
+            kind = "counted"
+        elif beside and mentions[at - 1].option != mention.option and _RANGE.search(gap):
+            kinds[-1] = kind = "range"
+        elif (
+            (last and beside and _OR.search(gap))
+            or (last == "scale" and _RANGE_ENDS.search(gap))
+            or (last == "listed" and not (_SENTENCE_ENDS.search(gap) or _ANNOUNCED.search(gap)))
+        ):
+            kind = last
+        kinds.append(kind)
+    return [bool(kind) for kind in kinds]
+
+
+def _goes_along(text: str, mention: _Mention, gap: str, cut: bool) -> bool:
+    """Whether a mention beside a choice is one more: after "or", and, where the text was cut, as the next of a list."""
+    after = text[mention.end :]
+    word = _is_a_word(text, mention)
+    if _OR.search(gap):
+        return not word or _PRONOUN_END.match(after) is not None
+    return cut and mention.label and mention.exact and (not word or _breaks_off(after))
+
+
+def _is_choice(text: str, mention: _Mention, announced: bool, cut: bool) -> bool:
     before, after = text[: mention.start], text[mention.end :]
+    if mention.own:
+        return not (cut and mention.equated) or _ends(after, _END, cut)
     if _OPENED.search(before) and _CLOSED.match(after):
         return True
-    ends, goes_on = _END.match(after) is not None, _GOES_ON.match(after) is not None
     if not mention.label:
-        return ends or goes_on
+        listed = cut and _WEAK_END.match(after) is not None
+        return not listed and (_END.match(after) is not None or _TEXT_GOES_ON.match(after) is not None)
     word = _is_a_word(text, mention)
-    alone = not before.strip(_WRAPPING) and not after.strip(_WRAPPING)
-    if announced or alone or _NAMED.search(before):
-        return ends or (goes_on and (mention.exact or not word))
+    if not before.strip(_WRAPPING) and not after.strip(_WRAPPING) and (not cut or _BARE_END.fullmatch(after)):
+        return True
+    goes_on = _GOES_ON.match(after) is not None
+    if announced or _NAMED.search(before):
+        return _ends(after, _END, cut) or (goes_on and (mention.exact or not word))
     if not mention.exact:
         return after.lstrip().startswith(")")
-    return _FIRM_END.match(after) is not None if word else ends or goes_on
+    if not word:
+        return goes_on or _ends(after, _END, cut)
+    if text[mention.start] == "I":
+        return _ends(after, _PRONOUN_END, cut)
+    return _ends(after, _ARTICLE_END, cut) or (goes_on and _AFTER_ARTICLE.match(after) is None)
 
 
-def _beside_its_own(text: str, mention: _Mention, following: list[_Mention]) -> bool:
-    """A label with its own option's text behind it, or the text with its label; after "A" with a mark between."""
-    for other in following:
-        gap = text[mention.end : other.start]
-        label = mention if mention.label else other
-        if other.option == mention.option and other.label != mention.label and _BESIDE.fullmatch(gap):
-            return gap.strip() != "" or not _is_a_word(text, label)
-    return False
+def _ends(after: str, end: re.Pattern[str], cut: bool) -> bool:
+    """Whether a clause ends before `after`; of a text cut off not by its mere end, nor by `=`."""
+    return not (cut and _breaks_off(after)) and end.match(after) is not None
+
+
+def _breaks_off(after: str) -> bool:
+    return not after.strip() or after.lstrip().startswith("=") or _WEAK_END.match(after) is not None
 
 
 def _is_a_word(text: str, mention: _Mention) -> bool:
-    return text[mention.start : mention.end].casefold() in ("a", "i")
+    return not mention.own and text[mention.start : mention.end].casefold() in ("a", "i")

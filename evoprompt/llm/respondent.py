@@ -80,7 +80,7 @@ class Respondent:
 
     def sheet(self, texts: Sequence[str], labels: Sequence[Sequence[str]]) -> Sheet:
         """Tokenise questions once; the sheet may be answered any number of times."""
-        return make_sheet(self.frozen.tokenizer, texts, labels, self.placement)
+        return make_sheet(self.frozen.tokenizer, texts, labels, self.placement, len(self.frozen.embeddings.weight))
 
     def answer(self, soft_prompts: torch.Tensor, sheet: Sheet) -> NDArray[np.float32]:
         """Option probabilities.

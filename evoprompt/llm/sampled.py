@@ -11,13 +11,13 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch.nn.utils.rnn import pad_sequence
 
 from evoprompt.errors import UserError, unknown_name
 from evoprompt.llm.budget import is_out_of_memory
+from evoprompt.llm.generation import check_generation, end_tokens, generate, rows_together
 from evoprompt.llm.model import FrozenModel
 from evoprompt.llm.parsing import parse_answer
-from evoprompt.llm.sheet import PLACEMENTS, Sheet, make_sheet
+from evoprompt.llm.sheet import PLACEMENTS, Sheet, Tokens, make_sheet
 
 logger = logging.getLogger(__name__)
 
@@ -28,8 +28,14 @@ _GOLDEN, _MIX_1, _MIX_2 = (n - 2**64 for n in (0x9E3779B97F4A7C15, 0xBF58476D1CE
 
 @dataclass(frozen=True)
 class OpenSheet(Sheet):
-    """A sheet that also knows the option texts of each question, for answers that say them; none: labels only."""
+    """A sheet to be answered in words.
 
+    `spoken` is what stands after the soft prompt whatever is answered: `after` without the beginning that all labels of
+    a question have in common. `shown` has the option texts of each question, for answers that say them; none: labels
+    only.
+    """
+
+    spoken: tuple[Tokens, ...] = ()
     shown: tuple[tuple[str, ...], ...] = ()
 
 
@@ -52,9 +58,9 @@ class _Row(NamedTuple):
 class SampledRespondent:
     """Answers question sheets in words: what the model says after a prompt is sampled and parsed.
 
-    An answer ends with its first line. Sampling is by the Gumbel-max trick on noise keyed by (seed, question, sample,
-    step, token): it does not depend on batches or neighbours, and all candidates meet the same noise, so that their
-    differences are their own (common random numbers).
+    An answer ends with its first line; one that `max_new_tokens` cut short is read with more care. Sampling is by the
+    Gumbel-max trick on noise keyed by (seed, question, sample, step, token): it does not depend on batches or
+    neighbours, and all candidates meet the same noise, so that their differences are their own (common random numbers).
 
     Parameters
     ----------
@@ -73,8 +79,8 @@ class SampledRespondent:
     ----------
     asked, invalid, invalid_rate
         Answers so far, those of them that chose no option or several, and their share.
-    invalid_rates
-        The same share of the last call, by candidate, (P,).
+    invalid_rates, invalid_shares
+        The same share of the last call, by candidate, (P,), and by candidate and question, (P, Q).
     transcript
         Answers of the last call, by candidate and question; of more than `TRANSCRIPT`, so many spread evenly.
     batch_tokens
@@ -83,7 +89,7 @@ class SampledRespondent:
     Raises
     ------
     UserError
-        A parameter is out of its range.
+        A parameter is out of its range, or the model cannot generate after embeddings.
     """
 
     frozen: FrozenModel
@@ -96,6 +102,7 @@ class SampledRespondent:
     asked: int = field(default=0, init=False)
     invalid: int = field(default=0, init=False)
     invalid_rates: NDArray[np.float64] = field(default_factory=lambda: np.zeros(0), init=False, repr=False)
+    invalid_shares: NDArray[np.float64] = field(default_factory=lambda: np.zeros((0, 0)), init=False, repr=False)
     transcript: list[Said] = field(default_factory=list, init=False, repr=False)
     batch_tokens: int = field(init=False)
 
@@ -111,6 +118,7 @@ class SampledRespondent:
             if not (_is_number(value) and isinstance(value, int) and value >= least):
                 raise UserError(f"{name}={value!r} must be a whole number of at least {least}")
         self.batch_tokens = self.frozen.spec.token_budget or BATCH_TOKENS
+        check_generation(self.frozen)
 
     @property
     def invalid_rate(self) -> float:
@@ -124,9 +132,19 @@ class SampledRespondent:
         options: Sequence[Sequence[str]] | None = None,
     ) -> OpenSheet:
         """Tokenise questions once; `options` are the texts shown beside the labels, if answers may say them."""
-        sheet = make_sheet(self.frozen.tokenizer, texts, labels, self.placement)
+        vocabulary = len(self.frozen.embeddings.weight)
+        sheet = make_sheet(self.frozen.tokenizer, texts, labels, self.placement, vocabulary)
         shown = tuple(tuple(o) for _, o in zip(texts, options, strict=True)) if options is not None else ()
-        return OpenSheet(**{part.name: getattr(sheet, part.name) for part in fields(sheet)}, shown=shown)
+        return self._opened(sheet, shown)
+
+    def _opened(self, sheet: Sheet, shown: tuple[tuple[str, ...], ...] = ()) -> OpenSheet:
+        if isinstance(sheet, OpenSheet):
+            return sheet
+        others = [next(word for word in "A1" if not of[0].startswith(word)) for of in sheet.labels]
+        pairs = [(of[0], other) for of, other in zip(sheet.labels, others, strict=True)]
+        spoken = make_sheet(self.frozen.tokenizer, sheet.texts, pairs, sheet.placement).after
+        known = {part.name: getattr(sheet, part.name) for part in fields(Sheet)}
+        return OpenSheet(**known, spoken=spoken, shown=shown)
 
     def check(self, sheet: Sheet, tokens: int) -> None:
         """Refuse what does not fit.
@@ -136,7 +154,8 @@ class SampledRespondent:
         UserError
             The longest question, soft prompts of so many tokens and an answer exceed the model's context.
         """
-        longest = max(_length(sheet, question) for question in range(len(sheet)))
+        opened = self._opened(sheet)
+        longest = max(_length(opened, question) for question in range(len(opened)))
         needed, limit = longest + tokens + self.max_new_tokens, self.frozen.max_length
         if limit and needed > limit:
             raise UserError(
@@ -167,13 +186,14 @@ class SampledRespondent:
         prompts = soft_prompts.to(self.frozen.device, self.frozen.dtype)
         if prompts.ndim != 3 or prompts.shape[2] != self.frozen.hidden:
             raise ValueError(f"soft prompts must be (P, T, {self.frozen.hidden}), got {tuple(prompts.shape)}")
-        self.check(sheet, int(prompts.shape[1]))
-        shown = getattr(sheet, "shown", ()) or [()] * len(sheet)
-        counts = np.zeros((len(prompts), len(sheet), len(sheet.labels[0])), np.float32)
+        opened = self._opened(sheet)
+        self.check(opened, int(prompts.shape[1]))
+        shown = opened.shown or [()] * len(opened)
+        counts = np.zeros((len(prompts), len(opened), len(opened.labels[0])), np.float32)
         said = []
-        for rows in self._batches(sheet, len(prompts), int(prompts.shape[1])):
-            for row, text in zip(rows, self._said(prompts, sheet, rows), strict=True):
-                option = parse_answer(text, sheet.labels[row.question], shown[row.question])
+        for rows in self._batches(opened, len(prompts), int(prompts.shape[1])):
+            for row, (text, complete) in zip(rows, self._said(prompts, opened, rows), strict=True):
+                option = parse_answer(text, opened.labels[row.question], shown[row.question], complete)
                 said.append((row.candidate, row.question, row.sample, text, option))
                 if option is not None:
                     counts[row.candidate, row.question, option] += 1
@@ -182,26 +202,34 @@ class SampledRespondent:
         self.transcript = [Said(c, q, text, option) for c, q, _, text, option in (said[i] for i in kept)]
         self.asked += len(said)
         self.invalid += sum(entry[4] is None for entry in said)
-        self.invalid_rates = 1.0 - counts.sum(axis=(1, 2), dtype=np.float64) * len(prompts) / max(1, len(said))
         valid = counts.sum(axis=-1, keepdims=True)
+        self.invalid_shares = 1.0 - valid[..., 0].astype(np.float64) / self._each
+        self.invalid_rates = self.invalid_shares.mean(axis=-1)
         return np.divide(counts, valid, out=np.full_like(counts, np.nan), where=valid > 0)
 
-    def _batches(self, sheet: Sheet, candidates: int, tokens: int) -> Iterator[list[_Row]]:
-        """All rows, the shorter questions first, cut where a batch would outgrow `batch_tokens`."""
-        samples = self.samples if self.temperature else 1
+    @property
+    def _each(self) -> int:
+        """Answers to each question."""
+        return self.samples if self.temperature else 1
+
+    def _batches(self, sheet: OpenSheet, candidates: int, tokens: int) -> Iterator[list[_Row]]:
+        """All rows, the shorter questions first, in batches of `batch_tokens` that the model does not mix up."""
+        lengths = [_length(sheet, question) + tokens for question in range(len(sheet))]
+        together = rows_together(self.frozen, min(lengths), max(lengths))
         rows: list[_Row] = []
-        for question in sorted(range(len(sheet)), key=lambda q: _length(sheet, q)):
-            length = _length(sheet, question) + tokens + self.max_new_tokens
+        for question in sorted(range(len(sheet)), key=lengths.__getitem__):
             for candidate in range(candidates):
-                for sample in range(samples):
-                    if rows and (len(rows) + 1) * length > self.batch_tokens:
+                for sample in range(self._each):
+                    full = (len(rows) + 1) * (lengths[question] + self.max_new_tokens) > self.batch_tokens
+                    other = together == "equal" and rows and lengths[rows[0].question] != lengths[question]
+                    if rows and (full or other or together == "single"):
                         yield rows
                         rows = []
                     rows.append(_Row(question, candidate, sample))
         if rows:
             yield rows
 
-    def _said(self, prompts: torch.Tensor, sheet: Sheet, rows: list[_Row]) -> list[str]:
+    def _said(self, prompts: torch.Tensor, sheet: OpenSheet, rows: list[_Row]) -> list[tuple[str, bool]]:
         """The same as `_say`, in halves where memory runs out; it does not depend on who is asked together."""
         try:
             return self._say(prompts, sheet, rows)
@@ -219,54 +247,33 @@ class SampledRespondent:
         return [text for part in (rows[:half], rows[half:]) for text in self._said(prompts, sheet, part)]
 
     @torch.inference_mode()
-    def _say(self, prompts: torch.Tensor, sheet: Sheet, rows: list[_Row]) -> list[str]:
-        """What the model says in each row, up to the end of its first line; nothing where its output is not finite."""
-        from transformers import GenerationConfig, LogitsProcessorList, StoppingCriteriaList
+    def _say(self, prompts: torch.Tensor, sheet: OpenSheet, rows: list[_Row]) -> list[tuple[str, bool]]:
+        """What the model says in each row, up to the end of its first line, and whether it ended there.
 
-        tokenizer, embedded = self.frozen.tokenizer, {}
+        It says nothing where its output is not finite.
+        """
+        tokenizer, ends, embedded = self.frozen.tokenizer, end_tokens(self.frozen), {}
         for q in {row.question for row in rows}:
-            ids = [torch.tensor(part, dtype=torch.long) for part in (sheet.before[q], sheet.after[q])]
+            ids = [torch.tensor(part, dtype=torch.long) for part in (sheet.before[q], sheet.spoken[q])]
             embedded[q] = [self.frozen.embeddings(part.to(prompts.device)) for part in ids]
         inputs = [torch.cat([embedded[q][0], prompts[candidate], embedded[q][1]]) for q, candidate, _ in rows]
-        mask = [torch.ones(len(row), dtype=torch.long, device=prompts.device) for row in inputs]
-        ends = _end_tokens(self.frozen)
         draw = _Draw(self, rows)
-        generated = self.frozen.model.generate(
-            inputs_embeds=pad_sequence(inputs, batch_first=True, padding_side="left"),
-            attention_mask=pad_sequence(mask, batch_first=True, padding_side="left"),
-            generation_config=GenerationConfig(
-                max_new_tokens=self.max_new_tokens,
-                do_sample=False,
-                num_beams=1,
-                repetition_penalty=1.0,  # whatever the model's own configuration says
-                no_repeat_ngram_size=0,
-                eos_token_id=ends or None,
-                pad_token_id=next((i for i in (tokenizer.pad_token_id, *ends) if i is not None), 0),
-            ),
-            logits_processor=LogitsProcessorList([draw]),
-            stopping_criteria=StoppingCriteriaList([_FirstLine(tokenizer)]),
-        )
-        texts = []
+        generated = generate(self.frozen, inputs, self.max_new_tokens, draw, ends, _FirstLine(tokenizer))
+        said = []
         for ids, failed in zip(generated.tolist(), draw.failed.tolist(), strict=True):
             stop = next((at for at, token in enumerate(ids) if token in ends), len(ids))
-            text = tokenizer.decode(ids[:stop], skip_special_tokens=True)
-            texts.append("" if failed else text.strip().partition("\n")[0])
-        return texts
+            text = tokenizer.decode(ids[:stop], skip_special_tokens=True).lstrip()
+            line, newline, _ = text.partition("\n")
+            said.append(("" if failed else line.strip(), stop < len(ids) or bool(newline)))
+        return said
 
 
 def _is_number(value: object) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool)
 
 
-def _length(sheet: Sheet, question: int) -> int:
-    return len(sheet.before[question]) + len(sheet.after[question])
-
-
-def _end_tokens(frozen: FrozenModel) -> list[int]:
-    """Tokens that end an answer: the tokenizer's and the model's own."""
-    own = getattr(frozen.model.generation_config, "eos_token_id", None)
-    found = {*(own if isinstance(own, list) else [own]), frozen.tokenizer.eos_token_id}
-    return sorted(token for token in found if token is not None)
+def _length(sheet: OpenSheet, question: int) -> int:
+    return len(sheet.before[question]) + len(sheet.spoken[question])
 
 
 class _FirstLine:

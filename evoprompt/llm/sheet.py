@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from itertools import permutations
+from itertools import chain, permutations
 from typing import Any
 
 from evoprompt.errors import UserError
@@ -37,9 +37,15 @@ class Sheet:
 
 
 def make_sheet(
-    tokenizer: Any, texts: Sequence[str], labels: Sequence[Sequence[str]], placement: str = "prefix"
+    tokenizer: Any,
+    texts: Sequence[str],
+    labels: Sequence[Sequence[str]],
+    placement: str = "prefix",
+    vocabulary: int | None = None,
 ) -> Sheet:
     """Tokenise questions and their option labels as they occur after them.
+
+    A chat template's text gets no special token beside those that the template writes, as with `apply_chat_template`.
 
     Parameters
     ----------
@@ -52,20 +58,22 @@ def make_sheet(
     placement
         Where the soft prompt goes: `prefix` before everything, the token that begins a text included; `system` inside
         the chat template's system turn, or right after the beginning token; `suffix` right after the question's text.
+    vocabulary
+        Number of the model's embeddings; None leaves unchecked whether each token has one.
 
     Raises
     ------
     UserError
-        The placement is unknown, the chat template does not take a question, or a label's tokens are the beginning of
-        another's.
+        The placement is unknown, there are no questions, a question has no labels or an empty one or leaves no token
+        to read an answer at, the chat template does not take a question, a label's tokens are the beginning of
+        another's, or the model has no embedding of a token.
     """
     if placement not in PLACEMENTS:
         raise UserError(f"placement {placement!r} is unknown; use {', '.join(PLACEMENTS)}")
     asked = tuple(tuple(of) for of in labels)
-    if len({len(of) for of in asked}) > 1:
-        raise ValueError("the questions of a sheet need the same number of labels")
+    _check(texts, asked)
     written, between = prompts(tokenizer, texts, placement)
-    writer = _Writer(tokenizer, between)
+    writer = _Writer(tokenizer, between, chat=tokenizer.chat_template is not None)
     whole = writer.answered(written, [of[0] for of in asked])
     known: dict[tuple[tuple[str, ...], str], tuple[Tokens, ...]] = {}
     after, options = [], []
@@ -75,7 +83,54 @@ def make_sheet(
             known[key] = writer.options(prompt, of)
         after.append(tokens[: -len(known[key][0])])
         options.append(known[key])
-    return Sheet(tuple(b for b, _ in whole), tuple(after), tuple(options), placement, asked, tuple(texts))
+    before = tuple(b for b, _ in whole)
+    _check_tokens(tokenizer, texts, [b + a for b, a in zip(before, after, strict=True)], options, vocabulary)
+    return Sheet(before, tuple(after), tuple(options), placement, asked, tuple(texts))
+
+
+def _check(texts: Sequence[str], labels: Sequence[tuple[str, ...]]) -> None:
+    """Refuse questions and labels that nothing can be asked with."""
+    if not texts or len(texts) != len(labels):
+        raise UserError(
+            f"{len(texts)} questions with {len(labels)} sets of labels; give one question or more, a set each"
+        )
+    for text, of in zip(texts, labels, strict=True):
+        if not of or not all(label.strip() for label in of):
+            raise UserError(f"the question {text[-60:]!r} has the labels {of!r}; give it labels that are not empty")
+    if len({len(of) for of in labels}) > 1:
+        raise UserError(f"questions have {sorted({len(of) for of in labels})} labels; all of a sheet need equally many")
+
+
+def _check_tokens(
+    tokenizer: Any,
+    texts: Sequence[str],
+    asked: Sequence[Tokens],
+    options: Sequence[tuple[Tokens, ...]],
+    vocabulary: int | None,
+) -> None:
+    """Refuse contexts of no token, and tokens without an embedding."""
+    for text, context in zip(texts, asked, strict=True):
+        if not context:
+            raise UserError(f"the question {text!r} leaves no token to read an answer at; ask with a text")
+    if vocabulary is not None:
+        used = {*chain.from_iterable(asked), *chain.from_iterable(chain.from_iterable({*options}))}
+        require_known(tokenizer, used, vocabulary)
+
+
+def require_known(tokenizer: Any, ids: Iterable[int], vocabulary: int) -> None:
+    """Make sure that the model has an embedding of every token.
+
+    Raises
+    ------
+    UserError
+        It does not; the first such token is named.
+    """
+    beyond = min((id for id in ids if id >= vocabulary), default=None)
+    if beyond is not None:
+        raise UserError(
+            f"the tokenizer writes {tokenizer.convert_ids_to_tokens(beyond)!r} as token {beyond}, the model has "
+            f"{vocabulary} embeddings; leave this text out, or use the model's own tokenizer"
+        )
 
 
 def encode(tokenizer: Any, text: str) -> Tokens:
@@ -84,11 +139,17 @@ def encode(tokenizer: Any, text: str) -> Tokens:
 
 
 class _Writer:
-    """Tokenises prompts with their answers; `between` is the text between the two."""
+    """Tokenises prompts with their answers; `between` is the text between the two.
 
-    def __init__(self, tokenizer: Any, between: str) -> None:
+    A text begins as the tokenizer begins one, a chat as its template does.
+    """
+
+    def __init__(self, tokenizer: Any, between: str, chat: bool = False) -> None:
         self.tokenizer = tokenizer
         self.between = between
+        self.lead: Tokens = ()
+        if chat:
+            return
         bare, framed = self._ids(["a"])[0], tuple(tokenizer("a").input_ids)
         start = next((at for at in range(len(framed)) if framed[at : at + len(bare)] == bare), 0)
         self.lead = framed[:start]

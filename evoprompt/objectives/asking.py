@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import MISSING, fields
 from typing import Any
@@ -10,7 +11,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from evoprompt.errors import unknown_name
+from evoprompt.errors import UserError, unknown_name
 from evoprompt.llm import FrozenModel, Respondent, SampledRespondent, Sheet
 from evoprompt.surveys import Plan
 
@@ -21,24 +22,27 @@ SAMPLING = {
     if field.init and field.default is not MISSING and field.name != "placement"
 }
 """How free text is sampled, with the defaults of `SampledRespondent`."""
+_LEAST = {"samples": 1, "max_new_tokens": 1, "seed": 0}
 
 AnyRespondent = Respondent | SampledRespondent
 
 
-def respondent_options(given: Mapping[str, Any], where: str = "respondent") -> dict[str, Any]:
+def respondent_options(given: Mapping[str, Any], seed: int = 0, where: str = "respondent") -> dict[str, Any]:
     """Check how the model is to be asked and fill in the defaults of its kind.
 
     Parameters
     ----------
     given
-        `kind`, one of `RESPONDENTS`; with `sampled` also what `SampledRespondent` takes, which checks the numbers.
+        `kind`, one of `RESPONDENTS`; with `sampled` also what `SampledRespondent` takes.
+    seed
+        Of the sampling where none is given: the run's.
     where
         The part of the configuration that it comes from.
 
     Raises
     ------
     UserError
-        An unknown kind or key.
+        An unknown kind or key, or a number that is out of its range.
 
     >>> respondent_options({"kind": "sampled", "samples": 2})["max_new_tokens"]
     8
@@ -48,9 +52,28 @@ def respondent_options(given: Mapping[str, Any], where: str = "respondent") -> d
         raise unknown_name(where, kind, RESPONDENTS)
     known = {"kind": kind, **(SAMPLING if kind == "sampled" else {})}
     for key in given:
+        if key not in known and key in SAMPLING:
+            raise UserError(f"{where}.{key} belongs to {where}=sampled; this is {where}={kind}")
         if key not in known:
             raise unknown_name(f"key {where}.*", key, known)
-    return {**known, **given}
+    options = {**known, **given}
+    if kind == "sampled" and given.get("seed") is None:
+        options["seed"] = seed
+    for key, value in options.items():
+        _check_number(f"{where}.{key}", key, value)
+    return options
+
+
+def _check_number(name: str, key: str, value: Any) -> None:
+    """Refuse what a `SampledRespondent` would, before a model is loaded for it."""
+    whole = isinstance(value, int) and not isinstance(value, bool)
+    number = whole or isinstance(value, float)
+    if key in _LEAST and not (whole and value >= _LEAST[key]):
+        raise UserError(f"{name}={value!r} must be a whole number of at least {_LEAST[key]}")
+    if key == "temperature" and not (number and 0 <= value < math.inf):
+        raise UserError(f"{name}={value!r} must be a finite number of at least 0")
+    if key == "top_p" and not (number and 0 < value <= 1):
+        raise UserError(f"{name}={value!r} must be a number greater than 0 and at most 1")
 
 
 def make_respondent(

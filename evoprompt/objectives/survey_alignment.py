@@ -21,8 +21,8 @@ class SurveyAlignment:
     """z (n, d) -> mean absolute distance to `target` over the dimensions it has, in points.
 
     The metric `dimensions` (n, 6) holds the scores; in free text `invalid` (n,) holds the share of answers that chose
-    no option or several. A candidate without any valid answer to an item fails: its loss is NaN. Only searched
-    wordings belong into `plan`.
+    no option or several. A candidate without any valid answer to an item, or to a form of the questions (option order
+    and labels), fails: its loss is NaN. Only searched wordings belong into `plan`.
     """
 
     respondent: AnyRespondent

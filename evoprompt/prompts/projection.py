@@ -66,6 +66,7 @@ class RandomProjection:
             "dimensions": self.dimensions,
             "seed": self.seed,
             "limit": self.limit,
+            "spread": "overall" if self.profile is None else "dimension",
         }
 
     def tensors(self) -> dict[str, Floats]:

@@ -44,6 +44,7 @@ COMMON_OPTIONS = {"tokens": 4, "init": "auto", "init_text": None, "init_expert":
 _CHOICES = {"init": STARTS, "spread": ("overall", "dimension")}
 _WHOLE = ("tokens", "dimensions", "components", "rank")
 _POSITIVE = ("scale", "limit")
+_LARGEST = 1e9  # of those: products of them must not overflow float32
 TEXTS = ("init_text", "init_expert")
 
 
@@ -64,6 +65,9 @@ def space_options(given: Mapping[str, Any]) -> dict[str, Any]:
         raise unknown_name("space", kind, SPACES)
     defaults = {"kind": kind, **COMMON_OPTIONS, **OWN_OPTIONS[kind]}
     for key, value in given.items():
+        owners = [other for other, own in OWN_OPTIONS.items() if key in own]
+        if key not in defaults and owners:
+            raise UserError(f"space.{key} belongs to space={' or '.join(owners)}; this is space={kind}")
         if key not in defaults:
             raise unknown_name(f"option of space {kind}", key, defaults)
         _check_value(key, value)
@@ -154,6 +158,7 @@ def load_space(path: Path) -> Space:
     try:
         with safe_open(path, framework="numpy") as file:
             description = json.loads(file.metadata()["space"])
+            description.pop("spread", None)  # whether there is a profile says it
             return make_space(**description, **{name: file.get_tensor(name) for name in file.keys()})  # noqa: SIM118
     except (OSError, SafetensorError, json.JSONDecodeError, KeyError, TypeError) as error:
         raise UserError(f"{path} is not the file of a search space: {error}") from None
@@ -164,8 +169,8 @@ def _check_value(key: str, value: Any) -> None:
     number = whole or isinstance(value, float)
     if key in _WHOLE and not (whole and value >= 1):
         raise UserError(f"space.{key}={value!r} must be a whole number of at least 1")
-    if key in _POSITIVE and not (number and 0 < value < float("inf")):
-        raise UserError(f"space.{key}={value!r} must be a number greater than 0")
+    if key in _POSITIVE and not (number and 0 < value <= _LARGEST):
+        raise UserError(f"space.{key}={value!r} must be a number greater than 0 and at most {_LARGEST:g}")
     if key == "outside" and not (number and 0 <= value < 0.5):
         raise UserError(f"space.{key}={value!r} must be a share from 0 to less than 0.5")
     if key in _CHOICES and value not in _CHOICES[key]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from typing import Any
 
@@ -12,6 +13,8 @@ from evoprompt.errors import UserError
 from evoprompt.llm import FrozenModel
 from evoprompt.prompts.space import Floats
 from evoprompt.prompts.vocabulary import drawn_tokens
+
+logger = logging.getLogger(__name__)
 
 STARTS = ("auto", "mean", "text", "vocabulary", "expert")
 GIVEN_BY = {"text": "init_text", "expert": "init_expert"}  # the option that such a start needs
@@ -40,6 +43,8 @@ def resolve_start(options: Mapping[str, Any]) -> str:
 def start_prompt(frozen: FrozenModel, options: Mapping[str, Any], seed: int, initial: torch.Tensor | None) -> Floats:
     """The centre (tokens, hidden) of a space with complete options; see `space_for`.
 
+    Where a text or an expert has another number of tokens than `space.tokens`, a warning says what is done.
+
     Raises
     ------
     UserError
@@ -48,6 +53,7 @@ def start_prompt(frozen: FrozenModel, options: Mapping[str, Any], seed: int, ini
     start, tokens, mean = resolve_start(options), options["tokens"], frozen.embedding_statistics[0]
     if start == "text":
         initial = frozen.embed(options["init_text"])
+        _say_what_is_used(len(initial), tokens)
     elif start == "vocabulary":
         initial = drawn_tokens(frozen, tokens, seed)
     elif start == "expert":
@@ -58,10 +64,21 @@ def start_prompt(frozen: FrozenModel, options: Mapping[str, Any], seed: int, ini
                 f"the expert {str(options['init_expert'])!r} has soft tokens of width {initial.shape[-1]}, "
                 f"model {frozen.spec.name!r} takes {frozen.hidden}; give one that was evolved on this model"
             )
+        if len(initial) != tokens:
+            logger.warning("the expert's %d soft tokens are all used, not space.tokens=%d", len(initial), tokens)
         tokens = len(initial)
     else:
         initial = None
     return centre_prompt(tokens, mean, initial)
+
+
+def _say_what_is_used(given: int, tokens: int) -> None:
+    """Warn where a text of so many tokens does not fill the soft prompt exactly."""
+    length = f"{given} token{'' if given == 1 else 's'}"
+    if given > tokens:
+        logger.warning("space.init_text has %s, cut to %d; space.tokens=%d takes all of it", length, tokens, given)
+    elif 0 < given < tokens:
+        logger.warning("space.init_text has %s, repeated to %d; space.tokens=%d takes it once", length, tokens, given)
 
 
 def centre_prompt(tokens: int, mean: torch.Tensor, initial: torch.Tensor | None = None) -> Floats:

@@ -49,6 +49,8 @@ def spread_profile(frozen: FrozenModel) -> Floats:
 def principal_directions(frozen: FrozenModel, components: int, outside: float) -> Directions:
     """The directions in which the vocabulary's embeddings vary most, and its range along each, from the mean.
 
+    The range always holds the mean itself, which a search starts from, however much of the vocabulary is left out.
+
     Parameters
     ----------
     frozen
@@ -82,7 +84,7 @@ def principal_directions(frozen: FrozenModel, components: int, outside: float) -
     measure = torch.from_numpy((directions / deviations).astype(np.float32))
     along = (sample @ measure.T - frozen.embedding_statistics[0] @ measure.T).numpy()
     low, high = np.quantile(along, [outside, 1 - outside], axis=0).astype(np.float32)
-    return Directions((deviations * directions).astype(np.float32), low, high)
+    return Directions((deviations * directions).astype(np.float32), np.minimum(low, 0), np.maximum(high, 0))
 
 
 def _sample(frozen: FrozenModel) -> torch.Tensor:

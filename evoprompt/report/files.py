@@ -5,21 +5,29 @@ from __future__ import annotations
 import csv
 import io
 import json
+import math
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import yaml
+
 from evoprompt.errors import UserError
 from evoprompt.surveys import DIMENSIONS
+from evoprompt.surveys.instrument import SPLITS
 
 if TYPE_CHECKING:
     import pandas as pd
 
 SCHEMA_VERSION = 1
-ARMS = ("naive", "persona", "icl", "evolved")
-SPLITS = ("searched", "held_out")
+ARM_TITLES = {
+    "naive": "no prompt",
+    "persona": "persona line",
+    "icl": "in-context examples",
+    "evolved": "evolved prompt",
+}
 HISTORY_COLUMNS = ("evaluation", "loss", "failed")
 
 
@@ -36,7 +44,7 @@ class Run:
     @property
     def arms(self) -> list[str]:
         """Names of the arms that were measured, evolved last."""
-        return [arm for arm in ARMS if arm in self.metrics["arms"]]
+        return [arm for arm in ARM_TITLES if arm in self.metrics["arms"]]
 
     def measured(self, arm: str, split: str) -> Mapping[str, Any]:
         """What `metrics.json` holds of one arm on one split."""
@@ -64,12 +72,12 @@ def read_run(folder: Path) -> Run:
             raise UserError(f"the run in {folder} is not finished: no metrics.json; continue it with resume={folder}")
         raise UserError(f"{folder} is not a run directory: it has no metrics.json")
     return Run(
-        folder, read_metrics(folder), _json(folder / "run.json"), _text(folder / "config.yaml"), _history(folder)
+        folder, read_metrics(folder), _json(folder / "run.json"), read_text(folder / "config.yaml"), _history(folder)
     )
 
 
 def read_metrics(folder: Path) -> dict[str, Any]:
-    """Read and check `metrics.json`.
+    """Read and check `metrics.json`; a loss or an interval that could not be measured, null there, is NaN.
 
     Raises
     ------
@@ -86,7 +94,15 @@ def read_metrics(folder: Path) -> dict[str, Any]:
     for arm in ("naive", "evolved", *metrics["arms"]):
         for split in SPLITS:
             _check_measured(path, arm, split, metrics["arms"])
+    confirmed = (metrics.get("confirmation") or {}).values()
+    for measured in (*(splits[split] for splits in metrics["arms"].values() for split in SPLITS), *confirmed):
+        measured["loss"] = _or_nan(measured["loss"])
+        measured["interval"] = [_or_nan(bound) for bound in measured["interval"]]
     return metrics
+
+
+def _or_nan(value: float | None) -> float:
+    return math.nan if value is None else value
 
 
 def _check_measured(path: Path, arm: str, split: str, arms: Mapping[str, Any]) -> None:
@@ -95,16 +111,32 @@ def _check_measured(path: Path, arm: str, split: str, arms: Mapping[str, Any]) -
     where = f"{path}: arms.{arm}.{split}"
     if not isinstance(measured, dict):
         raise UserError(f"{where} is missing; a finished run measures it")
-    loss, bounds, scores = (measured.get(key) for key in ("loss", "interval", "dimensions"))
-    if not isinstance(loss, int | float):
-        raise UserError(f"{where}.loss is {loss!r}; it should be a number")
-    if not isinstance(bounds, list) or len(bounds) != 2 or not all(isinstance(bound, int | float) for bound in bounds):
-        raise UserError(f"{where}.interval is {bounds!r}; it should be two numbers")
+    loss, bounds, scores = (measured.get(key, "missing") for key in ("loss", "interval", "dimensions"))
+    if not isinstance(loss, int | float | None):
+        raise UserError(f"{where}.loss is {loss!r}; it should be a number, or null where it could not be measured")
+    if not isinstance(bounds, list) or [isinstance(bound, int | float | None) for bound in bounds] != [True, True]:
+        raise UserError(f"{where}.interval is {bounds!r}; it should be two numbers, or two nulls")
     if not isinstance(scores, dict):
         raise UserError(f"{where}.dimensions is {scores!r}; it should be an object of scores by dimension")
 
 
-def _text(path: Path) -> str:
+def parsed_config(text: str) -> dict[str, Any]:
+    """The configuration that a config.yaml holds; empty where that is no mapping."""
+    try:
+        loaded = yaml.safe_load(text)
+    except yaml.YAMLError:
+        return {}
+    return loaded if isinstance(loaded, dict) else {}
+
+
+def read_text(path: Path) -> str:
+    """A file of a run.
+
+    Raises
+    ------
+    UserError
+        It cannot be read.
+    """
     try:
         return path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
@@ -113,7 +145,7 @@ def _text(path: Path) -> str:
 
 def _json(path: Path) -> dict[str, Any]:
     try:
-        loaded = json.loads(_text(path))
+        loaded = json.loads(read_text(path))
     except json.JSONDecodeError as error:
         raise UserError(f"{path}, line {error.lineno}: not valid JSON: {error.msg}") from None
     if not isinstance(loaded, dict):
@@ -153,11 +185,11 @@ def write_bytes(path: Path, content: bytes) -> None:
 
 
 def csv_bytes(header: Sequence[str], rows: Iterable[Sequence[Any]]) -> bytes:
-    """A CSV file with full-precision floats; None becomes an empty cell."""
+    """A CSV file with full-precision floats; None and NaN become empty cells."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(header)
-    writer.writerows(rows)
+    writer.writerows([None if isinstance(cell, float) and math.isnan(cell) else cell for cell in row] for row in rows)
     return text.getvalue().encode()
 
 

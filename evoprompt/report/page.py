@@ -8,13 +8,14 @@ from importlib import resources
 from string import Template
 from typing import Any
 
-import yaml
-
+from evoprompt.report.cautions import Caution, warnings
 from evoprompt.report.drawing import Plot
-from evoprompt.report.files import Run
+from evoprompt.report.files import ARM_TITLES, Run, parsed_config
 from evoprompt.report.items import ITEM_LABELS, feeds
+from evoprompt.report.method import respondent_kind, respondent_words, space_fact, space_words
+from evoprompt.report.numbers import digits_of, interval, number, share
 from evoprompt.report.plots import mean_answers
-from evoprompt.report.verdict import ARM_TITLES, Caution, digits_of, interval, number, verdict, warnings
+from evoprompt.report.verdict import verdict
 from evoprompt.surveys import DIMENSION_NAMES, DIMENSIONS
 
 SHELL = Template("""<!DOCTYPE html>
@@ -33,6 +34,10 @@ $body
 </body>
 </html>
 """)
+CHECKS = {  # what tells whether the answers can be believed, and its column
+    "label_mass": '<abbr title="probability that the model answers with any of the labels">label mass</abbr>',
+    "invalid_rate": '<abbr title="share of free-text answers that chose no option or several">invalid</abbr>',
+}
 SPLIT_TITLES = {"held_out": "Held-out wordings, never seen by the search", "searched": "Wordings used by the search"}
 
 
@@ -89,6 +94,8 @@ def _top(run: Run) -> str:
         f"model {metrics.get('model')}",
         f"optimizer {metrics.get('optimizer')}",
         f"{metrics.get('placement', 'prefix')} placement",
+        f"respondent {respondent_kind(metrics)}",
+        space_fact(metrics, parsed_config(run.config)),
         f"seed {metrics.get('seed')}",
         f"{int(metrics.get('evaluations') or 0):,} evaluations".replace(",", " "),
         duration(metrics.get("seconds")),
@@ -137,7 +144,8 @@ def duration(seconds: Any) -> str:
 
 
 def _cautions(run: Run) -> str:
-    found = warnings(run.metrics, parsed_config(run))
+    found = warnings(run.metrics, parsed_config(run.config))
+    found += [Caution("Noted by the run", _sentence(str(note))) for note in run.record.get("notes") or ()]
     found.append(
         Caution(
             "One run, one seed",
@@ -149,19 +157,19 @@ def _cautions(run: Run) -> str:
     return cautions_box(items)
 
 
+def _sentence(text: str) -> str:
+    """A line of the terminal as a sentence.
+
+    >>> _sentence("it is so")
+    'It is so.'
+    """
+    return f"{text[:1].upper()}{text[1:].rstrip('.')}."
+
+
 def cautions_box(items: str) -> str:
     """The box of warnings around ready `<li>` elements."""
     title = '<h2 id="cautions">Before you believe it</h2>'
     return f'<aside class="cautions" aria-labelledby="cautions">{title}<ul>{items}</ul></aside>'
-
-
-def parsed_config(run: Run) -> dict[str, Any]:
-    """The configuration; empty where config.yaml does not hold a mapping."""
-    try:
-        loaded = yaml.safe_load(run.config)
-    except yaml.YAMLError:
-        return {}
-    return loaded if isinstance(loaded, dict) else {}
 
 
 def _section(name: str, title: str, lead: str, content: str) -> str:
@@ -196,19 +204,22 @@ def _arms(run: Run) -> str:
 
 
 def _arm_table(run: Run, split: str) -> str:
-    digits = digits_of([run.measured(arm, split) for arm in run.arms])
+    measured = {arm: run.measured(arm, split) for arm in run.arms}
+    digits = digits_of(list(measured.values()))
+    checks = {key: title for key, title in CHECKS.items() if any(key in found for found in measured.values())}
     head = [
         "",
         "loss",
         "95% interval",
+        *checks.values(),
         *(f'<abbr title="{DIMENSION_NAMES[name]}">{name.upper()}</abbr>' for name in DIMENSIONS),
     ]
-    rows = [("target", ["target", "", "", *(number(run.target[name], 0) for name in DIMENSIONS)])]
-    for arm in run.arms:
-        measured = run.measured(arm, split)
-        scores = (number(measured["dimensions"].get(name)) for name in DIMENSIONS)
-        cells = [_arm(arm), number(measured["loss"], digits), interval(measured["interval"], digits), *scores]
-        rows.append((arm, cells))
+    blank = [""] * len(checks)
+    rows = [("target", ["target", "", "", *blank, *(number(run.target[name], 0) for name in DIMENSIONS)])]
+    for arm, found in measured.items():
+        scores = (number(found["dimensions"].get(name)) for name in DIMENSIONS)
+        loss = [number(found["loss"], digits), interval(found["interval"], digits)]
+        rows.append((arm, [_arm(arm), *loss, *(share(found.get(key)) for key in checks), *scores]))
     return table(SPLIT_TITLES[split], head, rows)
 
 
@@ -220,6 +231,11 @@ def _search(run: Run, plot: Plot) -> str:
         f"Optimizer {escape(str(metrics.get('optimizer')))}: {done} evaluations of a budget of {budget}, "
         f"{failed} failed; stopped by {escape(str(metrics.get('stopped', 'nothing on record')))}."
     )
+    if respondent_kind(metrics) == "sampled":
+        lead += (
+            f" Every candidate was asked in free text; {share(metrics.get('invalid_rate'))} of the sampled answers "
+            "chose no option or several and were left out. All candidates met the same noise."
+        )
     return _section(
         "search",
         "The search",
@@ -264,12 +280,17 @@ def _labels(run: Run) -> str:
         return ""
     rows = []
     for arm in run.arms:
-        rows.append((arm, [_arm(arm), *(_percent(shares[arm].get(label)) for label in labels)]))
+        rows.append((arm, [_arm(arm), *(share(shares[arm].get(label)) for label in labels)]))
     head = ["", *(escape(label) for label in labels)]
+    what = (
+        "How often each printed label was chosen among valid answers, by name or by its option’s words"
+        if respondent_kind(run.metrics) == "sampled"
+        else "The mean probability of each printed label"
+    )
     return _section(
         "labels",
         "Option labels",
-        "The mean probability of each printed label, whatever it stood for. Options are asked in both orders, "
+        f"{what}, whatever it stood for. Options are asked in both orders, "
         "so a change of opinion moves a label and its mirror image (A and E, B and D) alike; "
         "a prompt that pushes one letter shows here.",
         f'<div class="card">{table("Share of each label on held-out wordings", head, rows)}</div>',
@@ -285,7 +306,7 @@ def _confirmation(run: Run) -> str:
     for arm, measured in found.items():
         scores = (number(measured["dimensions"].get(name)) for name in DIMENSIONS)
         loss = [number(measured["loss"], digits), interval(measured["interval"], digits)]
-        rows.append((arm, [_arm(arm), *loss, _percent(measured["invalid_rate"]), *scores]))
+        rows.append((arm, [_arm(arm), *loss, share(measured.get("invalid_rate")), *scores]))
     head = ["", "loss", "95% interval", "invalid", *(name.upper() for name in DIMENSIONS)]
     return _section(
         "confirmation",
@@ -300,14 +321,15 @@ def _arm(arm: str) -> str:
     return f'<span class="dot" style="--arm: var(--{arm})"></span>{escape(ARM_TITLES[arm])}'
 
 
-def _percent(share: float | None) -> str:
-    return "–" if share is None else f"{share:.0%}"
-
-
 def _made_with(run: Run) -> str:
     record = run.record
     found: dict[str, Any] = {"status": record.get("status"), "edition of the target": run.metrics.get("edition")}
-    found |= {"placement": run.metrics.get("placement"), "respondent": run.metrics.get("respondent")}
+    config = parsed_config(run.config)
+    found |= {
+        "placement": run.metrics.get("placement"),
+        "respondent": ", ".join(respondent_words(run.metrics, config)),
+        "space": ", ".join(space_words(run.metrics, config)),
+    }
     parts = {
         "model": ("name", "revision", "fingerprint"),
         "instrument": ("name", "sha256"),

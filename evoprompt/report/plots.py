@@ -19,10 +19,11 @@ from evoprompt.report.drawing import (
     standalone_svg,
     style,
 )
-from evoprompt.report.files import SPLITS, Run, csv_bytes
+from evoprompt.report.files import ARM_TITLES, Run, csv_bytes
 from evoprompt.report.items import ITEM_LABELS
-from evoprompt.report.verdict import ARM_TITLES, number
+from evoprompt.report.numbers import finite, number
 from evoprompt.surveys import DIMENSION_NAMES, DIMENSIONS, vsm13
+from evoprompt.surveys.instrument import SPLITS
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -91,11 +92,11 @@ def draw_dimensions(run: Run, narrow: bool) -> Figure:
 def _dimension_point(axes: Axes, run: Run, arm: str, name: str, y: float) -> None:
     measured = run.measured(arm, "held_out")
     score = measured["dimensions"].get(name)
-    if score is None:
+    if finite(score) is None:
         return
     colour = PALETTE[arm]
     bounds = (measured.get("dimension_intervals") or {}).get(name)
-    if bounds:
+    if bounds and None not in bounds:
         axes.plot(bounds, [y, y], color=colour, lw=1.8, solid_capstyle="round", zorder=3)
     axes.plot([score], [y], **_marker(arm), zorder=4)
 
@@ -149,7 +150,7 @@ def draw_convergence(run: Run, narrow: bool) -> Figure:
     figure, axes = new_figure(narrow, 3.1 if narrow else 3.7)
     count, loss = _losses(run)
     finite = np.isfinite(loss)
-    levels = {arm: float(run.measured(arm, "searched")["loss"]) for arm in run.arms if arm != "evolved"}
+    levels = _levels(run)
     titles = SHORT_TITLES if narrow else ARM_TITLES
     low, high = _frame(loss[finite], list(levels.values()))
     inside, blue = finite & (loss <= high), PALETTE["evolved"]
@@ -179,6 +180,12 @@ def draw_convergence(run: Run, narrow: bool) -> Figure:
     return figure
 
 
+def _levels(run: Run) -> dict[str, float]:
+    """The baselines' loss on searched wordings, of those where it could be measured."""
+    found = {arm: float(run.measured(arm, "searched")["loss"]) for arm in run.arms if arm != "evolved"}
+    return {arm: loss for arm, loss in found.items() if np.isfinite(loss)}
+
+
 def _losses(run: Run) -> tuple[Array, Array]:
     """Number of evaluations done, from 1, and loss of each; NaN where it failed."""
     loss = run.history["loss"].to_numpy(dtype=np.float64, na_value=np.nan)
@@ -189,6 +196,8 @@ def _losses(run: Run) -> tuple[Array, Array]:
 def _frame(losses: Array, levels: list[float]) -> tuple[float, float]:
     """Vertical limits that a few early, very bad candidates cannot stretch."""
     known = np.array([*levels, *(np.quantile(losses, [0.0, 0.98]) if len(losses) else [])])
+    if not len(known):
+        return 0.0, 1.0
     low, high = float(known.min()), float(known.max())
     pad = max(0.06 * (high - low), 0.01 * abs(high), 1e-6)
     return max(low - pad, 0.0) if low >= 0 else low - pad, high + pad
@@ -272,7 +281,7 @@ def draw_answers(run: Run, narrow: bool) -> Figure:
         for arm, mean in (("naive", before), ("evolved", after)):
             axes.plot([mean[index]], [y], **{**_marker(arm), "ms": 5}, zorder=3)
         change = after[index] - before[index]
-        text = "0.00" if abs(change) < 0.005 else f"{'+' if change > 0 else '−'}{abs(change):.2f}"
+        text = "0.00" if abs(change) < 0.005 else f"{'+' if change > 0 else ''}{number(float(change), 2)}"
         axes.text(5.12, y, text, va="center", fontsize=8, color=PALETTE["muted"])
         ticks.append(y)
         names.append(f"{ITEM_LABELS[index]}  {index + 1}")
@@ -290,12 +299,18 @@ def draw_answers(run: Run, narrow: bool) -> Figure:
 def answers_alt(run: Run) -> str:
     """The plot in words: the largest shifts."""
     shift = mean_answers(run, "evolved") - mean_answers(run, "naive")
-    largest = np.argsort(-np.abs(shift), kind="stable")[:3]
+    largest = np.argsort(-np.abs(shift), kind="stable")[: min(3, np.isfinite(shift).sum())]
     moved = "; ".join(f"item {i + 1}, {ITEM_LABELS[i]}: {number(float(shift[i]), 2)}" for i in largest)
     return (
         f"Mean answers to the 24 items, without and with the evolved prompt. Mean absolute shift "
-        f"{np.abs(shift).mean():.2f} steps. Largest shifts: {moved}."
+        f"{number(_mean_size(shift), 2)} steps. Largest shifts: {moved}."
     )
+
+
+def _mean_size(shift: Array) -> float | None:
+    """Mean absolute shift of the items that were answered under both arms."""
+    known = shift[np.isfinite(shift)]
+    return float(np.abs(known).mean()) if len(known) else None
 
 
 def answers_csv(run: Run) -> bytes:

@@ -12,32 +12,47 @@ from typing import Any
 from urllib.parse import quote
 
 from evoprompt.errors import UserError
-from evoprompt.report.files import csv_bytes, read_metrics, write_bytes
+from evoprompt.report.cautions import doubt
+from evoprompt.report.files import csv_bytes, parsed_config, read_metrics, read_text, write_bytes
+from evoprompt.report.method import respondent_words, space_words
+from evoprompt.report.numbers import finite, number, share
 from evoprompt.report.page import cautions_box, culture_name, page, table
-from evoprompt.report.verdict import number
 
 LOSSES = ("naive", "persona", "icl", "evolved")
-METHOD = ("model", "optimizer", "space", "placement")
-COLUMNS = ("run", "culture", "seed", *METHOD, *LOSSES, "perplexity_ratio", "kl")
+METHOD = ("model", "optimizer", "space", "placement", "respondent")
+CHECKS = ("label_mass", "invalid_rate", "confirmed_loss")  # of the evolved prompt, on held-out wordings
+COLUMNS = ("run", "culture", "seed", *METHOD, *LOSSES, *CHECKS, "perplexity_ratio", "kl")
+DOUBTFUL = (
+    "no success, however low the loss: few words on the labels, invalid answers, or free text does not confirm it"
+)
 
 
 @dataclass(frozen=True)
 class Row:
-    """One run of a sweep; `method` as named by `METHOD`, `losses` held-out, None for an arm that was not measured."""
+    """One run of a sweep.
+
+    `method` has the words of each of `METHOD`: a name, then the options that it was used with. `losses` are held-out,
+    None for an arm that was not or could not be measured; `checks` as named by `CHECKS`. `doubtful` runs have one that
+    takes the loss back.
+    """
 
     folder: str
     culture: str
     name: str
     seed: Any
-    method: tuple[str, ...]
+    method: tuple[tuple[str, ...], ...]
     losses: tuple[float | None, ...]
+    checks: tuple[float | None, ...]
+    doubtful: bool
     perplexity_ratio: float | None
     kl: float | None
 
     @property
     def cells(self) -> tuple[Any, ...]:
         """In the order of `COLUMNS`."""
-        return (self.folder, self.culture, self.seed, *self.method, *self.losses, self.perplexity_ratio, self.kl)
+        method = (", ".join(words) for words in self.method)
+        cost = (self.perplexity_ratio, self.kl)
+        return (self.folder, self.culture, self.seed, *method, *self.losses, *self.checks, *cost)
 
 
 def find_runs(folder: Path) -> list[Path]:
@@ -69,35 +84,67 @@ def read_sweep(folder: Path) -> tuple[list[Row], list[str]]:
 
 
 def _row(run: Path, folder: Path) -> Row:
-    metrics = read_metrics(run)
+    metrics, config = read_metrics(run), parsed_config(read_text(run / "config.yaml"))
     arms, cost = metrics["arms"], metrics.get("cost") or {}
+    words = {"space": space_words(metrics, config), "respondent": respondent_words(metrics, config)}
+    evolved, confirmed = arms["evolved"]["held_out"], (metrics.get("confirmation") or {}).get("evolved") or {}
     return Row(
         folder=run.relative_to(folder).as_posix(),
         culture=str(metrics.get("culture")),
         name=culture_name(metrics),
         seed=metrics.get("seed"),
-        method=tuple(str(metrics.get(name) or "–") for name in METHOD),
-        losses=tuple(arms[arm]["held_out"]["loss"] if arm in arms else None for arm in LOSSES),
+        method=tuple(words.get(name) or (str(metrics.get(name) or "–"),) for name in METHOD),
+        losses=tuple(finite(arms[arm]["held_out"]["loss"]) if arm in arms else None for arm in LOSSES),
+        checks=(*(finite(evolved.get(key)) for key in CHECKS[:2]), finite(confirmed.get("loss"))),
+        doubtful=doubt(metrics) is not None,
         perplexity_ratio=cost.get("perplexity_ratio"),
         kl=cost.get("kl"),
     )
+
+
+def shown_methods(rows: Sequence[Row]) -> list[list[str]]:
+    """Each row's method in few words: the options that all runs of a name share are left out."""
+    shown = [list[str]() for _ in rows]
+    for column in range(len(METHOD)):
+        for line, row in zip(shown, rows, strict=True):
+            name, *options = row.method[column]
+            alike = [other.method[column] for other in rows if other.method[column][0] == name]
+            told = (option for option in options if not all(option in words for words in alike))
+            line.append(", ".join((name, *told)))
+    return shown
+
+
+def _marked(row: Row) -> list[str]:
+    """The losses as text, a doubtful one of the evolved prompt with a mark."""
+    *baselines, evolved = map(number, row.losses)
+    return [*baselines, f"{evolved}†" if row.doubtful else evolved]
+
+
+def _check(name: str, value: float | None) -> str:
+    return number(value) if name == "confirmed_loss" else share(value)
+
+
+def _known_checks(rows: Sequence[Row]) -> list[int]:
+    """Those of `CHECKS` that any run has."""
+    return [column for column in range(len(CHECKS)) if any(row.checks[column] is not None for row in rows)]
 
 
 def text_table(rows: Sequence[Row]) -> str:
     """The table for a terminal: held-out losses, a line per run."""
     head = ["culture", "seed", *METHOD, *LOSSES]
     lines = [head]
-    for row in rows:
-        lines.append([row.culture, str(row.seed), *row.method, *map(number, row.losses)])
+    for row, method in zip(rows, shown_methods(rows), strict=True):
+        lines.append([row.culture, str(row.seed), *method, *_marked(row)])
     widths = [max(len(line[column]) for line in lines) for column in range(len(head))]
     words = (0, *range(2, 2 + len(METHOD)))
-    return "\n".join(
+    drawn = [
         "  ".join(
             cell.ljust(width) if column in words else cell.rjust(width)
             for column, (cell, width) in enumerate(zip(line, widths, strict=True))
         ).rstrip()
         for line in lines
-    )
+    ]
+    return "\n".join([*drawn, *([f"† {DOUBTFUL}"] if any(row.doubtful for row in rows) else [])])
 
 
 def write_sweep(folder: Path) -> Path:
@@ -121,8 +168,10 @@ def write_sweep(folder: Path) -> Path:
 def sweep_page(folder: Path, rows: Sequence[Row], skipped: Sequence[str]) -> str:
     """The page: means over runs, then every run with a link to its own report."""
     cautions = [f"{escape(line)}." for line in skipped]
-    if any(row.method[0] == "pocket" for row in rows):
+    if any(row.method[0] == ("pocket",) for row in rows):
         cautions.insert(0, "The pocket model is a simulator; its figures say nothing about people.")
+    if any(row.doubtful for row in rows):
+        cautions.append(f"† {escape(DOUBTFUL)}.")
     box = "".join(f"<li>{line}</li>" for line in cautions)
     aside = cautions_box(box) if box else ""
     body = (
@@ -137,23 +186,32 @@ def sweep_page(folder: Path, rows: Sequence[Row], skipped: Sequence[str]) -> str
 
 
 def _means(rows: Sequence[Row]) -> str:
-    groups: dict[tuple[str, ...], list[Row]] = {}
+    groups: dict[tuple[Any, ...], list[Row]] = {}
     for row in rows:
-        groups.setdefault((row.name, *row.method), []).append(row)
+        groups.setdefault((row.name, row.method), []).append(row)
+    words = {row.method: shown for row, shown in zip(rows, shown_methods(rows), strict=True)}
+    checks = _known_checks(rows)
     lines = []
-    for key, members in groups.items():
-        means = [_mean([row.losses[column] for row in members]) for column in range(len(LOSSES))]
-        gains = [
-            before - after
-            for before, *_, after in (row.losses for row in members)
-            if before is not None and after is not None
+    for (name, method), members in groups.items():
+        means = [number(_mean([row.losses[column] for row in members])) for column in range(len(LOSSES))]
+        means[-1] += "†" if any(row.doubtful for row in members) else ""
+        means += [_check(CHECKS[column], _mean([row.checks[column] for row in members])) for column in checks]
+        fallen = [
+            (row.losses[0] - row.losses[-1], row.doubtful)
+            for row in members
+            if row.losses[0] is not None and row.losses[-1] is not None
         ]
+        gains = [gain for gain, _ in fallen]
         span = f"{number(min(gains))} to {number(max(gains))}" if gains else "–"
-        better = sum(gain > 0 for gain in gains)
-        cells = [*map(escape, key), str(len(members)), *map(number, means), f"{better} of {len(gains)}", span]
+        better = sum(gain > 0 and not doubtful for gain, doubtful in fallen)
+        cells = [*map(escape, (name, *words[method])), str(len(members)), *means, f"{better} of {len(gains)}", span]
         lines.append(("", cells))
-    head = ["culture", *METHOD, "runs", *LOSSES, "better than naive", "gain (range)"]
+    head = ["culture", *METHOD, "runs", *LOSSES, *_titles(checks), "better than naive", "gain (range)"]
     return table("", head, lines, kind="names")
+
+
+def _titles(checks: Sequence[int]) -> list[str]:
+    return [CHECKS[column].replace("_", " ") for column in checks]
 
 
 def _mean(values: Sequence[float | None]) -> float | None:
@@ -162,12 +220,15 @@ def _mean(values: Sequence[float | None]) -> float | None:
 
 
 def _runs(folder: Path, rows: Sequence[Row]) -> str:
+    checks = _known_checks(rows)
     lines = []
-    for row in rows:
+    for row, method in zip(rows, shown_methods(rows), strict=True):
         where = escape(row.folder)
         if (folder / row.folder / "report.html").is_file():
             where = f'<a href="{escape(quote(row.folder))}/report.html">{where}</a>'
-        words = [escape(str(word)) for word in (row.name, *row.method, row.seed)]
+        words = [escape(str(word)) for word in (row.name, *method, row.seed)]
+        checked = (_check(CHECKS[column], row.checks[column]) for column in checks)
         cost = [f"×{number(row.perplexity_ratio, 2)}", number(row.kl, 3)]
-        lines.append(("", [*words, *map(number, row.losses), *cost, where]))
-    return table("", ["culture", *METHOD, "seed", *LOSSES, "perplexity", "KL", "run"], lines, kind="names")
+        lines.append(("doubtful" if row.doubtful else "", [*words, *_marked(row), *checked, *cost, where]))
+    head = ["culture", *METHOD, "seed", *LOSSES, *_titles(checks), "perplexity", "KL", "run"]
+    return table("", head, lines, kind="names")

@@ -23,7 +23,6 @@ from evoprompt.surveys.questions import COMBINATIONS, ask
 from evoprompt.surveys.vsm13 import DIMENSIONS, WEIGHTS
 
 Array = NDArray[np.float64]
-ARMS = ("naive", "persona", "icl", "evolved")
 RESAMPLES = 2000
 QUOTED = 200  # free-text answers of each arm and split that are kept word for word
 ANSWERS = [f"answer_{value}" for value in range(1, 6)]
@@ -74,13 +73,15 @@ class Measurements:
     def measure(self, arm: str, preface: str = "", prompt: torch.Tensor | None = None) -> dict[str, Any]:
         """Ask every split's full plan under one arm; its loss, interval, dimensions and answers by split."""
         respondent, soft = self.panel.respondent, self.panel.soft(prompt)
-        found = {}
+        found: dict[str, dict[str, Any]] = {}
         for split in self.splits:
             plan = self.panel.plan(split)
             sheet = make_questions(respondent, plan, preface)
             if isinstance(respondent, SampledRespondent):
                 (shares,) = answers(respondent, soft, sheet)
-                quality = {"invalid_rate": float(respondent.invalid_rates[0])}
+                invalid = respondent.invalid_shares[0]
+                by_form = {form: float(invalid[places].mean()) for form, places in plan.forms.items()}
+                quality = {"invalid_rate": float(respondent.invalid_rates[0]), "invalid_by_form": by_form}
                 self.quotes += [{"arm": arm, "split": split, **quote} for quote in quotes(respondent, plan, sheet)]
             else:
                 given, mass = respondent.answer_with_mass(soft, sheet)
@@ -131,7 +132,7 @@ def summarise(plan: Plan, probabilities: NDArray[np.floating[Any]], target: Arra
     plan
         What was asked.
     probabilities
-        (Q, 5), NaN where a question got no valid answer: means are over those that did.
+        (Q, 5), NaN where a question got no valid answer: scores are those of `Plan.respondent_means`.
     target, constant
         (6,) each.
 
@@ -139,11 +140,11 @@ def summarise(plan: Plan, probabilities: NDArray[np.floating[Any]], target: Arra
     -------
     dict
         `loss`; `interval` and `dimension_intervals` (95 %, percentile bootstrap over respondents); `dimensions`;
-        `answers`, the mean answer distribution of each item over answers 1..5, shape (24, 5); `label_shares`;
+        `answers`, the mean of the valid answers' distributions of each item, shape (24, 5); `label_shares`;
         `form_inconsistency`, see `Plan.inconsistency`. NaN where an item got no valid answer at all.
     """
     answered = plan.respondent_answers(probabilities)  # (respondents, 24, 5)
-    by_person = answered @ np.arange(1.0, 6.0)
+    by_person = plan.respondent_means(probabilities)
 
     def statistic(people: NDArray[np.int64], axis: int = -1) -> Array:
         """Loss and dimensions (7, ...) of resampled respondents (..., people); scipy passes the last axis."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import json
+import math
 import os
 import platform
 import tempfile
@@ -94,7 +95,7 @@ class RunDirectory:
 
     def remember(self, **values: Any) -> None:
         """Add values to run.json, atomically."""
-        write_text(self.run, json.dumps({**self.recall(), **values}, indent=2) + "\n")
+        write_json(self.run, {**self.recall(), **values})
 
     def recall(self) -> dict[str, Any]:
         """What run.json holds; empty before the first `remember`."""
@@ -103,12 +104,38 @@ class RunDirectory:
         loaded: dict[str, Any] = json.loads(self.run.read_text(encoding="utf-8"))
         return loaded
 
+    def read_metrics(self) -> dict[str, Any]:
+        """What metrics.json holds; a loss that could not be measured, null there, is NaN."""
+        metrics: dict[str, Any] = json.loads(self.metrics.read_text(encoding="utf-8"))
+        for splits in metrics["arms"].values():
+            for found in splits.values():
+                found["loss"] = math.nan if found["loss"] is None else found["loss"]
+        return metrics
+
 
 def write_text(path: Path, text: str) -> None:
     """Write a file so that readers see the old or the new one, never a part."""
     partial = path.with_name(path.name + ".partial")
     partial.write_text(text, encoding="utf-8")
     os.replace(partial, path)
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write a value as JSON, as `write_text` does; JSON has no NaN: a number that is not finite becomes null."""
+    write_text(path, json.dumps(as_json(value), indent=2, allow_nan=False) + "\n")
+
+
+def as_json(value: Any) -> Any:
+    """A value in which every number that is not finite is None.
+
+    >>> as_json({"loss": float("nan"), "interval": (1.0, float("inf"))})
+    {'loss': None, 'interval': [1.0, None]}
+    """
+    if isinstance(value, Mapping):
+        return {key: as_json(one) for key, one in value.items()}
+    if isinstance(value, list | tuple):
+        return [as_json(one) for one in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def versions() -> dict[str, str]:

@@ -15,7 +15,7 @@ from evoprompt.optim import OPTIMIZERS
 from evoprompt.prompts import space_options
 from evoprompt.surveys import Culture, cultures, custom_culture, get_culture, sample_respondents
 from evoprompt.surveys.anchoring import TREATMENTS
-from evoprompt.surveys.respondents import DEFAULT_ATTRIBUTES
+from evoprompt.surveys.respondents import ATTRIBUTES, DEFAULT_ATTRIBUTES, count_respondents
 
 SEARCH_RESPONDENTS = 4  # other people than those of the final evaluation
 EXECUTORS = ("auto", "local", "ray")
@@ -81,7 +81,8 @@ def read_settings(config: Mapping[str, Any]) -> Settings:
     placement = config.get("placement", PLACEMENTS[0])
     if placement not in PLACEMENTS:
         raise unknown_name("placement", placement, PLACEMENTS)
-    respondent = respondent_options(config.get("respondent") or {})
+    seed = _whole("seed", config.get("seed", 0), least=0)
+    respondent = respondent_options(config.get("respondent") or {}, seed)
     return Settings(
         culture=_culture(config.get("culture")),
         model=_model(config),
@@ -89,10 +90,10 @@ def read_settings(config: Mapping[str, Any]) -> Settings:
         space=space_options(config.get("space") or {}),
         placement=placement,
         respondent=respondent,
-        survey=_survey(config, respondent["kind"]),
+        survey=_survey(config, respondent["kind"], seed),
         executor=_executor(config),
         budget=_whole("budget", config.get("budget"), least=1),
-        seed=_whole("seed", config.get("seed", 0), least=0),
+        seed=seed,
         config=config,
     )
 
@@ -107,28 +108,45 @@ def _model(config: Mapping[str, Any]) -> ModelSpec:
     return model
 
 
-def _survey(config: Mapping[str, Any], respondent: str) -> SurveySettings:
+def _survey(config: Mapping[str, Any], respondent: str, seed: int) -> SurveySettings:
     survey: SurveySettings = _section(SurveySettings, config, "survey")
     if survey.constant not in TREATMENTS:
         raise unknown_name("survey.constant", survey.constant, TREATMENTS)
-    for name in ("anchors", "demographics"):
-        if not isinstance(getattr(survey, name), tuple):
-            raise UserError(f"survey.{name}={getattr(survey, name)!r} must be a list of names")
+    for name, example in (("anchors", "japan, brazil"), ("demographics", "gender, age")):
+        given = getattr(survey, name)
+        if not isinstance(given, tuple):
+            like = given if isinstance(given, str) else example
+            raise UserError(f"survey.{name}={given!r} must be a list of names, like [{like}]")
     for key in survey.anchors:
         get_culture(key)
     _whole("survey.respondents", survey.respondents, least=2)
     _whole("survey.examples", survey.examples, least=1)
     _whole("survey.respondent_seed", survey.respondent_seed, least=0)
     sample_people(survey)
-    return replace(survey, confirm=_confirm(survey.confirm, respondent))
+    return replace(survey, confirm=_confirm(survey.confirm, respondent, seed))
 
 
 def sample_people(survey: SurveySettings) -> list[str]:
-    """Respondents of the search, then those of the final evaluation; no two alike."""
+    """Respondents of the search, then those of the final evaluation; no two alike.
+
+    Raises
+    ------
+    UserError
+        There are not so many people that differ in `survey.demographics`.
+    """
+    needed, known = SEARCH_RESPONDENTS + survey.respondents, count_respondents(survey.demographics)
+    if needed > known:
+        left, others = known - SEARCH_RESPONDENTS, [name for name in ATTRIBUTES if name not in survey.demographics]
+        ways = [f"survey.respondents={left} or fewer"] if left >= 2 else []
+        ways += [f"more demographics ({', '.join(others)})"] if others else []
+        raise UserError(
+            f"survey.respondents={survey.respondents} and {SEARCH_RESPONDENTS} for the search are {needed} people, but "
+            f"survey.demographics=[{', '.join(survey.demographics)}] tells only {known} apart; use {' or '.join(ways)}"
+        )
     return sample_respondents(SEARCH_RESPONDENTS + survey.respondents, survey.respondent_seed, survey.demographics)
 
 
-def _confirm(given: Any, respondent: str) -> dict[str, Any] | None:
+def _confirm(given: Any, respondent: str, seed: int) -> dict[str, Any] | None:
     """How free text is sampled in a confirmation; None for no confirmation."""
     if given is None or given is False:
         return None
@@ -136,7 +154,7 @@ def _confirm(given: Any, respondent: str) -> dict[str, Any] | None:
         raise UserError(f"survey.confirm={given!r} must be true, false or how to sample, like {{samples: 5}}")
     if respondent == "sampled":
         raise UserError("survey.confirm is of no use with respondent=sampled, which asks in free text anyway")
-    return respondent_options({**({} if given is True else given), "kind": "sampled"}, "survey.confirm")
+    return respondent_options({**({} if given is True else given), "kind": "sampled"}, seed, "survey.confirm")
 
 
 def _executor(config: Mapping[str, Any]) -> ExecutorSettings:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import time
 from collections.abc import Mapping
@@ -14,15 +13,16 @@ import torch
 from rich.console import Console
 
 from evoprompt.errors import UserError
-from evoprompt.experts import read_expert, write_expert
+from evoprompt.experts import Expert, read_expert, served_by_peft, write_expert
 from evoprompt.llm import FrozenModel, Respondent, load_model, prompt_cost
 from evoprompt.objectives import AnyRespondent, SurveyAlignment, SurveyAlignmentFactory, make_respondent
 from evoprompt.optim import Optimizer, make_optimizer
 from evoprompt.prompts import Space, load_space, save_space, space_for
 from evoprompt.study.arms import Measurements, SurveyPanel, icl_preface
-from evoprompt.study.rundir import SCHEMA_VERSION, RunDirectory, versions, write_text
+from evoprompt.study.rundir import SCHEMA_VERSION, RunDirectory, as_json, versions, write_json
 from evoprompt.study.search import SearchResult, run_search
 from evoprompt.study.settings import SEARCH_RESPONDENTS, Settings, sample_people
+from evoprompt.study.table import figure, say
 from evoprompt.surveys import (
     Constant,
     Instrument,
@@ -34,15 +34,17 @@ from evoprompt.surveys import (
     load_instrument,
     vsm13,
 )
+from evoprompt.surveys.quality import LABEL_MASS_LIMIT, percent
 from evoprompt.surveys.vsm13 import DIMENSIONS
 
-EXPORTED = ("loss", "interval", "dimensions")
-CONFIRMED = (*EXPORTED, "invalid_rate")
+EXPORTED = ("loss", "interval", "dimensions", "label_mass", "invalid_rate")
+CONFIRMED = ("loss", "interval", "dimensions", "invalid_rate")
+ASKED = ("respondents", "respondent_seed", "demographics", "counterbalanced", "examples", "confirm")
 
 
 @dataclass(frozen=True, eq=False)
 class Outcome:
-    """What a finished run leaves: its metrics, as in metrics.json, and its folder."""
+    """What a finished run leaves: its metrics, as metrics.json has them but NaN where it has null, and its folder."""
 
     metrics: Mapping[str, Any]
     directory: RunDirectory
@@ -62,15 +64,16 @@ class Study:
         settings, directory = self.settings, self.directory
         if directory.metrics.exists():
             directory.remember(status="finished")
-            return Outcome(json.loads(directory.metrics.read_text(encoding="utf-8")), directory)
+            return Outcome(directory.read_metrics(), directory)
         frozen = load_model(settings.model)
         self._check_inputs(frozen)
         panel, confirming = self._panel(frozen, settings.respondent), self._confirming_panel(frozen)
         space = self._space(frozen)
         optimizer = _optimizer(settings, space)
-        self.console.print(
-            f"[bold]{settings.culture.name}[/bold]: evolving {space.centre.shape[0]} soft tokens "
-            f"({space.d} coordinates) of the frozen model {settings.model.name}, {settings.budget} evaluations"
+        say(
+            self.console,
+            f"{settings.culture.name}: evolving {space.centre.shape[0]} soft tokens ({space.d} coordinates) "
+            f"of the frozen model {settings.model.name}, {settings.budget} evaluations",
         )
         constant = self._constant(panel)
         self._remember_inputs(frozen, constant)
@@ -78,6 +81,7 @@ class Study:
         objective = factory.around(panel.respondent)
         panel.respondent.check(objective.sheet, space.centre.shape[0])
         self._remember_scoring(objective)
+        self._check_start(frozen, objective)
         measured = Measurements(panel, settings.culture, constant.array)
         self._baselines(measured)
         before = directory.recall().get("seconds", 0.0)
@@ -89,14 +93,14 @@ class Study:
         result = run_search(settings, factory, objective, optimizer, directory, self.console, clock)
         prompt = space.decode(result.best.x[None])[0]
         measured.measure("evolved", prompt=prompt)
-        metrics = self._metrics(frozen, prompt, measured, result)
+        metrics = self._metrics(frozen, space, prompt, measured, result)
         if confirming:
             metrics["confirmation"] = self._confirm(confirming, prompt, measured)
         metrics["seconds"] = before + time.monotonic() - began
         measured.save(directory.people, directory.transcript)
         self._remember_scoring(objective)
         self._export(frozen, prompt, metrics)
-        write_text(directory.metrics, json.dumps(metrics, indent=2) + "\n")
+        write_json(directory.metrics, metrics)
         directory.remember(status="finished", seconds=metrics["seconds"])
         return Outcome(metrics, directory)
 
@@ -137,16 +141,30 @@ class Study:
             expert = read_expert(options["init_expert"])
             expert.check_base(frozen)
             initial = expert.prompt
-            if expert.placement != self.settings.placement:
-                self.console.print(
-                    f"the prompt to start from was evolved with {expert.placement} placement, "
-                    f"this run has {self.settings.placement}"
-                )
+            self._remember_start(expert)
         space = space_for(frozen, options, self.settings.seed, initial)
         partial = path.with_suffix(".partial")
         save_space(partial, space)
         os.replace(partial, path)
         return space
+
+    def _remember_start(self, expert: Expert) -> None:
+        """Which expert the search starts from, for when its folder is gone."""
+        kept = {key: expert.provenance.get(key) for key in ("culture", "placement", "run", "prompt_sha256")}
+        kept["culture"] = expert.culture
+        self.directory.remember(started_from={"expert": str(self.settings.space["init_expert"]), **kept})
+        if expert.placement != self.settings.placement:
+            self._note(
+                f"the prompt to start from was evolved with {expert.placement} placement, "
+                f"this run has {self.settings.placement}"
+            )
+
+    def _note(self, text: str) -> None:
+        """Say what a reader of the results should know, once a run, and keep it for the report."""
+        notes = self.directory.recall().get("notes", [])
+        if text not in notes:
+            say(self.console, text, "yellow")
+            self.directory.remember(notes=[*notes, text])
 
     def _constant(self, panel: SurveyPanel) -> Constant:
         """C, fitted once with the base model; a continued run keeps the one it began with.
@@ -196,13 +214,32 @@ class Study:
         found = {
             "tokens_per_candidate": respondent.computed_tokens(objective.sheet, objective.space.centre.shape[0]),
             "path": respondent.path,
-            "placement": respondent.placement,
             "token_budget": respondent.budget.limit(str(respondent.path)),
             "halved": respondent.budget.halved,
         }
         if respondent.path != "cascade" and "scoring" not in self.directory.recall():
-            self.console.print(f"questions are scored by the {respondent.path} path, which is slower than the cascade")
+            say(self.console, f"questions are scored by the {respondent.path} path, which is slower than the cascade")
         self.directory.remember(scoring=found)
+
+    def _check_start(self, frozen: FrozenModel, objective: SurveyAlignment) -> None:
+        """Note a placement that is none of its own, and a start from which the model hardly says a label."""
+        placement, respondent = self.settings.placement, objective.respondent
+        if placement != "prefix" and served_by_peft(frozen, placement):
+            self._note(
+                f"placement={placement} is the same as prefix here: model {self.settings.model.name!r} has neither a "
+                "chat template nor a token that begins a text"
+            )
+        if not isinstance(respondent, Respondent) or "start_label_mass" in self.directory.recall():
+            return
+        centre = torch.from_numpy(objective.space.centre)[None]
+        mass = float(respondent.label_mass(centre, objective.sheet).mean())
+        self.directory.remember(start_label_mass=mass)
+        if mass < LABEL_MASS_LIMIT:
+            self._note(
+                f"under the prompt that the search starts from the model puts {percent(mass)} of its words on the "
+                f"labels, less than {percent(LABEL_MASS_LIMIT)}: the search sees shares of that only and may win by "
+                "destroying the answer; try another placement or space.init_text, and survey.confirm=true"
+            )
 
     def _baselines(self, measured: Measurements) -> None:
         culture, examples = self.settings.culture, self.settings.survey.examples
@@ -212,7 +249,7 @@ class Study:
         measured.measure("icl", icl_preface(culture, self.instrument, means, measured.constant, examples))
         for arm, found in measured.arms.items():
             searched, held_out = (found[split]["loss"] for split in ("searched", "held_out"))
-            self.console.print(f"{arm:8s} loss {searched:5.1f} searched, {held_out:5.1f} held out")
+            say(self.console, f"{arm:8s} loss {figure(searched):>5s} searched, {figure(held_out):>5s} held out")
 
     def _factory(self, space: Space, constant: Constant) -> SurveyAlignmentFactory:
         settings, people = self.settings, self.people[:SEARCH_RESPONDENTS]
@@ -235,7 +272,7 @@ class Study:
         return {arm: {key: found["held_out"][key] for key in CONFIRMED} for arm, found in asked.arms.items()}
 
     def _metrics(
-        self, frozen: FrozenModel, prompt: torch.Tensor, measured: Measurements, result: SearchResult
+        self, frozen: FrozenModel, space: Space, prompt: torch.Tensor, measured: Measurements, result: SearchResult
     ) -> dict[str, Any]:
         settings, culture = self.settings, self.settings.culture
         return {
@@ -245,13 +282,16 @@ class Study:
             "edition": culture.edition,
             "model": frozen.spec.name,
             "space": settings.space["kind"],
+            "space_options": {**settings.space, "tokens": len(space.centre), "coordinates": space.d},
             "placement": settings.placement,
+            "served_by_peft": served_by_peft(frozen, settings.placement),
             "respondent": settings.respondent["kind"],
             "optimizer": settings.optimizer["name"],
             "seed": settings.seed,
             "budget": settings.budget,
             "target": {name: culture.targets.get(name) for name in DIMENSIONS},
             "constant": self.directory.recall()["constant"],
+            "start_label_mass": self.directory.recall().get("start_label_mass"),
             "arms": measured.arms,
             "cost": asdict(prompt_cost(frozen, prompt, placement=settings.placement)),
             "evaluations": result.evaluations,
@@ -262,9 +302,9 @@ class Study:
         }
 
     def _export(self, frozen: FrozenModel, prompt: torch.Tensor, metrics: dict[str, Any]) -> None:
-        culture = self.settings.culture
+        culture, survey = self.settings.culture, asdict(self.settings.survey)
         arms = {
-            arm: {split: {key: found[key] for key in EXPORTED} for split, found in splits.items()}
+            arm: {split: {key: found[key] for key in EXPORTED if key in found} for split, found in splits.items()}
             for arm, splits in metrics["arms"].items()
         }
         provenance = {
@@ -272,7 +312,11 @@ class Study:
             "instrument": {"name": self.instrument.name, "sha256": self.instrument.sha256},
             "constant": metrics["constant"],
             "respondent": dict(self.settings.respondent),
+            "survey": {key: survey[key] for key in ASKED},
+            "space": metrics["space_options"],
+            "started_from": self.directory.recall().get("started_from"),
             "arms": arms,
+            "confirmation": metrics.get("confirmation"),
             "cost": metrics["cost"],
             "optimizer": dict(self.settings.optimizer),
             "seed": self.settings.seed,
@@ -280,7 +324,7 @@ class Study:
             "run": self.directory.path.name,
             "versions": versions(),
         }
-        write_expert(self.directory.expert, prompt, frozen, provenance, self.settings.placement)
+        write_expert(self.directory.expert, prompt, frozen, as_json(provenance), self.settings.placement)
 
 
 def _instrument(settings: Settings) -> Instrument:

@@ -1,85 +1,124 @@
-"""The closing table of a run."""
+"""The closing lines and tables of a run."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
-from evoprompt.study.study import Outcome
 from evoprompt.surveys import DIMENSIONS
+from evoprompt.surveys.quality import INVALID_LIMIT, LABEL_MASS_LIMIT, percent
 
-LEAST_LABEL_MASS = 0.5  # below which a scored distribution says little about what the model would answer
+if TYPE_CHECKING:
+    from evoprompt.study.study import Outcome
+
 SPLIT_TITLES = {"searched": "wordings used by the search", "held_out": "held-out wordings"}
 
 
+def say(console: Console, text: str, style: str | None = None) -> None:
+    """Print a line as it is: names and paths may hold what `rich` takes for markup."""
+    console.print(text, style=style, markup=False, emoji=False)
+
+
+def figure(value: float | None, digits: int = 1) -> str:
+    """A number; `-` where there is none.
+
+    >>> figure(1.25), figure(float("nan")), figure(None)
+    ('1.2', '-', '-')
+    """
+    if value is None or not math.isfinite(value):
+        return "-"
+    text = f"{value:.{digits}f}"
+    return text.lstrip("-") if float(text) == 0 else text
+
+
 def closing_table(outcome: Outcome, console: Console) -> None:
-    """Print losses, intervals and dimensions of every arm, the prompt's cost, and where the files are."""
+    """Print what limits the numbers, then losses, intervals and dimensions of every arm, the cost, and the files."""
     metrics, directory = outcome.metrics, outcome.directory
+    _limits(metrics, console)
     for split, title in SPLIT_TITLES.items():
         console.print(_table(metrics, split, f"{metrics['culture_name']}, {title}"))
-    for arm, found in metrics.get("confirmation", {}).items():
-        low, high = found["interval"]
-        console.print(
-            f"{arm:8s} asked again in free text, held-out wordings: loss {found['loss']:.1f} "
-            f"({low:.1f} .. {high:.1f}), {found['invalid_rate']:.1%} of the answers invalid"
-        )
+    _confirmation(metrics, console)
     cost = metrics["cost"]
-    console.print(
-        f"cost of the prompt on neutral text: perplexity x{cost['perplexity_ratio']:.2f}, "
-        f"KL {cost['kl']:.3f} nats a token"
+    say(
+        console,
+        f"cost of the prompt on neutral text: perplexity x{figure(cost['perplexity_ratio'], 2)}, "
+        f"KL {figure(cost['kl'], 3)} nats a token",
     )
-    console.print(
+    say(
+        console,
         f"{metrics['evaluations']} evaluations, {metrics['failed']} failed, stopped by {metrics['stopped']}, "
-        f"{metrics['seconds']:.0f} s"
+        f"{metrics['seconds']:.0f} s",
     )
-    _answers(metrics, console)
+    if not metrics.get("served_by_peft", True):
+        say(
+            console,
+            f"PEFT serves this prompt as a prefix, which is not where it was evolved ({metrics['placement']} "
+            "placement); ask it through evoprompt, as the expert's README.md shows",
+            "yellow",
+        )
     if metrics["model"] == "pocket":
-        console.print("the pocket model is a simulator: these figures say nothing about people", style="yellow")
+        say(console, "the pocket model is a simulator: these figures say nothing about people", "yellow")
     for name, path in (("expert", directory.expert), ("report", directory.report), ("metrics", directory.metrics)):
         if path.exists():
-            console.print(f"{name:8s}{_shown(path)}", highlight=False)
+            console.print(Text(f"{name:8s}{_shown(path)}"))
 
 
-def _answers(metrics: Mapping[str, Any], console: Console) -> None:
+def _limits(metrics: Mapping[str, Any], console: Console) -> None:
     """How many free-text answers were invalid; where options were scored, a warning if they are hardly ever said."""
     held_out = {arm: metrics["arms"][arm]["held_out"] for arm in ("naive", "evolved")}
     if metrics.get("invalid_rate") is not None:
-        shares = ", ".join(f"{found['invalid_rate']:.1%} {arm}" for arm, found in held_out.items())
-        console.print(f"invalid free-text answers: {metrics['invalid_rate']:.1%} in the search, at the end {shares}")
+        rates = {arm: found["invalid_rate"] for arm, found in held_out.items()}
+        shares = ", ".join(f"{rate:.1%} {arm}" for arm, rate in rates.items())
+        text = f"invalid free-text answers: {metrics['invalid_rate']:.1%} in the search, at the end {shares}"
+        say(console, text, "yellow" if max(rates.values()) > INVALID_LIMIT else None)
     for arm, found in held_out.items():
-        mass = found.get("label_mass", 1.0)
-        if mass < LEAST_LABEL_MASS:
-            console.print(
-                f"{arm}: the model puts only {mass:.0%} on the labels, their shares are of that; "
-                "respondent=sampled shows what it says instead",
-                style="yellow",
+        mass = found.get("label_mass")
+        if mass is not None and mass < LABEL_MASS_LIMIT:
+            say(
+                console,
+                f"{arm}: the model puts {percent(mass)} of its words on the labels, and its answers below are shares "
+                "of that; respondent=sampled or survey.confirm=true shows what it says instead",
+                "yellow",
             )
 
 
+def _confirmation(metrics: Mapping[str, Any], console: Console) -> None:
+    """What the model answered in its own words."""
+    for arm, found in metrics.get("confirmation", {}).items():
+        say(
+            console,
+            f"{arm:8s} asked again in free text, held-out wordings: loss {figure(found['loss'])} "
+            f"({_interval(found['interval'])}), {found['invalid_rate']:.1%} of the answers invalid",
+            "yellow" if found["invalid_rate"] > INVALID_LIMIT else None,
+        )
+
+
 def _table(metrics: Mapping[str, Any], split: str, title: str) -> Table:
-    table = Table(title=title, title_justify="left", title_style="bold")
+    table = Table(title=Text(title, style="bold"), title_justify="left")
     table.add_column("")
     table.add_column("loss", justify="right")
     table.add_column("95 % interval", justify="right")
     for dimension in DIMENSIONS:
         table.add_column(dimension.upper(), justify="right")
     target = metrics["target"]
-    table.add_row("target", "", "", *(_number(target[name], 0) for name in DIMENSIONS))
+    table.add_row("target", "", "", *(figure(target[name], 0) for name in DIMENSIONS))
     for arm, splits in metrics["arms"].items():
         found = splits[split]
-        low, high = found["interval"]
-        scores = (_number(found["dimensions"][name], 0) for name in DIMENSIONS)
+        scores = (figure(found["dimensions"][name], 0) for name in DIMENSIONS)
         style = "bold green" if arm == "evolved" else ""
-        table.add_row(arm, _number(found["loss"], 1), f"{low:.1f} .. {high:.1f}", *scores, style=style)
+        table.add_row(arm, figure(found["loss"]), _interval(found["interval"]), *scores, style=style)
     return table
 
 
-def _number(value: float | None, digits: int) -> str:
-    return "-" if value is None else f"{value:.{digits}f}"
+def _interval(bounds: Sequence[float | None]) -> str:
+    low, high = (figure(bound) for bound in bounds)
+    return "-" if "-" in (low, high) else f"{low} .. {high}"
 
 
 def _shown(path: Path) -> Path:

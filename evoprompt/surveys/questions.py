@@ -5,6 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -69,11 +70,26 @@ class Plan:
     def item_means(self, probabilities: NDArray[np.floating]) -> NDArray[np.float64]:
         """Mean answer of each item over its questions: (..., Q, 5) -> (..., 24).
 
-        Questions without an answer (NaN rows) are left out; an item of which none was answered is NaN.
+        Questions without an answer (NaN rows) are filled in so that biases of labels and positions still cancel, see
+        `balanced_means`. An item of which none was answered is NaN; all are where a form was never answered.
         """
-        expected, matrix = self.expected(probabilities), self._item_matrix()
-        all_answered = np.isfinite(expected).all(axis=-1, keepdims=True)
-        return np.where(all_answered, expected @ (matrix / matrix.sum(axis=0)), _means(expected, matrix))
+        return self._means(probabilities, np.array([question.item for question in self.questions]), 24)
+
+    def respondent_means(self, probabilities: NDArray[np.floating]) -> NDArray[np.float64]:
+        """What `item_means` gives, by respondent: (..., Q, 5) -> (..., respondents, 24)."""
+        blocks = np.array([question.respondent * 24 + question.item for question in self.questions])
+        count = len(self.respondents)
+        means = self._means(probabilities, blocks, count * 24)
+        return means.reshape(*means.shape[:-1], count, 24)
+
+    @cached_property
+    def forms(self) -> dict[str, NDArray[np.intp]]:
+        """The forms that questions have (option order and labels), with the places of each one's questions."""
+        found: dict[str, list[int]] = {}
+        for place, question in enumerate(self.questions):
+            order = ORDERS[question.values[0] > question.values[-1]]
+            found.setdefault(f"{question.labels[0]}-{question.labels[-1]} {order}", []).append(place)
+        return {form: np.array(places) for form, places in found.items()}
 
     def inconsistency(self, probabilities: NDArray[np.floating]) -> NDArray[np.float64]:
         """How much answers depend on the form of a question: (..., Q, 5) -> (...).
@@ -81,10 +97,8 @@ class Plan:
         The standard deviation of an item's expected answer over its forms (option order and labels), averaged over
         the items, in answer steps. A respondent who looks at what an option says has none.
         """
-        expected, matrix = self.expected(probabilities), self._item_matrix()
-        forms = sorted({(question.labels, question.values) for question in self.questions})
-        which = np.array([forms.index((question.labels, question.values)) for question in self.questions])
-        by_form = [_means(expected, matrix * (which == form)[:, None]) for form in range(len(forms))]
+        expected, matrix = self.expected(probabilities), self._matrix([q.item for q in self.questions], 24)
+        by_form = [_means(expected[..., places], matrix[places]) for places in self.forms.values()]
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", RuntimeWarning)  # items that nobody answered
             return np.asarray(np.nanmean(np.nanstd(by_form, axis=0), axis=-1))
@@ -92,7 +106,7 @@ class Plan:
     def respondent_answers(self, probabilities: NDArray[np.floating]) -> NDArray[np.float64]:
         """Distribution over answers 1..5 of each item by respondent: (Q, 5) -> (respondents, 24, 5).
 
-        NaN where a respondent answered none of an item's questions.
+        Means over the questions that a respondent answered; NaN where none of an item's was.
         """
         totals, counts = np.zeros((len(self.respondents), 24, 5)), np.zeros((len(self.respondents), 24, 1))
         for question, shown in zip(self.questions, np.asarray(probabilities, dtype=np.float64), strict=True):
@@ -101,10 +115,58 @@ class Plan:
                 counts[question.respondent, question.item] += 1
         return np.divide(totals, counts, out=np.full_like(totals, np.nan), where=counts > 0)
 
-    def _item_matrix(self) -> NDArray[np.float64]:
-        matrix = np.zeros((len(self.questions), 24))
-        matrix[np.arange(len(self.questions)), [question.item for question in self.questions]] = 1.0
+    def _means(self, probabilities: NDArray[np.floating], blocks: NDArray[np.intp], count: int) -> NDArray[np.float64]:
+        """Means of blocks of questions (an item's, or a respondent's of an item): (..., Q, 5) -> (..., count)."""
+        expected, matrix = self.expected(probabilities), self._matrix(blocks, count)
+        rows = expected.reshape(-1, len(self.questions))
+        means = rows @ (matrix / np.maximum(1.0, matrix.sum(axis=0)))
+        for row in np.flatnonzero(~np.isfinite(rows).all(axis=1)):
+            cells = [_means(rows[row, places], matrix[places]) for places in self.forms.values()]
+            asked = [matrix[places].sum(axis=0) for places in self.forms.values()]
+            means[row] = balanced_means(np.stack(cells, axis=1), np.stack(asked, axis=1))
+        return np.where(matrix.any(axis=0), means, np.nan).reshape(*expected.shape[:-1], count)
+
+    def _matrix(self, blocks: Sequence[int] | NDArray[np.intp], count: int) -> NDArray[np.float64]:
+        """Which question belongs to which block: (Q, count) of 0 and 1."""
+        matrix = np.zeros((len(self.questions), count))
+        matrix[np.arange(len(self.questions)), blocks] = 1.0
         return matrix
+
+
+def balanced_means(cells: NDArray[np.float64], asked: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Means of incompletely answered items as if every form had been answered.
+
+    Least-squares means of the additive model answer = item + form (Searle, Speed and Milliken 1980): what a form adds
+    is learnt from the items that were answered in it. A respondent who looks at nothing but labels and positions gets
+    the same mean whichever answers are missing; a mean of the answers there are would not have that.
+
+    Parameters
+    ----------
+    cells
+        (items, forms) mean answers, NaN where there are none.
+    asked
+        (items, forms) how many questions were asked, the weights of the forms in an item's mean.
+
+    Returns
+    -------
+    ndarray
+        (items,), NaN without any answer; all NaN where the answers do not tell what each form adds, such as when one
+        was never answered.
+
+    >>> balanced_means(np.array([[1.0, 5.0], [1.0, np.nan], [np.nan, 5.0]]), np.ones((3, 2))).round(6).tolist()
+    [3.0, 3.0, 3.0]
+    """
+    known = np.isfinite(cells).astype(np.float64)
+    values = np.where(known > 0, cells, 0.0)
+    count = known.sum(axis=1)
+    each = np.divide(known, count[:, None], out=np.zeros_like(known), where=count[:, None] > 0)
+    normal = np.diag(known.sum(axis=0)) - known.T @ each  # of the forms, items eliminated; its rows sum to 0
+    if np.linalg.matrix_rank(normal, tol=1e-9, hermitian=True) < cells.shape[1] - 1:
+        return np.full(len(cells), np.nan)
+    forms = np.linalg.pinv(normal, rcond=1e-9, hermitian=True) @ (values.sum(axis=0) - each.T @ values.sum(axis=1))
+    items = (each * (values - known * forms)).sum(axis=1)
+    shares = asked / np.maximum(1.0, asked.sum(axis=1, keepdims=True))
+    return np.where(count > 0, items + shares @ forms, np.nan)
 
 
 def _means(expected: NDArray[np.float64], weights: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -45,25 +45,20 @@ def sample_respondents(count: int, seed: int, attributes: Sequence[str] = DEFAUL
     Raises
     ------
     UserError
-        More are asked for than there are, or an attribute is unknown, given twice, or missing altogether.
+        More are asked for than there are, or what `count_respondents` refuses.
 
     >>> sample_respondents(2, seed=0)
     ['Respondent: woman, 54, teacher.', 'Respondent: man, 36, shopkeeper.']
     >>> sample_respondents(1, seed=0, attributes=ATTRIBUTES)
     ['Respondent: woman, 19, secondary school, shopkeeper.']
     """
-    for name in attributes:
-        if name not in ATTRIBUTES:
-            raise unknown_name("respondent attribute", name, ATTRIBUTES)
-    if not attributes or len(set(attributes)) < len(attributes):
-        raise UserError(f"respondent attributes {list(attributes)} must be different ones of {', '.join(ATTRIBUTES)}")
+    available = count_respondents(attributes)
+    if not 0 <= count <= available:
+        raise UserError(f"{count} respondents were asked for; there are {available} that differ in {list(attributes)}")
     own = [name for name in attributes if name != "gender"]
     everybody = list(product(*(_VALUES[name] for name in own)))
-    plausible = {tuple(person[name] for name in own) for person in _plausible()}
-    genders = GENDERS if "gender" in attributes else ("",)
-    if not 0 <= count <= len(genders) * len(plausible):
-        available = len(genders) * len(plausible)
-        raise UserError(f"{count} respondents were asked for; there are {available} that differ in {list(attributes)}")
+    plausible = _plausible(own)
+    genders = _genders(attributes)
     lines: list[list[str]] = []
     for number, gender in enumerate(genders):
         shuffled = (everybody[i] for i in np.random.default_rng([seed, 13, number]).permutation(len(everybody)))
@@ -72,13 +67,38 @@ def sample_respondents(count: int, seed: int, attributes: Sequence[str] = DEFAUL
     return [lines[i % len(genders)][i // len(genders)] for i in range(count)]
 
 
-def _plausible() -> list[dict[str, object]]:
-    found: list[dict[str, object]] = []
+def count_respondents(attributes: Sequence[str] = DEFAULT_ATTRIBUTES) -> int:
+    """How many plausible people there are that differ in what a line tells, some of `ATTRIBUTES`.
+
+    Raises
+    ------
+    UserError
+        An attribute is unknown, given twice, or missing altogether.
+
+    >>> count_respondents(["gender"]), count_respondents()
+    (2, 84)
+    """
+    for name in attributes:
+        if name not in ATTRIBUTES:
+            raise unknown_name("respondent attribute", name, ATTRIBUTES)
+    if not attributes or len(set(attributes)) < len(attributes):
+        raise UserError(f"respondent attributes {list(attributes)} must be different ones of {', '.join(ATTRIBUTES)}")
+    return len(_genders(attributes)) * len(_plausible([name for name in attributes if name != "gender"]))
+
+
+def _genders(attributes: Sequence[str]) -> tuple[str, ...]:
+    return GENDERS if "gender" in attributes else ("",)
+
+
+def _plausible(attributes: Sequence[str]) -> set[tuple[object, ...]]:
+    """What people can be, gender aside, told by these attributes alone."""
+    found: set[tuple[object, ...]] = set()
     for age, (level, education), occupation in product(AGES, enumerate(EDUCATIONS), OCCUPATIONS):
         first, last = _SCHOOLED[occupation]
         in_time = age >= _EARLIEST[education] and (occupation != "student" or age <= _LATEST_STUDENT)
         if in_time and first <= level <= last:
-            found.append({"age": age, "education": education, "occupation": occupation})
+            person: dict[str, object] = {"age": age, "education": education, "occupation": occupation}
+            found.add(tuple(person[name] for name in attributes))
     return found
 
 

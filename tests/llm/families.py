@@ -24,6 +24,17 @@ ROTARY = {
 GEMMA = {**ROTARY, "head_dim": 8, "query_pre_attn_scalar": 8, "sliding_window": WINDOW}
 FALCON = {"hidden_size": HIDDEN, "num_hidden_layers": LAYERS, "num_attention_heads": 4, "num_kv_heads": 4}
 
+OPT = {
+    "hidden_size": HIDDEN,
+    "word_embed_proj_dim": 16,
+    "ffn_dim": 64,
+    "num_hidden_layers": 3,
+    "num_attention_heads": 4,
+}
+LLAMA4 = {**ROTARY, "intermediate_size_mlp": 64, "head_dim": 8, "num_local_experts": 2, "attention_chunk_size": WINDOW}
+SWITCH = {"original_max_position_embeddings": 57}  # some questions are longer, some are not
+LONGROPE = {"rope_type": "longrope", "rope_theta": 1e4, "short_factor": [1.0] * 4, "long_factor": [4.0] * 4, **SWITCH}
+
 LLAMA3 = """{{- bos_token }}
 {%- if not date_string is defined %}{%- set date_string = strftime_now("%d %b %Y") %}{%- endif %}
 {%- if messages[0]['role'] == 'system' %}
@@ -158,6 +169,15 @@ FAMILIES = {
     ),
     "mpt": Family("MptConfig", {"d_model": HIDDEN, "n_layers": LAYERS, "n_heads": 4, "max_seq_len": LENGTH}),
     "bloom": Family("BloomConfig", {"hidden_size": HIDDEN, "n_layer": LAYERS, "n_head": 4}, None, "<s>", "</s>"),
+    "opt": Family("OPTConfig", {**OPT, "max_position_embeddings": LENGTH}, None, "</s>", "</s>"),
+    "granite": Family("GraniteConfig", {**ROTARY, "logits_scaling": 0.5, "embedding_multiplier": 5.0}),
+    "mixtral": Family(
+        "MixtralConfig", {**ROTARY, "num_local_experts": 4}, MISTRAL, "<s>", "</s>", ("[INST]", "[/INST]"), True
+    ),
+    "gpt_oss": Family("GptOssConfig", {**ROTARY, "head_dim": 8, "num_local_experts": 4, "sliding_window": WINDOW}),
+    "llama4": Family("Llama4TextConfig", LLAMA4),
+    "mamba": Family("MambaConfig", {"hidden_size": HIDDEN, "num_hidden_layers": LAYERS, "state_size": 8}),
+    "phi3_longrope": Family("Phi3Config", {**ROTARY, "rope_parameters": LONGROPE, **SWITCH}, None, "<s>"),
 }
 
 

@@ -115,7 +115,15 @@ def test_a_prompt_that_is_not_finite_has_no_finite_cost(pocket: FrozenModel) -> 
     assert math.isfinite(sound.kl)
 
 
+def test_no_prompts_cost_nothing(pocket: FrozenModel) -> None:
+    assert prompt_costs(pocket, torch.zeros(0, 3, pocket.hidden), neutral_texts()[:1]) == []
+
+
 def test_what_cannot_be_measured_is_named(pocket: FrozenModel) -> None:
+    with pytest.raises(UserError, match="at least two tokens"):
+        prompt_cost(pocket, noise(pocket)[0], [])
+    with pytest.raises(ValueError, match=r"must be \(P, T, 128\), got \(1, 2, 7\)"):
+        prompt_costs(pocket, torch.zeros(1, 2, 7))
     with pytest.raises(UserError, match="unknown placement 'middle'"):
         prompt_cost(pocket, noise(pocket)[0], placement="middle")
     with pytest.raises(UserError, match="at least two tokens"):

@@ -28,7 +28,11 @@ def logits(frozen: FrozenModel) -> torch.Tensor:
 
 
 @pytest.mark.parametrize(
-    ("device", "said"), [("cuda:99", "is not there"), ("gpu", "is unknown"), ("cpux", "is unknown")]
+    ("device", "said"),
+    [
+        ("cuda:99", "is not there"),
+        *((kind, "is not served; use auto, cpu, cuda or cuda:<number>") for kind in ("gpu", "mps", "xpu", "meta", 0)),
+    ],
 )
 def test_a_device_that_is_not_there_is_refused(device: str, said: str) -> None:
     with pytest.raises(UserError, match=said):

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import re
 import time
 
 import pytest
-from hypothesis import assume, given
+from hypothesis import given
 from hypothesis import strategies as st
 
-from evoprompt.llm.parsing import parse_answer
+from evoprompt.llm.parsing import LONGEST, parse_answer
 from evoprompt.surveys import vsm13
 
 DIGITS, LETTERS = tuple("12345"), tuple("ABCDE")
@@ -156,6 +157,217 @@ def test_labels_that_differ_in_case_alone_are_read_as_shown() -> None:
     assert [parse_answer(f"({label})", ("x", "X")) for label in "xX"] == [0, 1]
 
 
+CHOSEN = [
+    "{}",
+    "{}.",
+    " {}\n",
+    "({})",
+    "[{}]",
+    "{})",
+    "**{}**",
+    "**{}.**",
+    "{} - {text}",
+    "{}: {text}",
+    "{}. {text}",
+    "{}) {text}",
+    "{} = {text}",
+    "{} ({text})",
+    "**{} = {text}**",
+    "{}, {text}",
+    "{text}",
+    "{text} ({})",
+    "{text}, so {}",
+    "Answer: {}",
+    "Answer: {}.",
+    "The answer is {}",
+    "I would say {}",
+    "I'd go with {}.",
+    "I choose {} because it matters",
+    "{} because it matters",
+    "{} rather than that",
+    "{}, because it matters",
+    "{}, I think",
+    "{} - it matters to me",
+    "{}; it matters",
+    "Definitely {}!",
+    "It's a {}",
+    "For me, {}.",
+    "It would be {}",
+    "Option {}",
+    "Option: {}",
+    "option {} for sure",
+    "I'm not sure but {}",
+    "I give it a {}.",
+    "My rating is {}/",
+    "On a scale of 1 to 5, {}",
+    "On a scale from 1 to 5, I would say {}",
+    "On a scale of 1-5: {}",
+    "Options: {} = {text}; {other} = {other_text}. Answer: {}",
+    "Not {other} but {}",
+    "{}, not {other}",
+    "{} rather than {other}",
+]
+UNCHOSEN = [
+    "{} or {other}",
+    "{} and {other}",
+    "Either {} or {other}",
+    "both {} and {other}",
+    "between {} and {other}",
+    "{}/{other}",
+    "{} / {other}",
+    "{}|{other}",
+    "{}, {other}",
+    "{} {other}",
+    "{}  {other}",
+    "({}) {other}",
+    "{}, maybe {other}",
+    "{} maybe {other}",
+    "{}, or maybe {other}",
+    "{}, possibly even {other}.",
+    "{} then {other}",
+    "{} but also {other}",
+    "{} to {other}",
+    "{} to {other}.",
+    "({}) to ({other})",
+    "{} – {other}",
+    "{} through {other}",
+    "Answer: {} or {other}",
+    "Answer: {}, {other}",
+    "I would say {} to {other}",
+    "My answer is {} and {other}",
+    "I choose {} but {other}",
+    "{text} or {other_text}",
+    "{text}, {other_text}",
+    "{text} to {other_text}",
+    "{} = {text}; {other} = {other_text}",
+    "{}. {text} {other}. {other_text}",
+    "{}) {text}, {other}) {other_text}",
+    "Options: {} = {text}; {other} = {other_text}",
+    "Options: {} = {text}",
+    "The scale is: {} = {text}.",
+    "On a scale of {}",
+    "On a scale of {}.",
+    "On a scale from {}",
+    "On a scale of {} to",
+    "On a scale of {} to {other},",
+    "On a scale of {} ({text}) to {other} ({other_text})",
+    "On a scale from {} = {text} to {other} = {other_text}, I",
+    "On a scale where {} is {text}",
+    "From {}",
+    "from {} to {other}:",
+    "Step {}:",
+    "Step {}: think",
+    "All {}",
+    "All {}.",
+    "Of the {}",
+    "of the {}.",
+    "Question {}:",
+    "Q: {}",
+    "Q1: {}",
+    "User: {}",
+    "Human: {}",
+    "I have {}.",
+    "There are {}.",
+    "My first {}.",
+    "not {}",
+    "I would not say {}",
+    "{} of {other}",
+]
+CHOSEN_CUT = [
+    "{}",
+    "{}.",
+    "**{}**",
+    "{}\n",
+    "({}",
+    "{}, because I think that family",
+    "{}, because",
+    "{} because I think",
+    "{}. I think that my family",
+    "({}) I think that",
+    "{} - I think that",
+    "{}; I think",
+    "{}, not",
+    "{} - {text}",
+    "{}. {text}",
+    "{} = {text}. I",
+    "{} = {text}, since my",
+    "{text}",
+    "{text}, because I",
+    "I would say {}.",
+    "I would say {}, because",
+    "The answer is ({})",
+    "**{} = {text}**. I think",
+]
+UNCHOSEN_CUT = [
+    "I would say {}",
+    "The answer is {}",
+    "I think that it is {}",
+    "Definitely {}",
+    "{},",
+    "{} ,",
+    "{} or",
+    "{}, or",
+    "{} and",
+    "{} to",
+    "{} -",
+    "{}/",
+    "{}:",
+    "{}, maybe",
+    "{}, or maybe",
+    "{} =",
+    "{} = {text}",
+    "{} = {text};",
+    "{} = {text}, ",
+    "{} = utm",
+    "{text} or",
+    "{text},",
+    "{text}, or",
+    "{} {other}",
+    "{}, {other}",
+    "{}. {text} {other}",
+    "{}. {text}, {other}.",
+    "{}. {text} {other}. ve",
+    "{} = {text}; {other} = ve",
+    "{}, {other},",
+    "On a scale of {}",
+    "On a scale of {} to {other}",
+    "On a scale of {} to {other}, I would",
+    "On a scale from {} ({text}) to {other}",
+    "Step {}",
+]
+
+
+@pytest.mark.parametrize("options", [IMPORTANCE, FREQUENCY, HEALTH, AGREEMENT])
+@pytest.mark.parametrize(
+    ("forms", "complete", "read"),
+    [(CHOSEN, True, True), (UNCHOSEN, True, False), (CHOSEN_CUT, False, True), (UNCHOSEN_CUT, False, False)],
+)
+def test_what_is_read_is_the_same_for_every_label(
+    forms: list[str], complete: bool, read: bool, options: tuple[str, ...]
+) -> None:
+    for form in forms:
+        for labels in (DIGITS, LETTERS):
+            for index, label in enumerate(labels):
+                other = (index + 1) % 5
+                parts = {"text": options[index], "other": labels[other], "other_text": options[other]}
+                text = form.replace("{}", label).format(**parts)
+                found = parse_answer(text, labels, options, complete=complete)
+                assert found == (index if read else None), f"{text!r} of {labels}, complete={complete}"
+
+
+def test_a_text_that_may_go_on_to_be_another_is_no_answer_where_it_was_cut() -> None:
+    options = ("no", "no idea", "yes")
+    assert parse_answer("no", "123", options) == 0
+    assert parse_answer("no", "123", options, complete=False) is None
+    assert parse_answer("no.", "123", options, complete=False) == 0
+
+
+def test_a_text_too_long_to_be_read_to_its_end_was_cut() -> None:
+    filling = "word " * (LONGEST // 5 - 1)
+    assert parse_answer(f"{filling}so 2", DIGITS) == 1
+    assert parse_answer(f"{filling}so 2    {filling}", DIGITS) is None
+
+
 def test_a_long_text_is_read_in_no_time() -> None:
     began = time.process_time()
     for text in ("2 = " * 50_000, "([" * 50_000, "say " + " " * 100_000 + "2" + " not" * 50_000):
@@ -176,8 +388,6 @@ def test_a_label_in_any_lead_wrapping_and_tail_parses_to_itself(
 ) -> None:
     options = data.draw(st.sampled_from(sorted(SCALES.values())))
     index = data.draw(st.integers(0, 4))
-    might_be_an_article = labels[index] + wrapping + tail[:1] in ("A{} ", "A{},") and lead in ("", "Sure! ")
-    assume(not might_be_an_article or "{}" in tail)
     text = lead + wrapping.format(labels[index]) + tail.format(options[index])
     assert parse_answer(text, labels, options) == index
 
@@ -198,7 +408,10 @@ def test_any_text_gives_an_option_that_exists_or_none(
 WORDS = ["the", "a", "A", "good", "boss", "of", "I'd", "when", "B2", "2nd", "12", "2023", "3.5", "dEC"]
 
 
-@given(st.lists(st.sampled_from(WORDS)).map(" ".join).filter(lambda text: not text.endswith(("a", "A"))))
+MEANT = re.compile(r"A (?:I'd|when)|[aA]$")  # no article stands before these words, nor at the end
+
+
+@given(st.lists(st.sampled_from(WORDS)).map(" ".join).filter(lambda text: MEANT.search(text) is None))
 def test_a_text_without_label_or_option_is_no_answer(text: str) -> None:
     assert parse_answer(text, DIGITS, IMPORTANCE) is None
     assert parse_answer(text, LETTERS, IMPORTANCE) is None

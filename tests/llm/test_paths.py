@@ -14,16 +14,29 @@ from torch.nn import functional
 from transformers import AutoModelForCausalLM, GPTNeoConfig
 
 from evoprompt.llm import FrozenModel, ModelSpec, Respondent, Sheet, load_model
+from evoprompt.llm.cascade import decoder
 from evoprompt.llm.head import finish
 from evoprompt.llm.respondent import PATHS
 from evoprompt.llm.sheet import PLACEMENTS
 from evoprompt.surveys import balanced_plan, sample_respondents, vsm13
 
 ALIBI = {"falcon_alibi", "mpt", "bloom"}  # positions are not tokens' own: only a row a question can be right
-OWN_ATTENTION = ALIBI | {"falcon"}  # not through transformers' attention interface
-SERVED_BY = {name: "padded" if name in ALIBI else "packed" if name == "falcon" else "cascade" for name in FAMILIES}
+OWN_ATTENTION = ALIBI | {"falcon", "mamba"}  # not through transformers' attention interface
+ROWS_ONLY = {*ALIBI, "llama4", "mamba", "phi3_longrope"}  # chunks, states and a switch of the positions' frequencies
+SERVED_BY = {
+    **dict.fromkeys(FAMILIES, "cascade"),
+    **dict.fromkeys(ROWS_ONLY, "padded"),
+    "falcon": "packed",
+    "phi3_longrope": "plain",
+}
 PRECISION = {"float32": 1e-4, "bfloat16": 2e-2}
-WINDOWED = {"mistral", "gemma2", "gemma3"}  # contexts are longer than their windows: a packed row would be wrong
+ROUTED = 2  # times the tolerance in bfloat16, where rounding may send a token to another expert
+WINDOWED = {
+    "mistral",
+    "gemma2",
+    "gemma3",
+    "gpt_oss",
+}  # contexts are longer than their windows: a packed row would be wrong
 
 
 @pytest.fixture(scope="module")
@@ -56,7 +69,7 @@ def literal(frozen: FrozenModel, prompt: torch.Tensor, sheet: Sheet, question: i
             if frozen.dtype == torch.float32:
                 logits = frozen.model(inputs_embeds=inputs, use_cache=False).logits[0]
             else:  # the head in float32, as everything here reads it: its own rounding is as large as the tolerance
-                states = frozen.model.get_decoder()(inputs_embeds=inputs, use_cache=False).last_hidden_state[0]
+                states = decoder(frozen)(inputs_embeds=inputs, use_cache=False).last_hidden_state[0]
                 head = frozen.model.get_output_embeddings()
                 logits = finish(frozen, functional.linear(states.float(), head.weight.float(), _bias(head)))
         steps = torch.log_softmax(logits, dim=-1)[-1 - len(label) : -1]
@@ -90,10 +103,11 @@ def test_answers_equal_a_literal_pass(name: str, placement: str, dtype: str, fol
     respondent = Respondent(frozen, placement)
     sheet, prompts = asked(respondent), soft(frozen, 3)
     found = np.log(respondent.answer(prompts, sheet))
+    tolerance = PRECISION[dtype] * (ROUTED if dtype == "bfloat16" and name in ("mixtral", "gpt_oss", "llama4") else 1)
     for question in range(0, len(sheet), 3):
         for index, prompt in enumerate(prompts):
             expected = literal(frozen, prompt, sheet, question)
-            np.testing.assert_allclose(found[index, question], expected, atol=PRECISION[dtype])
+            np.testing.assert_allclose(found[index, question], expected, atol=tolerance)
     assert found.std() > 0.05, "the model must have opinions for this to be a test"
     assert respondent.path == SERVED_BY[name]
 
@@ -107,6 +121,8 @@ def test_every_path_that_can_serve_a_family_gives_the_same(name: str, placement:
     expected = torch.log_softmax(respondent._forward(prompts, sheet, "plain"), dim=-1)
     unfit = {"cascade"} if name in OWN_ATTENTION else set()
     unfit |= {"packed"} if name in ALIBI | WINDOWED else set()
+    unfit |= {"cascade", "packed"} if name in ROWS_ONLY else set()
+    unfit |= {"padded"} if name == "phi3_longrope" else set()
     for path in set(PATHS) - unfit:
         found = torch.log_softmax(respondent._forward(prompts, sheet, path), dim=-1)
         torch.testing.assert_close(found, expected, atol=1e-4, rtol=0, msg=lambda text, at=path: f"{at}: {text}")

@@ -2,23 +2,36 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from families import FAMILIES, build
-from transformers import GenerationConfig
+from families import FAMILIES, build, family_tokenizer, opinionated
+from transformers import (
+    AutoModelForCausalLM,
+    BartConfig,
+    CTRLConfig,
+    GenerationConfig,
+    OpenAIGPTConfig,
+    RecurrentGemmaConfig,
+    RwkvConfig,
+)
 
 from evoprompt.errors import UserError
 from evoprompt.llm import FrozenModel, ModelSpec, Respondent, load_model
-from evoprompt.llm.sampled import TRANSCRIPT, OpenSheet, SampledRespondent, gumbel
+from evoprompt.llm.generation import rows_together
+from evoprompt.llm.sampled import TRANSCRIPT, OpenSheet, Said, SampledRespondent, gumbel
 from evoprompt.llm.sheet import PLACEMENTS
 from evoprompt.surveys import balanced_plan, vsm13
 
 PLAN = balanced_plan(vsm13())
 ASKED = (0, 30, 55, 90)
+TOKENIZER = family_tokenizer(FAMILIES["gpt2"])
+SIZES = {"vocab_size": len(TOKENIZER), "max_position_embeddings": 512}
+LAYERS = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 3, "num_attention_heads": 4}
 
 
 def ask(respondent: SampledRespondent, count: int = len(ASKED)) -> OpenSheet:
@@ -35,7 +48,7 @@ def noise(frozen: FrozenModel, count: int, tokens: int = 2) -> torch.Tensor:
 
 def greedy(frozen: FrozenModel, prompt: torch.Tensor, sheet: OpenSheet, question: int, steps: int) -> str:
     """The likeliest tokens one after the other: no cache, no batch, no padding."""
-    before, after = (torch.tensor(part[question], dtype=torch.long) for part in (sheet.before, sheet.after))
+    before, after = (torch.tensor(part[question], dtype=torch.long) for part in (sheet.before, sheet.spoken))
     said: list[int] = []
     with torch.inference_mode():
         for _ in range(steps):
@@ -54,11 +67,15 @@ def test_greedy_answers_of_a_padded_batch_are_those_of_a_row_at_a_time_on_every_
     build(name, tmp_path)
     frozen = load_model(ModelSpec(name=str(tmp_path), device="cpu"))
     prompts = noise(frozen, 2, tokens=3)
+    switch = getattr(frozen.model.config, "original_max_position_embeddings", None) or 10**6
     for placement in PLACEMENTS:
         respondent = SampledRespondent(frozen, placement, temperature=0, max_new_tokens=5)
         sheet = ask(respondent)
         respondent.answer(prompts, sheet)
         for said in respondent.transcript:
+            length = len(sheet.before[said.question]) + 3 + len(sheet.spoken[said.question])
+            if length in range(switch - 5, switch + 1):
+                continue  # positions change within the answer: a cache keeps the old ones
             assert said.text == greedy(frozen, prompts[said.candidate], sheet, said.question, 5)
 
 
@@ -132,6 +149,150 @@ def test_the_models_own_generation_habits_are_left_out(pocket: FrozenModel, tmp_
         respondent.answer(noise(frozen, 3), ask(respondent))
         transcripts.append(respondent.transcript)
     assert transcripts[0] == transcripts[1]
+
+
+def random_model(config: Any, **spec: Any) -> FrozenModel:
+    """A model of a configuration with the tokenizer of its size."""
+    model = opinionated(AutoModelForCausalLM.from_config(config)).eval().requires_grad_(False)
+    return FrozenModel(ModelSpec(name=config.model_type, device="cpu", **spec), model, TOKENIZER)
+
+
+def test_no_habit_of_the_model_leaks_in(pocket: FrozenModel) -> None:
+    habits = pocket.model.generation_config
+    expected = transcript(pocket)
+    token = pocket.tokenizer(" A", add_special_tokens=False).input_ids
+    for name, value in {
+        "min_new_tokens": 12,
+        "suppress_tokens": token,
+        "begin_suppress_tokens": token,
+        "bad_words_ids": [token],
+        "sequence_bias": {tuple(token): 50.0},
+        "encoder_repetition_penalty": 5.0,
+        "forced_eos_token_id": token[0],
+        "exponential_decay_length_penalty": (1, 2.0),
+        "num_return_sequences": 2,
+        "return_dict_in_generate": True,
+        "guidance_scale": 3.0,
+        "max_time": 1e-9,
+    }.items():
+        before = getattr(habits, name, None)
+        setattr(habits, name, value)
+        try:
+            assert transcript(pocket) == expected, name
+        finally:
+            setattr(habits, name, before)
+        assert pocket.model.generation_config is habits
+
+
+def transcript(frozen: FrozenModel, **options: Any) -> list[Said]:
+    respondent = SampledRespondent(frozen, temperature=2.0, max_new_tokens=6, **options)
+    respondent.answer(noise(frozen, 2), ask(respondent))
+    return respondent.transcript
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        BartConfig(**SIZES, d_model=32, decoder_layers=2, decoder_attention_heads=4, decoder_ffn_dim=64),
+        RecurrentGemmaConfig(**SIZES, **LAYERS, lru_width=32, attention_window_size=40, num_key_value_heads=1),
+        RwkvConfig(vocab_size=len(TOKENIZER), hidden_size=32, num_hidden_layers=2, attention_hidden_size=32),
+    ],
+    ids=lambda config: config.model_type,
+)
+def test_models_that_do_not_undo_padding_or_mix_rows_up_answer_as_if_asked_alone(
+    config: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    frozen = random_model(config)
+    for _ in range(2):
+        together = transcript(frozen)
+    alone = transcript(FrozenModel(replace(frozen.spec, token_budget=1), frozen.model, frozen.tokenizer))
+    assert together == alone
+    said = [
+        record.message for record in caplog.records if "does not take questions of different lengths" in record.message
+    ]
+    assert len(said) == 2, "once for each of the two models"
+
+
+def test_rows_that_a_model_takes_together_are_asked_together(pocket: FrozenModel) -> None:
+    assert rows_together(pocket, 5, 60) == "padded"
+    respondent = SampledRespondent(pocket, max_new_tokens=2)
+    rows = [len(batch) for batch in respondent._batches(ask(respondent), 3, 2)]
+    assert rows == [3 * len(ASKED)]
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        OpenAIGPTConfig(vocab_size=len(TOKENIZER), n_embd=32, n_layer=2, n_head=4, n_positions=512),
+        CTRLConfig(vocab_size=len(TOKENIZER), n_embd=32, n_layer=2, n_head=4, dff=64, n_positions=512),
+    ],
+    ids=lambda config: config.model_type,
+)
+def test_a_model_that_cannot_write_after_embeddings_is_refused_at_once(config: Any) -> None:
+    with pytest.raises(UserError, match=r"cannot write answers after a soft prompt .*; use respondent=options$"):
+        SampledRespondent(random_model(config))
+
+
+def test_a_model_that_writes_something_else_than_its_plain_calls_say_is_refused() -> None:
+    frozen = load_model(ModelSpec(device="cpu"))
+
+    def forget(_: Any, args: Any, given: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
+        given = {**given, "input_ids": given["input_ids"] * 0} if given.get("input_ids") is not None else given
+        return args, given
+
+    frozen.model.register_forward_pre_hook(forget, with_kwargs=True)
+    with pytest.raises(UserError, match=r"does not write after a soft prompt what .*; use respondent=options$"):
+        SampledRespondent(frozen)
+
+
+def test_labels_that_begin_alike_are_said_from_their_beginning(pocket: FrozenModel) -> None:
+    text = "Question: May I come a little late?\nAnswer:"
+    none = torch.zeros(1, 0, pocket.hidden)
+    respondent = SampledRespondent(pocket, temperature=0, max_new_tokens=2)
+    respondent.answer(none, respondent.sheet([text], ["AB"]))
+    said = respondent.transcript[0].text
+    first, second = said.split()
+    labels = (f"{first} {second}", f"{first} never", f"{first} always")
+    sheet = respondent.sheet([text], [labels])
+    assert pocket.tokenizer.decode(sheet.after[0]).endswith(first), "scored from where they differ"
+    assert pocket.tokenizer.decode(sheet.spoken[0]).endswith("Answer:")
+    assert respondent.answer(none, sheet).tolist() == [[[1.0, 0.0, 0.0]]]
+    scored = Respondent(pocket).sheet([text], [labels])
+    assert respondent.answer(none, scored).tolist() == [[[1.0, 0.0, 0.0]]], "the sheet of a respondent that scores"
+
+
+@pytest.mark.parametrize("name", ["llama", "qwen3", "gemma2", "gpt2"])
+def test_what_is_asked_in_words_does_not_depend_on_the_labels(name: str, tmp_path: Path) -> None:
+    build(name, tmp_path)
+    frozen = load_model(ModelSpec(name=str(tmp_path), device="cpu"))
+    for placement in PLACEMENTS:
+        respondent = SampledRespondent(frozen, placement)
+        sets = ("12345", "ABCDE", [f"({n})" for n in range(5)], [f"Option {n}" for n in range(5)])
+        asked = {respondent.sheet(["Question: Rain?\nAnswer:"], [labels]).spoken for labels in sets}
+        assert len(asked) == 1
+
+
+def test_an_answer_is_complete_where_more_tokens_would_not_change_it(
+    pocket: FrozenModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found: dict[int, list[tuple[str, bool]]] = {3: [], 24: []}
+    for most, read in found.items():
+
+        def note(text: str, labels: Any, options: Any, complete: bool, kept: list[Any] = read) -> None:
+            kept.append((text, complete))
+
+        monkeypatch.setattr("evoprompt.llm.sampled.parse_answer", note)
+        respondent = SampledRespondent(pocket, temperature=2.0, samples=20, max_new_tokens=most)
+        respondent.answer(noise(pocket, 2), ask(respondent))
+    assert {complete for _, complete in found[3]} == {True, False}
+    for (short, complete), (long, _) in zip(found[3], found[24], strict=True):
+        assert short == long if complete else long.startswith(short.rstrip("�"))
+
+
+def test_no_candidates_give_no_answers(pocket: FrozenModel) -> None:
+    respondent = SampledRespondent(pocket)
+    assert respondent.answer(noise(pocket, 0), ask(respondent)).shape == (0, len(ASKED), 5)
+    assert (respondent.asked, respondent.invalid_rates.shape) == (0, (0,))
 
 
 def test_an_answer_ends_with_its_first_line_and_its_transcript_tells_what_was_read(pocket: FrozenModel) -> None:

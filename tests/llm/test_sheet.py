@@ -36,6 +36,7 @@ SHOWN = {  # without a soft prompt in the system turn, and with one there
     "qwen2": (CHATML.replace("{system}", QWEN), CHATML.replace("{system}", "@")),
     "qwen3": (CHATML.partition("<|im_end|>\n")[2] + UNTHINKING, CHATML.replace("{system}", "@") + UNTHINKING),
     "mistral": ("<s>[INST] {text}[/INST]", "<s>[INST] @\n\n{text}[/INST]"),
+    "mixtral": ("<s>[INST] {text}[/INST]", "<s>[INST] @\n\n{text}[/INST]"),
     "gemma2": (GEMMA, GEMMA.replace("{text}", "@{text}")),
     "gemma3": (GEMMA, GEMMA.replace("{text}", "@\n\n{text}")),
     "phi3": (PHI, "<|system|>\n@<|end|>\n" + PHI),
@@ -126,7 +127,7 @@ def test_a_survey_of_several_personas_is_as_if_each_question_were_alone(
 
 
 @settings(max_examples=60, deadline=None)
-@given(texts=st.lists(st.text(), min_size=1, max_size=4), placement=st.sampled_from(PLACEMENTS))
+@given(texts=st.lists(st.text(min_size=1), min_size=1, max_size=4), placement=st.sampled_from(PLACEMENTS))
 def test_without_the_soft_prompt_the_tokens_are_those_of_the_whole_text(
     pocket: FrozenModel, texts: list[str], placement: str
 ) -> None:
@@ -138,7 +139,7 @@ def test_without_the_soft_prompt_the_tokens_are_those_of_the_whole_text(
 
 
 @settings(max_examples=25, deadline=None)
-@given(text=st.text())
+@given(text=st.text(min_size=1))
 def test_a_chat_template_keeps_any_text_whole(family: tuple[str, Any], text: str) -> None:
     _, tokenizer = family
     for placement in ("prefix", "suffix"):
@@ -190,14 +191,18 @@ def characters(merges: tuple[tuple[str, str], ...] = (), **parts: Any) -> PreTra
     )
 
 
-def test_the_tokenizer_begins_a_chat_whose_template_does_not() -> None:
+@pytest.mark.parametrize("begins", ["", "{{ bos_token }}"])
+def test_a_chat_begins_as_its_template_begins_it(begins: str) -> None:
     tokenizer = characters()
-    tokenizer.chat_template = "{% for m in messages %}{{ m.role }}: {{ m.content }}\n{% endfor %}"
+    tokenizer.chat_template = begins + "{% for m in messages %}{{ m.role }}: {{ m.content }}\n{% endfor %}"
+    turns = [{"role": "user", "content": "Rain?"}, {"role": "assistant", "content": "1"}]
+    whole = tuple(tokenizer.apply_chat_template(turns, tokenize=True, return_dict=False))
     for placement in PLACEMENTS:
         sheet = one(tokenizer, "Rain?", ("1", "2"), placement)
         ids = sheet.before[0] + sheet.after[0]
-        assert ids[0] == tokenizer.bos_token_id
-        assert ids.count(tokenizer.bos_token_id) == 1
+        assert ids.count(tokenizer.bos_token_id) == int(bool(begins))
+        if placement != "system":
+            assert ids == whole[: len(ids)]
 
 
 def test_a_plain_text_has_the_system_prompt_right_after_its_beginning() -> None:
@@ -214,18 +219,28 @@ def test_an_end_that_the_tokenizer_writes_is_left_away() -> None:
     assert [pieces(tokenizer, option) for option in sheet.options[0]] == [["1"], ["2"]]
 
 
-def test_the_date_is_the_same_every_day() -> None:
+@pytest.mark.parametrize(
+    ("written", "shown"),
+    [
+        ("{{ strftime_now('%Y-%m-%d') }}", "2025-01-01"),
+        ('{% set day = "%d %b %Y" %}{{ strftime_now(day) }}', "01 Jan 2025"),
+        ("{{ strftime_now('%A %-d ' + '%B, %H:%M:%S') }}", "Wednesday 1 January, 00:00:00"),
+        ("{% if strftime_now is defined %}{{ strftime_now('%%d %j') }}{% endif %}", "%d 001"),
+        ("\n{% set now = strftime_now %}{{ now('%F') }}", "\n2025-01-01"),
+    ],
+)
+def test_the_date_is_the_same_every_day(written: str, shown: str) -> None:
     tokenizer = characters()
-    tokenizer.chat_template = "{{ strftime_now('%Y-%m-%d') }} {{ messages[0].content }}"
+    tokenizer.chat_template = written + " {{ messages[0].content }}"
     sheet = one(tokenizer, "Rain?", ("1", "2"), "prefix")
-    assert pieces(tokenizer, sheet.after[0]) == ["<s>", *"2025-01-01 Rain?"]
+    assert "".join(pieces(tokenizer, sheet.after[0])) == f"{shown} Rain?"
 
 
 def test_a_label_that_merges_with_what_stands_before_it_is_scored_as_it_stands() -> None:
     tokenizer = characters(((":", "A"),))
     tokenizer.chat_template = "{{ messages[0].content }}:{{ messages[1].content if messages[1:] }}"
     sheet = one(tokenizer, "Rain?", ("A", "B"), "prefix")
-    assert pieces(tokenizer, sheet.after[0]) == ["<s>", *"Rain?"]
+    assert pieces(tokenizer, sheet.after[0]) == [*"Rain?"]
     assert [pieces(tokenizer, option) for option in sheet.options[0]] == [[":A"], [":", "B"]]
     beside = one(tokenizer, "Rain?", ("A", "B"), "suffix")
     assert (beside.before[0], beside.after[0]) == (sheet.after[0], ())
@@ -244,7 +259,7 @@ def test_where_a_token_spans_the_place_both_sides_are_tokenised_apart() -> None:
     tokenizer = characters((("?", ":"),))
     tokenizer.chat_template = "{{ messages[0].content }}:{{ messages[1].content if messages[1:] }}"
     sheet = one(tokenizer, "Rain?", ("A", "B"), "suffix")
-    assert pieces(tokenizer, sheet.before[0]) == ["<s>", *"Rain?"]
+    assert pieces(tokenizer, sheet.before[0]) == [*"Rain?"]
     assert pieces(tokenizer, sheet.after[0]) == [":"]
 
 
@@ -279,7 +294,7 @@ def test_what_goes_on_after_the_soft_prompt_gets_no_space(sentencepiece: PreTrai
     )
     sentencepiece.chat_template = "{{ messages[0].content }}s {{ messages[1].content if messages[1:] }}"
     sheet = one(sentencepiece, "Rain", ("x", "y"), "suffix")
-    assert pieces(sentencepiece, sheet.before[0]) == ["<s>", "▁R", *"ain"]
+    assert pieces(sentencepiece, sheet.before[0]) == ["▁R", *"ain"]
     assert pieces(sentencepiece, sheet.after[0]) == ["s", "▁"]
 
 
@@ -294,9 +309,9 @@ def test_a_unigram_model_is_asked_with_the_tokens_that_its_text_has() -> None:
         assert [pieces(tokenizer, option) for option in sheet.options[0]] == [["▁1"], ["▁", "2"]]
 
 
-@pytest.mark.parametrize("labels", [("1", "2", "10"), ("yes", "no", "yes"), ("", "no")])
+@pytest.mark.parametrize("labels", [("1", "2", "10"), ("yes", "no", "yes")])
 def test_labels_that_begin_alike_to_the_end_are_named(labels: tuple[str, ...]) -> None:
-    first, second = {"1": ("'1'", "'10'"), "yes": ("'yes'", "'yes'"), "": ("''", "'no'")}[labels[0]]
+    first, second = {"1": ("'1'", "'10'"), "yes": ("'yes'", "'yes'")}[labels[0]]
     with pytest.raises(UserError, match=f"does not tell the labels {first} and {second} apart") as refused:
         one(characters(), "Rain?", labels, "prefix")
     assert "\n" not in str(refused.value)
@@ -305,6 +320,88 @@ def test_labels_that_begin_alike_to_the_end_are_named(labels: tuple[str, ...]) -
 def test_labels_may_share_all_but_their_last_token() -> None:
     sheet = one(characters(), "Rain?", ("11", "12", "2"), "suffix")
     assert [pieces(characters(), option) for option in sheet.options[0]] == [["1", "1"], ["1", "2"], ["2"]]
+
+
+@pytest.mark.parametrize(
+    ("texts", "labels", "said"),
+    [
+        ([], [], "0 questions with 0 sets of labels; give one question or more"),
+        (["a", "b"], [("A", "B")], "2 questions with 1 sets of labels"),
+        (["Rain?"], [()], r"question 'Rain\?' has the labels \(\)"),
+        (["Rain?"], [("", "B")], r"has the labels \('', 'B'\); give it labels that are not empty"),
+        (["Rain?"], [("A", " \n")], "give it labels that are not empty"),
+        (["a", "b"], [("A", "B"), ("A",)], r"questions have \[1, 2\] labels"),
+        ([""], [("A", "B")], "question '' leaves no token to read an answer at"),
+    ],
+)
+def test_what_nothing_can_be_asked_with_is_refused(
+    texts: list[str], labels: list[tuple[str, ...]], said: str, pocket: FrozenModel
+) -> None:
+    with pytest.raises(UserError, match=said) as refused:
+        make_sheet(pocket.tokenizer, texts, labels)
+    assert "\n" not in str(refused.value)
+
+
+def test_an_empty_text_is_asked_where_the_tokenizer_begins_one() -> None:
+    assert pieces(characters(), one(characters(), "", ("1", "2"), "prefix").after[0]) == ["<s>", " "]
+
+
+@pytest.mark.parametrize(("text", "label"), [("Is it <new>?", "A"), ("Rain?", "<new>")])
+def test_a_token_that_the_model_has_no_embedding_of_is_named(text: str, label: str) -> None:
+    tokenizer = characters()
+    known = len(tokenizer)
+    tokenizer.add_tokens(["<new>"])
+    with pytest.raises(UserError, match=f"'<new>' as token {known}, the model has {known} embeddings"):
+        make_sheet(tokenizer, [text], [(label, "B")], vocabulary=known)
+    assert make_sheet(tokenizer, [text], [(label, "B")], vocabulary=known + 1)
+    assert make_sheet(tokenizer, ["Rain?"], [("A", "B")], vocabulary=known)
+
+
+THINKING = {  # how a template writes an answer, and what then stands between the prompt and the answer
+    "earlier thoughts left out": ("<a>{{ m.content.split('</think>')[-1] }}", "\n</think>\n\n"),
+    "a thought always there": ("<a><think>\n\n</think>\n\n{{ m.content }}", "\n</think>\n\n"),
+    "thoughts kept as they were given": ("<a>{{ m.content }}", "\n</think>\n\n"),
+    "spaced": ("<a><think>\n </think> {{ m.content }}", " </think> "),
+}
+
+
+@pytest.mark.parametrize("answer", THINKING)
+def test_a_thought_that_the_prompt_opens_is_closed_before_the_answer(
+    answer: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    tokenizer = characters()
+    written, between = THINKING[answer]
+    tokenizer.chat_template = (
+        "{% for m in messages %}{% if m.role == 'assistant' %}" + written + "{% else %}{{ m.content }}{% endif %}"
+        "{% endfor %}{% if add_generation_prompt %}<a><think>\n{% endif %}"
+    )
+    for placement in ("prefix", "suffix"):
+        sheet = one(tokenizer, "Rain?", ("1", "2"), placement)
+        asked = "".join(pieces(tokenizer, sheet.before[0] + sheet.after[0]))
+        assert asked == "Rain?<a><think>\n" + between
+    assert not caplog.messages
+
+
+def test_a_thought_that_nothing_shows_how_to_close_is_said_once(caplog: pytest.LogCaptureFixture) -> None:
+    tokenizer = characters()
+    tokenizer.name_or_path = "open thoughts"
+    tokenizer.chat_template = "{{ messages[0].content }}<a><think>"
+    for placement in PLACEMENTS:
+        assert pieces(tokenizer, one(tokenizer, "Rain?", ("1", "2"), placement).after[0])[-1] == ">"
+    said = [message for message in caplog.messages if "'<think>'" in message]
+    assert len(said) == 1
+    assert "'open thoughts'" in said[0]
+
+
+def test_a_template_that_drops_the_question_behind_a_system_turn_has_no_system_turn(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    tokenizer = characters()
+    tokenizer.chat_template = "Q: {{ messages[0].content }}"
+    sheet = one(tokenizer, "Rain?", ("1", "2"), "system")
+    assert pieces(tokenizer, sheet.before[0]) == [*"Q: "]
+    assert pieces(tokenizer, sheet.after[0]) == [*"Rain?"]
+    assert "has no system turn" in caplog.text
 
 
 def test_an_unknown_placement_is_refused(pocket: FrozenModel) -> None:

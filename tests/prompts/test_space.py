@@ -150,6 +150,11 @@ def test_a_prompt_outside_of_a_space_is_encoded_as_the_nearest_one_inside() -> N
         assert (space.decode(around) - prompt).norm(dim=(1, 2)).min() > distance
 
 
+def test_a_projection_says_how_it_spreads() -> None:
+    assert PROJECTION.describe()["spread"] == "overall"
+    assert PROFILED.describe()["spread"] == "dimension"
+
+
 def test_a_step_in_vocab_pca_moves_one_token_along_one_direction() -> None:
     z = np.zeros((1, PCA.d))
     z[0, 5 + 2] = 1.0
@@ -191,6 +196,11 @@ def test_z_of_another_size_is_refused(space: Space) -> None:
         ("random_projektion", {}, "did you mean random_projection"),
         ("full", {"scale": -1}, r"space\.scale=-1 must be a number greater than 0"),
         ("full", {"scale": 1.0, "limit": float("nan")}, r"space\.limit=nan"),
+        (
+            "full",
+            {"scale": 1.0, "limit": 1e39},
+            r"space\.limit=1e\+39 must be a number greater than 0 and at most 1e\+09",
+        ),
         ("random_projection", {"scale": 1.0, "dimensions": 0}, r"space\.dimensions=0 must be a whole number"),
         ("low_rank", {"scale": 1.0, "rank": 4}, r"space\.rank=4 is more than 3 soft tokens can have"),
     ],
@@ -198,6 +208,13 @@ def test_z_of_another_size_is_refused(space: Space) -> None:
 def test_wrong_settings_are_refused_by_name(kind: str, options: dict, said: str) -> None:
     with pytest.raises(UserError, match=said):
         make_space(kind, CENTRE, **options)
+
+
+@pytest.mark.parametrize("kind", ["full", "random_projection", "low_rank"])
+def test_the_largest_numbers_allowed_still_make_finite_prompts(kind: str) -> None:
+    own = {"random_projection": {"dimensions": 6}, "low_rank": {"rank": 3}}.get(kind, {})
+    space = make_space(kind, CENTRE, scale=1e9, limit=1e9, **own)
+    assert torch.isfinite(space.decode(space.bounds.T)).all()
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf])

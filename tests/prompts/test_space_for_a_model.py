@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+import logging
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
-import yaml
 
 from evoprompt.errors import UserError
 from evoprompt.llm import FrozenModel
-from evoprompt.prompts import DEFAULT_SPACE, SPACES, RandomProjection, VocabPCA, centre_prompt, space_for, space_options
+from evoprompt.prompts import SPACES, RandomProjection, VocabPCA, centre_prompt, space_for, space_options
 from evoprompt.prompts.vocabulary import embedded
-
-CONF = Path(__file__).parents[2] / "conf"
 
 
 @pytest.fixture(scope="module")
@@ -28,19 +25,6 @@ def vocab_pca(pocket: FrozenModel, **options: Any) -> VocabPCA:
     space = space_for(pocket, {"kind": "vocab_pca", **options}, seed=0)
     assert isinstance(space, VocabPCA)
     return space
-
-
-@pytest.mark.parametrize("kind", SPACES)
-def test_the_configuration_of_a_kind_holds_its_defaults(kind: str) -> None:
-    options = yaml.safe_load((CONF / "space" / f"{kind}.yaml").read_text(encoding="utf-8"))
-    assert options == space_options({"kind": kind})
-    assert {path.stem for path in (CONF / "space").glob("*.yaml")} == set(SPACES)
-
-
-def test_the_default_space_is_that_of_the_main_configuration() -> None:
-    defaults = yaml.safe_load((CONF / "config.yaml").read_text(encoding="utf-8"))["defaults"]
-    assert {"space": DEFAULT_SPACE} in defaults
-    assert space_options({})["kind"] == DEFAULT_SPACE
 
 
 @pytest.mark.parametrize("kind", SPACES)
@@ -92,6 +76,14 @@ def test_the_bounds_of_vocab_pca_hold_the_vocabularys_own_coordinates_but_for_a_
         np.testing.assert_allclose(beyond.mean(axis=0), outside, atol=1 / len(vocabulary))
 
 
+@pytest.mark.parametrize("outside", [0.3, 0.45, 0.499])
+def test_the_bounds_of_vocab_pca_hold_the_start_however_narrow(outside: float, pocket: FrozenModel) -> None:
+    low, high = vocab_pca(pocket, components=12, outside=outside).bounds.T
+    assert (low <= 0).all()
+    assert (high >= 0).all()
+    assert (low < high).all()
+
+
 def test_with_every_component_each_real_token_is_a_point_of_vocab_pca(
     pocket: FrozenModel, vocabulary: torch.Tensor
 ) -> None:
@@ -106,6 +98,26 @@ def test_a_text_starts_the_search_and_naming_it_is_enough(pocket: FrozenModel) -
         np.testing.assert_array_equal(space.centre, centre_prompt(3, torch.zeros(pocket.hidden), pocket.embed("often")))
 
 
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("often never", "space.init_text has {n} tokens, repeated to {tokens}; space.tokens={n} takes it once"),
+        ("often never", "space.init_text has {n} tokens, cut to {tokens}; space.tokens={n} takes all of it"),
+        ("often never", None),
+    ],
+    ids=["too short", "too long", "just right"],
+)
+def test_a_text_that_is_cut_or_repeated_is_told(
+    text: str, said: str | None, pocket: FrozenModel, caplog: pytest.LogCaptureFixture
+) -> None:
+    n = len(pocket.embed(text))
+    tokens = n if said is None else n + 3 if "repeated" in said else n - 1
+    with caplog.at_level(logging.WARNING, logger="evoprompt"):
+        space = space_for(pocket, {"tokens": tokens, "init_text": text}, seed=0)
+    assert len(space.centre) == tokens
+    assert caplog.messages == ([] if said is None else [said.format(n=n, tokens=tokens)])
+
+
 def test_a_start_from_the_vocabulary_is_real_tokens_that_the_seed_draws(
     pocket: FrozenModel, vocabulary: torch.Tensor
 ) -> None:
@@ -117,10 +129,16 @@ def test_a_start_from_the_vocabulary_is_real_tokens_that_the_seed_draws(
     assert not np.array_equal(starts[0], starts[2])
 
 
-def test_an_expert_starts_the_search_with_as_many_tokens_as_it_has(pocket: FrozenModel) -> None:
+def test_an_expert_starts_the_search_with_as_many_tokens_as_it_has(
+    pocket: FrozenModel, caplog: pytest.LogCaptureFixture
+) -> None:
     prompt = torch.randn(7, pocket.hidden, generator=torch.Generator().manual_seed(0))
-    space = space_for(pocket, {"kind": "full", "tokens": 4, "init_expert": "runs/1/expert"}, seed=0, initial=prompt)
-    np.testing.assert_array_equal(space.centre, prompt.numpy())
+    for tokens, said in ((4, ["the expert's 7 soft tokens are all used, not space.tokens=4"]), (7, [])):
+        caplog.clear()
+        with caplog.at_level(logging.WARNING, logger="evoprompt"):
+            space = space_for(pocket, {"tokens": tokens, "init_expert": "runs/1/expert"}, seed=0, initial=prompt)
+        np.testing.assert_array_equal(space.centre, prompt.numpy())
+        assert caplog.messages == said
 
 
 def test_an_expert_that_does_not_fit_is_refused_by_name(pocket: FrozenModel) -> None:
@@ -144,7 +162,11 @@ def test_an_initial_text_is_repeated_to_the_number_of_tokens() -> None:
     ("options", "said"),
     [
         ({"kind": "vocab_pka"}, "unknown space 'vocab_pka'; did you mean vocab_pca"),
-        ({"kind": "full", "dimensions": 8}, "unknown option of space full 'dimensions'"),
+        (
+            {"kind": "full", "dimensions": 8},
+            r"space\.dimensions belongs to space=random_projection; this is space=full",
+        ),
+        ({"kind": "full", "limit": 1e39}, r"space\.limit=1e\+39 must be a number greater than 0 and at most 1e\+09"),
         ({"kind": "low_rank", "rnak": 8}, "did you mean rank"),
         ({"tokens": 0}, r"space\.tokens=0 must be a whole number of at least 1"),
         ({"dimensions": 6.5}, r"space\.dimensions=6\.5"),

@@ -77,9 +77,9 @@ def test_a_folder_that_cannot_be_written_gives_exit_code_2(
 def test_a_folder_of_runs_gets_one_table_of_all(sweep: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main([str(sweep)]) == 0
     lines = capsys.readouterr().out.splitlines()
-    method = ["model", "optimizer", "space", "placement"]
+    method = ["model", "optimizer", "space", "placement", "respondent"]
     assert lines[0].split() == ["culture", "seed", *method, "naive", "persona", "icl", "evolved"]
-    method = ["some/model", "cma", "full", "prefix"]
+    method = ["some/model", "cma", "full", "prefix", "options"]
     assert lines[1].split() == ["arab", "0", *method, "20.0", "15.0", "17.0", "21.0"]
     assert [line.split()[-1] for line in lines[1:4]] == ["21.0", "10.0", "12.0"]
     assert lines[4] == str(sweep / "report.html")
@@ -95,15 +95,47 @@ def test_the_sweep_csv_holds_what_the_runs_hold(sweep: Path) -> None:
     assert {(row["perplexity_ratio"], row["kl"]) for row in rows} == {("1.05", "0.1")}
 
 
-def test_runs_of_different_placements_are_not_averaged(
-    metrics: dict[str, Any], write_run: WriteRun, sweep: Path
+@pytest.mark.parametrize(
+    ("change", "config", "shown"),
+    [
+        ({"placement": "suffix"}, "", "<td>suffix</td>"),
+        ({"respondent": "sampled"}, "", "<td>sampled</td>"),
+        ({"space_options": {"kind": "full", "tokens": 8}}, "", "<td>full, tokens=8</td>"),
+        ({}, "space: {kind: full, init_text: 'Answer:'}\n", "<td>full, init_text=Answer:</td>"),
+        ({}, "respondent: {kind: options, samples: 5, seed: 3}\n", "<td>options, samples=5</td>"),
+    ],
+)
+def test_runs_of_different_methods_are_not_averaged(
+    metrics: dict[str, Any], write_run: WriteRun, sweep: Path, change: dict[str, Any], config: str, shown: str
 ) -> None:
-    metrics |= {"seed": 0, "optimizer": "de", "placement": "suffix"}
-    write_run(sweep / "arab-seed0-suffix")
+    metrics |= {"seed": 0, "optimizer": "de", **change}
+    write_run(sweep / "arab-seed0-other", config=config)
     main([str(sweep)])
     page = (sweep / "report.html").read_text(encoding="utf-8")
     assert "<td>2 of 2</td>" in page
     assert page.count("of 1</td>") == 2
+    assert page.count(shown) == 2
+
+
+def test_a_run_whose_model_stopped_answering_is_marked_and_not_counted_as_better(
+    metrics: dict[str, Any], write_run: WriteRun, sweep: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    metrics |= {"seed": 2, "optimizer": "de"}
+    metrics["arms"]["evolved"]["held_out"] |= {"loss": 4.0, "label_mass": 0.01}
+    found = metrics["arms"]["evolved"]["held_out"]
+    metrics["confirmation"] = {arm: {**found, "loss": None, "invalid_rate": 0.9} for arm in ("naive", "evolved")}
+    write_run(sweep / "arab-seed2-de")
+    assert main([str(sweep)]) == 0
+    shown = capsys.readouterr().out.splitlines()
+    assert [line.split()[-1] for line in shown[1:5]] == ["21.0", "10.0", "12.0", "4.0†"]
+    assert shown[5].startswith("† no success, however low the loss")
+    page = (sweep / "report.html").read_text(encoding="utf-8")
+    assert "<td>8.7†</td><td>1%</td><td>2 of 3</td>" in page
+    assert page.count('<tr class="doubtful">') == 1
+    with (sweep / "sweep.csv").open(encoding="utf-8", newline="") as file:
+        rows = {row["run"]: row for row in csv.DictReader(file)}
+    assert rows["arab-seed2-de"]["label_mass"] == "0.01"
+    assert {row["confirmed_loss"] for row in rows.values()} == {""}
 
 
 def test_the_sweep_page_averages_runs_and_links_reports_that_exist(sweep: Path) -> None:

@@ -207,6 +207,65 @@ def test_a_run_with_the_required_metrics_only_still_makes_a_report(
     assert not (folder / "plots/answers.png").exists()
 
 
+def test_what_could_not_be_measured_is_null_and_shown_as_a_dash(
+    metrics: dict[str, Any], write_run: WriteRun, tmp_path: Path
+) -> None:
+    lost = {"loss": None, "interval": [None, None], "label_shares": dict.fromkeys("12345ABCDE")}
+    for arm in ("naive", "evolved"):
+        for found in metrics["arms"][arm].values():
+            found |= lost
+            found["dimensions"] = dict.fromkeys(found["dimensions"])
+            found["dimension_intervals"] = {name: [None, None] for name in found["dimensions"]}
+            found["answers"] = [[None] * 5, *found["answers"][1:]]
+    metrics["confirmation"] = {
+        arm: {**metrics["arms"][arm]["held_out"], "invalid_rate": 1.0} for arm in ("naive", "evolved")
+    }
+    folder = write_run(tmp_path / "run")
+    text = Page(write_report(folder).read_text(encoding="utf-8")).text
+    assert "The held-out loss could not be measured." in text
+    assert "Not comparable with a plain persona line" in text
+    assert "nan" not in text
+    assert "– to –" not in text
+    empty = [row for row in rows_of(folder / "plots/arms.csv") if row["arm"] in ("naive", "evolved")]
+    assert all((row["loss"], row["low"], row["high"]) == ("", "", "") for row in empty)
+
+
+def test_the_facts_say_who_was_asked_and_which_space_was_searched(
+    metrics: dict[str, Any], write_run: WriteRun, tmp_path: Path
+) -> None:
+    config = "space: {kind: full, tokens: 3, init_text: 'Answer:'}\n"
+    old = Page(write_report(write_run(tmp_path / "old", config=config)).read_text(encoding="utf-8")).text
+    assert "respondent options · full space: 3 tokens, from the text “Answer:” · seed 3" in old
+    metrics["space_options"] = {"kind": "full", "tokens": 2, "coordinates": 128, "init_text": None}
+    new = Page(write_report(write_run(tmp_path / "new")).read_text(encoding="utf-8")).text
+    assert "full space: 2 tokens, 128 coordinates · seed 3" in new
+
+
+@pytest.mark.parametrize(("key", "column"), [("label_mass", "label mass"), ("invalid_rate", "invalid")])
+def test_the_table_of_arms_says_how_far_each_can_be_believed(
+    metrics: dict[str, Any], write_run: WriteRun, tmp_path: Path, key: str, column: str
+) -> None:
+    for share, splits in enumerate(metrics["arms"].values()):
+        splits["held_out"][key] = (0.004, 0.61, 0.62, 0.63)[share]
+    metrics["respondent"] = "sampled" if key == "invalid_rate" else "options"
+    metrics["invalid_rate"] = 0.07 if key == "invalid_rate" else None
+    text = Page(write_report(write_run(tmp_path / "run")).read_text(encoding="utf-8")).text
+    assert f"95% interval {column} PDI" in text
+    assert "no prompt 20.0 19.5 to 20.5 under 1% " in text
+    assert "evolved prompt 10.0 9.5 to 10.5 63% " in text
+    assert ("asked in free text; 7% of the sampled answers chose no option" in text) == (key == "invalid_rate")
+    assert ("The mean probability of each printed label" in text) == (key == "label_mass")
+    assert ("How often each printed label was chosen among valid answers" in text) == (key == "invalid_rate")
+
+
+def test_what_the_run_noted_is_in_its_report(write_run: WriteRun, tmp_path: Path) -> None:
+    folder = write_run(tmp_path / "run")
+    record = json.loads((folder / "run.json").read_text(encoding="utf-8"))
+    (folder / "run.json").write_text(json.dumps({**record, "notes": ["the <i>start</i> was elsewhere"]}))
+    text = Page(write_report(folder).read_text(encoding="utf-8")).text
+    assert "Noted by the run. The <i>start</i> was elsewhere." in text
+
+
 def test_writing_twice_gives_the_same_bytes(write_run: WriteRun, tmp_path: Path) -> None:
     folder = write_run(tmp_path / "run")
     first = write_report(folder).read_bytes(), (folder / "plots/dimensions.svg").read_bytes()
@@ -219,7 +278,7 @@ def test_writing_twice_gives_the_same_bytes(write_run: WriteRun, tmp_path: Path)
         (lambda m: m.update(schema_version=2), "schema version 2; this release reads version 1"),
         (lambda m: m["arms"].pop("evolved"), "arms.evolved.searched is missing"),
         (lambda m: m["arms"]["icl"]["held_out"].update(interval=[1.0]), "icl.held_out.interval is [1.0]"),
-        (lambda m: m["arms"]["icl"]["held_out"].update(loss=None), "icl.held_out.loss is None"),
+        (lambda m: m["arms"]["icl"]["held_out"].pop("loss"), "icl.held_out.loss is 'missing'"),
         (lambda m: m.pop("target"), "needs the objects `arms` and `target`"),
     ],
 )

@@ -7,7 +7,9 @@ from typing import Any
 
 import pytest
 
-from evoprompt.report.verdict import gains, label_shift, relation, verdict, warnings
+from evoprompt.report.cautions import gains, label_shift, warnings
+from evoprompt.report.numbers import relation
+from evoprompt.report.verdict import verdict
 
 Metrics = dict[str, Any]
 
@@ -74,6 +76,81 @@ def test_an_arm_that_was_not_measured_is_not_compared_with(metrics: Metrics) -> 
 def test_a_loss_that_is_not_a_number_is_not_called_a_fall(metrics: Metrics) -> None:
     set_loss(metrics, "evolved", float("nan"))
     assert verdict(metrics).headline == "The held-out loss could not be measured."
+
+
+def held_out(metrics: Metrics, key: str, naive: float, evolved: float) -> None:
+    for arm, value in (("naive", naive), ("evolved", evolved)):
+        metrics["arms"][arm]["held_out"][key] = value
+
+
+def confirm(metrics: Metrics, naive: float, evolved: float, invalid: float = 0.0) -> None:
+    metrics["confirmation"] = {
+        arm: {"loss": loss, "interval": [loss - 0.5, loss + 0.5], "dimensions": {}, "invalid_rate": rate}
+        for arm, loss, rate in (("naive", naive, 0.0), ("evolved", evolved, invalid))
+    }
+
+
+def test_a_fall_under_which_the_model_stops_answering_is_no_success(metrics: Metrics) -> None:
+    held_out(metrics, "label_mass", 1.0, 0.013)
+    said = verdict(metrics)
+    assert said.headline.endswith("to 10.0 points, but the model then puts 1% of its words on the labels.")
+    assert said.tone == "bad"
+    assert said.comparisons[0] == "Lower than a plain persona line, but no better (10.0 against 15.0)."
+    held_out(metrics, "label_mass", 0.4, 0.49)
+    assert verdict(metrics).tone == "flat", "the model seldom said a label before, too"
+    held_out(metrics, "label_mass", 1.0, 0.5)
+    assert verdict(metrics).tone == "good"
+
+
+@pytest.mark.parametrize(("rate", "tone"), [(0.1, "good"), (0.11, "flat"), (0.94, "bad")])
+def test_a_fall_of_answers_that_choose_no_option_is_no_success(metrics: Metrics, rate: float, tone: str) -> None:
+    held_out(metrics, "invalid_rate", 0.0, rate)
+    said = verdict(metrics)
+    assert said.tone == tone
+    assert (f"but {rate:.0%} of the answers then choose no option" in said.headline) == (tone != "good")
+
+
+@pytest.mark.parametrize(
+    ("naive", "evolved", "invalid", "tone", "said", "title"),
+    [
+        (20.0, 12.0, 0.0, "good", "to 10.0 points.", None),
+        (20.0, 19.5, 0.0, "good", "to 10.0 points.", "Free text confirms it only in part"),
+        (20.0, 21.0, 0.0, "flat", "it did not fall: 21.0 against 20.0 points", "Free text does not confirm it"),
+        (20.0, float("nan"), 0.0, "bad", "gives some item no valid answer", "Free text does not confirm it"),
+        (20.0, 5.0, 0.94, "bad", "94% of the answers then choose no option", "Free text does not confirm it"),
+        (float("nan"), 5.0, 0.0, "flat", "free text could not confirm it", "Free text does not confirm it"),
+    ],
+)
+def test_a_fall_must_stand_in_free_text_where_that_was_asked(
+    metrics: Metrics, naive: float, evolved: float, invalid: float, tone: str, said: str, title: str | None
+) -> None:
+    confirm(metrics, naive, evolved, invalid)
+    found = verdict(metrics)
+    assert said in found.headline
+    assert found.tone == tone
+    assert titles(metrics) == ([title] if title else [])
+
+
+def test_a_rise_is_not_said_to_be_doubtful(metrics: Metrics) -> None:
+    set_loss(metrics, "evolved", 30.0)
+    held_out(metrics, "label_mass", 1.0, 0.0)
+    assert verdict(metrics).headline == "The held-out loss rose by 50%, from 20.0 to 30.0 points."
+
+
+def test_a_small_share_of_words_on_labels_is_not_called_none(metrics: Metrics) -> None:
+    held_out(metrics, "label_mass", 1.0, 0.0004)
+    assert "puts under 1% of its words on the labels" in verdict(metrics).headline
+    (found,) = warnings(metrics, {})
+    assert "100% (no prompt) and under 1% (evolved prompt)" in found.text
+
+
+def test_a_loss_that_could_not_be_measured_is_named_and_not_compared(metrics: Metrics) -> None:
+    metrics["arms"]["persona"]["held_out"] |= {"loss": float("nan"), "interval": [float("nan")] * 2}
+    (found,) = warnings(metrics, {})
+    assert found.text.endswith("persona line (held-out).")
+    assert verdict(metrics).comparisons[0].startswith("Not comparable with a plain persona line (10.0 against –)")
+    set_loss(metrics, "evolved", float("nan"), "searched")
+    assert titles(metrics) == ["A loss could not be measured"]
 
 
 def test_touching_intervals_overlap() -> None:

@@ -7,6 +7,10 @@ from pathlib import Path
 
 import pytest
 
+from evoprompt.llm import PLACEMENTS
+from evoprompt.objectives.asking import RESPONDENTS
+from evoprompt.prompts import SPACES
+
 from .conftest import SMALL, Command
 
 BAD = {
@@ -33,14 +37,33 @@ BAD = {
     "a resume of nothing": (["resume=nowhere"], "nowhere is not a run directory"),
     "unknown respondent": (["+culture=arab", "respondent=sampeld"], "did you mean sampled"),
     "unknown space": (["+culture=arab", "space=lowrank"], "did you mean low_rank"),
-    "sampling of options": (["+culture=arab", "respondent.samples=2"], "respondent.samples"),
+    "sampling of options": (
+        ["+culture=arab", "respondent.samples=2"],
+        "respondent.samples belongs to respondent=sampled;",
+    ),
+    "sampling of options, added": (
+        ["+culture=arab", "+respondent.samples=2"],
+        "respondent.samples belongs to respondent=sampled;",
+    ),
+    "an option of another space": (
+        ["+culture=arab", "space=full", "space.dimensions=3"],
+        "space.dimensions belongs to space=random_projection;",
+    ),
+    "an unknown key of a section": (["+culture=arab", "survey.confrim=true"], "did you mean confirm"),
+    "an unknown key of a group": (["+culture=arab", "model.token_buget=9"], "did you mean token_budget"),
+    "an unknown key of an optimizer": (["+culture=arab", "optimizer.popsiez=9"], "'optimizer.popsiez'"),
+    "a key below a number": (["+culture=arab", "budget.x=3"], "unknown key 'budget.x'; did you mean budget"),
     "too few samples in a confirmation": (
         ["+culture=arab", "survey.confirm={samples: 0}"],
-        "samples=0 must be a whole number of at least 1",
+        "survey.confirm.samples=0 must be a whole number of at least 1",
     ),
     "an expert to start from that is not there": (
         ["+culture=arab", "space.init_expert=nowhere"],
-        "nowhere is not a complete expert folder",
+        "space.init_expert: nowhere is not a complete expert folder",
+    ),
+    "a run's folder to start from": (
+        ["+culture=arab", "space.init_expert=a-run"],
+        "space.init_expert=a-run is the folder of a run; did you mean a-run/expert?",
     ),
     "a rank above the tokens": (["+culture=arab", "space=low_rank", "space.rank=9"], "space.rank=9"),
     "an unknown constant": (["+culture=arab", "survey.constant=anchor"], "did you mean anchors"),
@@ -51,6 +74,7 @@ BAD = {
 def test_bad_input_is_one_line(arguments: list[str], said: str, command: Command, tmp_path: Path) -> None:
     (tmp_path / "broken.yaml").write_text("scales:\n  health: [good]\nitems: {}\n")
     (tmp_path / "a-file").write_text("")
+    (tmp_path / "a-run" / "expert").mkdir(parents=True)
     done = command(tmp_path, *arguments)
     assert done.returncode == 2, done.stdout + done.stderr
     assert "Traceback" not in done.stderr
@@ -68,6 +92,40 @@ def test_resuming_another_configuration_shows_what_differs(
     assert done.returncode == 2
     assert "seed: 0 -> 7" in done.stderr
     assert len(done.stderr.strip().splitlines()) == 1
+
+
+def test_a_continued_run_says_where_its_settings_come_from(
+    finished: tuple[Path, str], command: Command, tmp_path: Path
+) -> None:
+    done = command(tmp_path, f"resume={finished[0]}", "respondent.samples=2")
+    assert done.returncode == 2
+    assert f"takes its settings from {finished[0]}; leave respondent.samples out" in done.stderr
+    assert len(done.stderr.strip().splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [["respondent=sampled", "respondent.samples=0"], ["space.init_expert=nowhere"], ["space=low_rank", "space.rank=9"]],
+    ids=["before the folder is made", "an expert to start from", "after the model is loaded"],
+)
+def test_a_refused_run_leaves_its_folder_to_the_corrected_one(
+    wrong: list[str], command: Command, tmp_path: Path
+) -> None:
+    small = [argument for argument in SMALL if not argument.startswith(("budget", "space"))]
+    arguments = ["+culture=arab", *small, "budget=8", "survey.constant=none", "report=false", "hydra.run.dir=here"]
+    assert command(tmp_path, *arguments, *wrong).returncode == 2
+    done = command(tmp_path, *arguments)
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "here" / "metrics.json").is_file()
+
+
+def test_the_help_says_what_the_job_does_and_what_may_be_chosen(command: Command, tmp_path: Path) -> None:
+    done = command(tmp_path, "--help")
+    assert done.returncode == 0, done.stderr
+    shown = done.stdout.split("== Configuration groups ==")[0]
+    for said in (*PLACEMENTS, *SPACES, *RESPONDENTS, "survey.confirm={samples: 5}", "docs/models.md", "resume="):
+        assert said in shown, said
+    assert "Hydra" not in shown
 
 
 def test_a_second_run_does_not_write_over_a_first(finished: tuple[Path, str], command: Command, tmp_path: Path) -> None:

@@ -39,7 +39,7 @@ def test_the_interval_holds_the_loss_and_is_narrow_when_respondents_agree() -> N
     assert alike["interval"] == pytest.approx([alike["loss"]] * 2)
 
 
-def test_answers_that_are_missing_are_left_out_and_an_item_without_any_has_no_score() -> None:
+def test_answers_that_are_missing_are_filled_in_and_an_item_without_any_has_no_score() -> None:
     plan = full_plan(vsm13(), "searched", sample_respondents(4, 0))
     shares = np.random.default_rng(0).dirichlet(np.ones(5), len(plan.questions))
     whole = summarise(plan, shares, ARAB.target, np.zeros(6))
@@ -49,8 +49,8 @@ def test_answers_that_are_missing_are_left_out_and_an_item_without_any_has_no_sc
     assert some["interval"][0] <= some["loss"] <= some["interval"][1]
     assert some["loss"] == pytest.approx(whole["loss"], abs=5.0)
     mean = plan.item_means(np.stack([shares, silent]))
-    kept = [i for i, q in enumerate(plan.questions) if q.item == 3 and i % 5]
-    assert mean[1, 3] == pytest.approx(plan.expected(shares)[kept].mean())
+    kept = [[i for i in places if plan.questions[i].item == 3 and i % 5] for places in plan.forms.values()]
+    assert mean[1, 3] == pytest.approx(np.mean([plan.expected(shares)[places].mean() for places in kept]))
     np.testing.assert_array_equal(mean[0], plan.item_means(np.stack([shares, shares]))[0])
     silent[[question.item == 6 for question in plan.questions]] = np.nan
     lost = summarise(plan, silent, ARAB.target, np.zeros(6))

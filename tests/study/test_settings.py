@@ -32,6 +32,20 @@ def test_a_confirmation_takes_the_defaults_of_free_text_where_it_says_nothing() 
     assert read_settings({**GOOD, "survey": {"confirm": False}}).survey.confirm is None
 
 
+@pytest.mark.parametrize("given", [{}, {"seed": None}])
+def test_free_text_is_sampled_by_the_seed_of_the_run_unless_it_has_its_own(given: dict[str, Any]) -> None:
+    for seed in (0, 7):
+        sampled = read_settings({**GOOD, "seed": seed, "respondent": {"kind": "sampled", **given}}).respondent
+        confirmed = read_settings({**GOOD, "seed": seed, "survey": {"confirm": given or True}}).survey.confirm
+        assert sampled == confirmed
+        assert sampled["seed"] == seed
+    own = {"seed": 3}
+    assert read_settings({**GOOD, "seed": 7, "respondent": {"kind": "sampled", **own}}).respondent["seed"] == 3
+    confirmed = read_settings({**GOOD, "seed": 7, "survey": {"confirm": own}}).survey.confirm
+    assert isinstance(confirmed, dict)
+    assert confirmed["seed"] == 3
+
+
 @pytest.mark.parametrize(
     ("change", "said"),
     [
@@ -47,19 +61,44 @@ def test_a_confirmation_takes_the_defaults_of_free_text_where_it_says_nothing() 
         ({"executor": {"batch_size": 0}}, "executor.batch_size=0"),
         ({"placement": "sufix"}, "unknown placement 'sufix'; did you mean suffix"),
         ({"respondent": {"kind": "samples"}}, "unknown respondent 'samples'; did you mean sampled"),
-        ({"respondent": {"kind": "options", "samples": 2}}, r"unknown key respondent\.\* 'samples'"),
+        ({"respondent": {"kind": "options", "samples": 2}}, r"respondent\.samples belongs to respondent=sampled"),
+        ({"respondent": {"kind": "options", "sampels": 2}}, r"unknown key respondent\.\* 'sampels'"),
+        (
+            {"respondent": {"kind": "sampled", "samples": 0}},
+            r"^respondent\.samples=0 must be a whole number of at least",
+        ),
+        (
+            {"respondent": {"kind": "sampled", "max_new_tokens": 2.5}},
+            r"^respondent\.max_new_tokens=2\.5 must be a whole",
+        ),
+        (
+            {"respondent": {"kind": "sampled", "temperature": -1}},
+            r"^respondent\.temperature=-1 must be a finite number",
+        ),
+        ({"respondent": {"kind": "sampled", "top_p": 1.5}}, r"^respondent\.top_p=1\.5 must be a number greater than 0"),
+        ({"respondent": {"kind": "sampled", "seed": -1}}, r"^respondent\.seed=-1 must be a whole number of at least 0"),
+        ({"survey": {"confirm": {"samples": True}}}, r"^survey\.confirm\.samples=True must be a whole number"),
         ({"survey": {"confirm": 3}}, "survey.confirm=3 must be true, false or how to sample"),
         ({"survey": {"confirm": {"sample": 2}}}, "did you mean samples"),
         ({"respondent": {"kind": "sampled"}, "survey": {"confirm": True}}, "of no use with respondent=sampled"),
         ({"survey": {"demographics": ["jender"]}}, "did you mean gender"),
-        ({"survey": {"demographics": "gender"}}, "survey.demographics='gender' must be a list of names"),
-        ({"survey": {"demographics": None}}, "survey.demographics=None must be a list of names"),
-        ({"survey": {"demographics": ["gender"]}}, "there are 2 that differ"),
-        ({"survey": {"anchors": "japan"}}, "survey.anchors='japan' must be a list of names"),
+        (
+            {"survey": {"demographics": "gender"}},
+            r"survey.demographics='gender' must be a list of names, like \[gender\]",
+        ),
+        ({"survey": {"demographics": None}}, r"survey.demographics=None must be a list of names, like \[gender, age\]"),
+        (
+            {"survey": {"demographics": ["gender"], "respondents": 2}},
+            r"survey\.respondents=2 and 4 for the search are 6 people, but survey\.demographics=\[gender\] tells "
+            r"only 2 apart; use more demographics \(age, education, occupation\)",
+        ),
+        ({"survey": {"respondents": 81}}, r"tells only 84 apart; use survey\.respondents=80 or fewer or more"),
+        ({"survey": {"anchors": "japan"}}, r"survey.anchors='japan' must be a list of names, like \[japan\]"),
         ({"model": {"token_budget": 0}}, "model.token_budget=0 must be a whole number of at least 1"),
         ({"model": {"token_budget": 1.5}}, r"model.token_budget=1\.5"),
         ({"model": {"quantization": "16bit"}}, "unknown model.quantization '16bit'; did you mean"),
         ({"space": {"kind": "lowrank"}}, "did you mean low_rank"),
+        ({"space": {"kind": "full", "rank": 2}}, r"space\.rank belongs to space=low_rank; this is space=full"),
         ({"space": {"init": "expert"}}, "space.init=expert needs space.init_expert"),
     ],
 )

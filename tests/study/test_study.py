@@ -28,6 +28,7 @@ from evoprompt.study.checkpoint import load_checkpoint
 from evoprompt.study.search import SearchFailedError
 from evoprompt.study.settings import SEARCH_RESPONDENTS
 from evoprompt.surveys import load_instrument, sample_respondents
+from evoprompt.surveys.quality import percent
 
 Job = Callable[..., tuple[Outcome, str]]
 TEMPLATE = "{% for turn in messages %}[{{ turn.role }}]\n{{ turn.content }}\n{% endfor %}[assistant]\n"
@@ -36,6 +37,7 @@ CONFIRMED = {
     "space": {"tokens": 2, "dimensions": 8, "init_text": "Answer:"},
     "survey": {"confirm": {"max_new_tokens": 2}},
 }
+SILENCED = {"placement": "suffix", "survey": {"confirm": {"max_new_tokens": 2}}}
 RESULT = ["trial", "loss", "pdi", "idv", "mas", "uai", "lto", "ivr", "invalid", "failed"]
 
 
@@ -64,6 +66,12 @@ def random_model(pocket: FrozenModel, tmp_path_factory: pytest.TempPathFactory) 
 def suffix(job: Job, tmp_path_factory: pytest.TempPathFactory) -> tuple[Outcome, str]:
     """A finished study with suffix placement, confirmed in free text, and what it printed."""
     return job(tmp_path_factory.mktemp("suffix") / "run", placement="suffix", **CONFIRMED)
+
+
+@pytest.fixture(scope="module")
+def silenced(job: Job, tmp_path_factory: pytest.TempPathFactory) -> tuple[Outcome, str]:
+    """A finished study whose prompts make the model say anything but a label, and what it printed."""
+    return job(tmp_path_factory.mktemp("silenced") / "run", **SILENCED)
 
 
 @pytest.fixture(scope="module")
@@ -126,7 +134,6 @@ def test_how_questions_were_scored_is_on_record(suffix: tuple[Outcome, str]) -> 
     outcome, printed = suffix
     scoring = recorded(outcome)["scoring"]
     assert scoring["path"] == "cascade"
-    assert scoring["placement"] == "suffix"
     assert 0 < scoring["tokens_per_candidate"] < 96 * 20, "all that comes before the question is computed once"
     assert scoring["token_budget"] > scoring["tokens_per_candidate"]
     assert scoring["halved"] == 0
@@ -223,9 +230,107 @@ def test_a_run_that_starts_from_an_expert_goes_on_when_the_expert_is_gone(
     shutil.copytree(suffix[0].directory.expert, source)
     outcome, printed = job(tmp_path / "run", space={"dimensions": 8, "init_expert": str(source)})
     np.testing.assert_array_equal(load_space(outcome.directory.space).centre, read_expert(source).prompt.numpy())
-    assert "evolved with suffix placement, this run has prefix" in printed
+    noted = "the prompt to start from was evolved with suffix placement, this run has prefix"
+    assert printed.count(noted) == 1
+    assert recorded(outcome)["notes"] == [noted]
+    assert f"{noted[1:]}." in write_report(outcome.directory.path).read_text(encoding="utf-8")
     shutil.rmtree(source)
-    same_result(outcome, job(tmp_path, resume=str(unfinished(outcome, tmp_path / "stopped")))[0])
+    again, printed = job(tmp_path, resume=str(unfinished(outcome, tmp_path / "stopped")))
+    same_result(outcome, again)
+    assert noted not in printed, "it was said when the run began"
+    for one in (outcome, again):
+        lineage = read_expert(one.directory.expert).provenance
+        assert lineage["started_from"] == {
+            "expert": str(source),
+            "culture": "arab",
+            "placement": "suffix",
+            "run": suffix[0].directory.path.name,
+            "prompt_sha256": read_expert(suffix[0].directory.expert).provenance["prompt_sha256"],
+        }
+        assert lineage["space"]["init_expert"] == str(source)
+
+
+def test_an_expert_tells_how_it_was_searched_asked_and_confirmed(suffix: tuple[Outcome, str]) -> None:
+    outcome, _ = suffix
+    provenance = read_expert(outcome.directory.expert).provenance
+    assert provenance["space"] == outcome.metrics["space_options"]
+    assert {"init_text": "Answer:", "tokens": 2, "coordinates": 8, "spread": "overall"}.items() <= provenance[
+        "space"
+    ].items()
+    assert provenance["survey"]["respondents"] == 2
+    assert provenance["survey"]["demographics"] == ["gender", "age", "occupation"]
+    assert provenance["survey"]["confirm"]["max_new_tokens"] == 2
+    assert provenance["confirmation"] == outcome.metrics["confirmation"]
+    assert provenance["started_from"] is None
+    assert outcome.metrics["space"] == "random_projection", "older readers know the kind by this name"
+
+
+def test_a_start_from_which_the_model_hardly_says_a_label_is_told_before_the_search(
+    silenced: tuple[Outcome, str], suffix: tuple[Outcome, str]
+) -> None:
+    outcome, printed = silenced
+    mass = recorded(outcome)["start_label_mass"]
+    assert 0 < mass < 0.5
+    assert outcome.metrics["start_label_mass"] == mass
+    said = f"under the prompt that the search starts from the model puts {percent(mass)} of its words on the labels"
+    assert printed.count(said) == 1
+    assert printed.index(said) < printed.index("naive    loss")
+    assert said[1:] in write_report(outcome.directory.path).read_text(encoding="utf-8")
+    assert recorded(suffix[0])["start_label_mass"] > 0.5
+    assert "the search starts from" not in suffix[1]
+
+
+def test_a_low_loss_of_a_model_that_stopped_answering_is_not_celebrated(silenced: tuple[Outcome, str]) -> None:
+    outcome, _ = silenced
+    evolved = outcome.metrics["arms"]["evolved"]["held_out"]
+    assert evolved["loss"] < outcome.metrics["arms"]["naive"]["held_out"]["loss"]
+    assert evolved["label_mass"] < 0.5
+    page = write_report(outcome.directory.path).read_text(encoding="utf-8")
+    assert re.search(r'class="headline (flat|bad)"', page)
+    assert "Free text does not confirm it." in page
+    lines = closing(outcome)
+    assert lines.index("of its words on the labels") < lines.index("wordings used by the search")
+    assert "PEFT serves this prompt as a prefix" in lines
+
+
+def test_what_could_not_be_measured_is_null_in_every_file_and_a_dash_in_words(
+    silenced: tuple[Outcome, str], job: Job, tmp_path: Path
+) -> None:
+    outcome, _ = silenced
+    folder = tmp_path / "run"
+    shutil.copytree(outcome.directory.path, folder)
+    files = (folder / "metrics.json", folder / "run.json", folder / "expert" / "expert.json")
+    metrics, _, expert = (json.loads(path.read_text(), parse_constant=pytest.fail) for path in files)
+    for found in (metrics, expert):
+        assert found["confirmation"]["evolved"]["loss"] is None
+        assert found["confirmation"]["evolved"]["interval"] == [None, None]
+    assert "evolved  asked again in free text, held-out wordings: loss - (-)" in closing(outcome)
+    metrics["arms"]["evolved"]["held_out"] |= {"loss": None, "interval": [None, None]}
+    files[0].write_text(json.dumps(metrics))
+    again, _ = job(tmp_path, resume=str(folder))
+    assert np.isnan(again.metrics["arms"]["evolved"]["held_out"]["loss"])
+    assert "nan" not in closing(again)
+    assert re.search(r"evolved +│ +- │ +- │", closing(again))
+
+
+def test_system_placement_without_a_system_turn_is_called_what_it_is(chatting: str, job: Job, tmp_path: Path) -> None:
+    outcome, printed = job(tmp_path / "plain", placement="system", budget=8)
+    assert printed.count("placement=system is the same as prefix here: model 'pocket' has neither") == 1
+    assert read_expert(outcome.directory.expert).served_by_peft
+    assert "PEFT" not in closing(outcome)
+    outcome, printed = job(tmp_path / "chatting", placement="system", budget=8, model={"name": chatting})
+    assert "same as prefix" not in printed
+    assert "PEFT serves this prompt as a prefix" in closing(outcome)
+
+
+def test_names_with_brackets_are_printed_as_they_are(job: Job, tmp_path: Path) -> None:
+    name = "Lower [/east] :smile: side"
+    culture = {"key": "custom", "name": name, "targets": {"pdi": 50}}
+    outcome, printed = job(tmp_path / "a[" / "b] [red]", culture=culture, budget=8)
+    assert printed.startswith(f"{name}: evolving")
+    lines = closing(outcome)
+    assert f"{name}, held-out wordings" in lines
+    assert str(outcome.directory.metrics) in lines
 
 
 @pytest.mark.parametrize(
@@ -257,7 +362,7 @@ def test_a_model_that_hardly_says_a_label_is_warned_about(random_model: str, job
     outcome, _ = job(tmp_path / "run", model={"name": random_model})
     mass = outcome.metrics["arms"]["evolved"]["held_out"]["label_mass"]
     assert 0 < mass < 0.5
-    assert f"evolved: the model puts only {mass:.0%} on the labels" in closing(outcome)
+    assert f"evolved: the model puts {percent(mass)} of its words on the labels" in closing(outcome)
     assert "The model seldom answers with a label" in write_report(outcome.directory.path).read_text(encoding="utf-8")
 
 

@@ -29,6 +29,71 @@ def test_every_pure_bias_scores_exactly_like_no_bias(bias: list[float]) -> None:
     np.testing.assert_allclose(scores, 0.0, atol=1e-9)
 
 
+@given(bias=biases, seed=st.integers(0, 2**31), missing=st.floats(0, 0.5), shape=st.sampled_from(["search", "full"]))
+@settings(max_examples=60, deadline=None)
+def test_a_pure_bias_scores_like_no_bias_whichever_answers_are_missing(
+    bias: list[float], seed: int, missing: float, shape: str
+) -> None:
+    people = sample_respondents(4, 1)
+    plan = balanced_plan(vsm13(), respondents=people) if shape == "search" else full_plan(vsm13(), "searched", people)
+    rng = np.random.default_rng(seed)
+    shares = answers_of_a_biased_model(plan, bias)
+    weights = np.array([1.0 if "descending" in form else 0.2 for form in plan.forms])
+    for places, weight in zip(plan.forms.values(), weights, strict=True):
+        shares[places[rng.random(len(places)) < weight * missing]] = np.nan
+    means = plan.item_means(shares)
+    np.testing.assert_allclose(means[np.isfinite(means)], 3.0, atol=1e-9)
+    if shape == "full":  # in a search each respondent answers one form
+        by_respondent = plan.respondent_means(shares)
+        np.testing.assert_allclose(by_respondent[np.isfinite(by_respondent)], 3.0, atol=1e-9)
+    if missing < 0.3:
+        assert np.isfinite(means).sum() >= 20
+
+
+def test_missing_answers_move_no_item_where_forms_add_the_same_to_all() -> None:
+    plan = full_plan(vsm13(), "searched", sample_respondents(2, 0))
+    rng = np.random.default_rng(0)
+    items, added = rng.uniform(2, 4, 24), dict(zip(plan.forms, rng.uniform(-0.5, 0.5, 4), strict=True))
+    shares = np.zeros((len(plan.questions), 5))
+    for form, places in plan.forms.items():
+        for place in places:
+            question = plan.questions[place]
+            answer = items[question.item] + added[form]
+            for value in (int(answer), int(answer) + 1):
+                shares[place, question.values.index(value)] = 1.0 - abs(answer - value)
+    whole = plan.item_means(shares)
+    np.testing.assert_allclose(whole, items + np.mean(list(added.values())))
+    shares[rng.random(len(shares)) < 0.4] = np.nan
+    np.testing.assert_allclose(plan.item_means(shares), whole)
+    found = plan.respondent_means(shares)
+    np.testing.assert_allclose(found, np.where(np.isfinite(found), whole, np.nan))
+
+
+def test_a_form_that_is_never_answered_leaves_no_mean() -> None:
+    plan = balanced_plan(vsm13())
+    shares = np.random.default_rng(0).dirichlet(np.ones(5), len(plan.questions))
+    assert list(plan.forms) == ["1-5 ascending", "1-5 descending", "A-E ascending", "A-E descending"]
+    shares[plan.forms["A-E descending"]] = np.nan
+    assert np.isnan(plan.item_means(shares)).all()
+    shares[plan.forms["A-E descending"][3]] = 0.2
+    assert np.isfinite(plan.item_means(shares)).all()
+
+
+def test_means_of_several_candidates_are_those_of_each() -> None:
+    plan = full_plan(vsm13(), "searched", sample_respondents(2, 0))
+    rng = np.random.default_rng(0)
+    shares = rng.dirichlet(np.ones(5), (3, len(plan.questions)))
+    shares[1, rng.random(len(plan.questions)) < 0.3] = np.nan
+    shares[2] = np.nan
+    together, people = plan.item_means(shares), plan.respondent_means(shares)
+    assert (together.shape, people.shape) == ((3, 24), (3, 2, 24))
+    for one, mean, by_person in zip(shares, together, people, strict=True):
+        np.testing.assert_allclose(plan.item_means(one), mean)
+        np.testing.assert_allclose(plan.respondent_means(one), by_person)
+    assert np.isnan(together[2]).all()
+    np.testing.assert_allclose(people[0].mean(axis=0), together[0])
+
+
 def test_without_counterbalancing_a_pure_bias_moves_the_answers() -> None:
     plan = balanced_plan(vsm13(), counterbalanced=False)
     bias = [8.0] + [0.0] * 14

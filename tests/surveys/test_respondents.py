@@ -16,6 +16,7 @@ from evoprompt.surveys.respondents import (
     EDUCATIONS,
     GENDERS,
     OCCUPATIONS,
+    count_respondents,
     sample_respondents,
 )
 
@@ -32,13 +33,7 @@ def read(line: str, attributes: tuple[str, ...] = ATTRIBUTES) -> dict[str, str]:
 
 def everyone(attributes: tuple[str, ...], seed: int = 0) -> list[str]:
     """All respondents there are."""
-    count = 0
-    while True:
-        try:
-            count += 1
-            found = sample_respondents(count, seed, attributes)
-        except UserError:
-            return found
+    return sample_respondents(count_respondents(attributes), seed, attributes)
 
 
 @given(count=st.integers(1, 60), seed=st.integers(0, 1000))
@@ -57,6 +52,14 @@ def test_a_line_tells_the_attributes_asked_for_in_their_order(attributes: tuple[
             assert value in VALUES[name]
     backwards = tuple(reversed(attributes))
     assert set(read(sample_respondents(1, 0, backwards)[0], backwards)) == set(attributes)
+
+
+@pytest.mark.parametrize("attributes", SETS)
+def test_as_many_can_be_sampled_as_are_counted_and_no_more(attributes: tuple[str, ...]) -> None:
+    count = count_respondents(attributes)
+    assert len(set(sample_respondents(count, 0, attributes))) == count
+    with pytest.raises(UserError, match=f"there are {count} that differ"):
+        sample_respondents(count + 1, 0, attributes)
 
 
 def test_nobody_is_implausible() -> None:

@@ -1,0 +1,126 @@
+"""The model card of an expert: what it is, what it is worth, and code that runs as it stands in its folder."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+from evoprompt.llm import ModelSpec
+from evoprompt.surveys.quality import INVALID_LIMIT, LABEL_MASS_LIMIT, percent
+
+STANDS = {
+    "prefix": "before everything else in the context",
+    "system": "in the system turn, or right behind the token that begins a text where there is no such turn",
+    "suffix": "right behind the text of a question",
+}
+LOADED_AS = ("name", "revision", "quantization", "trust_remote_code")  # what of a `ModelSpec` tells its base model
+QUESTION = "Options: A = very important; B = not important.\\nQuestion: How important is rest to you?\\nAnswer:"
+
+
+def card(provenance: Mapping[str, Any], spec: ModelSpec) -> str:
+    """README.md of an expert's folder, from what its expert.json holds and from how its base model was loaded."""
+    culture, base, placement = provenance["culture"], provenance["base_model"], provenance["placement"]
+    stands = STANDS[placement]
+    if placement != "prefix" and provenance["served_by_peft"]:
+        stands = f"{STANDS['prefix']}: this model has neither a chat template nor a token that begins a text"
+    rows = "\n".join(
+        f"| {arm} | {_points(splits['searched']['loss'])} | {_points(splits['held_out']['loss'])} |"
+        for arm, splits in provenance.get("arms", {}).items()
+    )
+    return f"""---
+library_name: peft
+base_model: {base["name"]}
+tags: [evoprompt, prompt-tuning, cultural-alignment]
+---
+# Soft prompt for {culture["name"]}
+
+{_first(provenance)}{provenance["tokens"]} virtual tokens for the frozen model `{base["name"]}`, evolved by evoprompt
+until the model's answers to paraphrased VSM 2013 items score like {culture["name"]} on Hofstede's six dimensions
+(edition {culture["edition"]}). The prompt stands {stands} ({placement} placement).
+{_warning(provenance)}
+Mean absolute distance to the target, in points, on the wordings used by the search and on held-out ones:
+
+| arm | searched | held out |
+|---|---|---|
+{rows}
+
+Run in this folder, this asks a question under the prompt:
+
+```python
+{_asking(spec)}```
+{_peft(spec) if provenance["served_by_peft"] else ""}
+`expert.json` holds target, constants, versions and hashes.
+"""
+
+
+def _points(loss: float | None) -> str:
+    return "-" if loss is None or not math.isfinite(loss) else f"{loss:.1f}"
+
+
+def _first(provenance: Mapping[str, Any]) -> str:
+    """What must not be overlooked."""
+    if provenance["served_by_peft"]:
+        return ""
+    return (
+        "**PEFT serves this prompt as a prefix, before everything else, which is not where it was evolved "
+        f"({provenance['placement']} placement): ask it through evoprompt, as below.**\n\n"
+    )
+
+
+def _warning(provenance: Mapping[str, Any]) -> str:
+    """What the table does not show."""
+    found = []
+    if provenance["base_model"]["name"] == "pocket":
+        found.append(
+            "The base model is evoprompt's pocket model, a simulator trained on generated text: "
+            "nothing here is evidence about people."
+        )
+    evolved = provenance.get("arms", {}).get("evolved", {}).get("held_out", {})
+    mass, invalid = evolved.get("label_mass"), evolved.get("invalid_rate")
+    if mass is not None and mass < LABEL_MASS_LIMIT:
+        found.append(
+            f"Under this prompt the model puts {percent(mass)} of its words on the labels; the losses below are of "
+            "shares of that."
+        )
+    if invalid is not None and invalid > INVALID_LIMIT:
+        found.append(f"Under this prompt {percent(invalid)} of the free-text answers chose no option or several.")
+    return "".join(f"\n{line}\n" for line in found)
+
+
+def _asking(spec: ModelSpec) -> str:
+    told = [f"{key}={getattr(spec, key)!r}" for key in LOADED_AS if getattr(spec, key)]
+    return f"""from evoprompt.experts import read_expert
+from evoprompt.llm import ModelSpec, Respondent, load_model
+
+expert = read_expert(".")
+frozen = load_model(ModelSpec({", ".join(told)}))
+expert.check_base(frozen)
+respondent = Respondent(frozen, expert.placement)
+questions = ["{QUESTION}"]
+labels = [["A", "B"]]
+probabilities = respondent.answer(expert.prompt[None], respondent.sheet(questions, labels))[0]  # (questions, labels)
+print(probabilities)
+"""
+
+
+def _peft(spec: ModelSpec) -> str:
+    if spec.name == "pocket":
+        loading = "from evoprompt.llm import ModelSpec, load_model\n\nbase = load_model(ModelSpec(name='pocket')).model"
+    else:
+        told = "".join(
+            f", {key}={getattr(spec, key)!r}" for key in ("revision", "trust_remote_code") if getattr(spec, key)
+        )
+        loading = (
+            "from transformers import AutoModelForCausalLM\n\n"
+            f"base = AutoModelForCausalLM.from_pretrained({spec.name!r}{told})"
+        )
+    return f"""
+PEFT serves it as it was evolved:
+
+```python
+from peft import PeftModel
+{loading}
+model = PeftModel.from_pretrained(base, ".")
+```
+"""

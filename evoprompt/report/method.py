@@ -1,0 +1,63 @@
+"""How a run was made, in words: its respondent and its search space. Runs of older releases say less."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+Metrics = Mapping[str, Any]
+
+
+def respondent_kind(metrics: Metrics) -> str:
+    """`options` or `sampled`."""
+    return str(metrics.get("respondent") or "options")
+
+
+def respondent_words(metrics: Metrics, config: Mapping[str, Any]) -> tuple[str, ...]:
+    """The kind of respondent, then `key=value` for each of its options but the seed.
+
+    >>> respondent_words({"respondent": "sampled"}, {"respondent": {"kind": "sampled", "samples": 3, "seed": 0}})
+    ('sampled', 'samples=3')
+    """
+    return (respondent_kind(metrics), *_words(config.get("respondent")))
+
+
+def space_words(metrics: Metrics, config: Mapping[str, Any]) -> tuple[str, ...]:
+    """The kind of space, then `key=value` for each of its options.
+
+    >>> space_words({"space": "full", "space_options": {"kind": "full", "tokens": 2, "coordinates": 128}}, {})
+    ('full', 'tokens=2')
+    """
+    options = _options(metrics, config)
+    return (_kind(metrics, options), *_words({key: value for key, value in options.items() if key != "coordinates"}))
+
+
+def space_fact(metrics: Metrics, config: Mapping[str, Any]) -> str:
+    """The space in a line: kind, size and where it starts.
+
+    >>> options = {"tokens": 2, "coordinates": 128, "init_text": "Answer:"}
+    >>> space_fact({"space": "full", "space_options": options}, {})
+    'full space: 2 tokens, 128 coordinates, from the text “Answer:”'
+    """
+    options = _options(metrics, config)
+    sizes = [f"{options[key]} {key}" for key in ("tokens", "coordinates") if options.get(key) is not None]
+    starts = {"init_text": "from the text “{}”", "init_expert": "from the expert {}"}
+    sizes += [words.format(options[key]) for key, words in starts.items() if options.get(key)]
+    return f"{_kind(metrics, options)} space" + (f": {', '.join(sizes)}" if sizes else "")
+
+
+def _kind(metrics: Metrics, options: Mapping[str, Any]) -> str:
+    return str(metrics.get("space") or options.get("kind") or "unnamed")
+
+
+def _options(metrics: Metrics, config: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The options of the space as the run recorded them, else as it was configured."""
+    found = metrics.get("space_options") or config.get("space")
+    return found if isinstance(found, Mapping) else {}
+
+
+def _words(options: Any) -> list[str]:
+    if not isinstance(options, Mapping):
+        return []
+    known = {str(key): value for key, value in options.items() if value is not None}
+    return [f"{key}={known[key]}" for key in sorted(known) if key not in ("kind", "seed")]
