@@ -25,8 +25,10 @@ from evoprompt.report import write_report
 from evoprompt.study import Outcome, closing_table
 from evoprompt.study.arms import SurveyPanel, summarise
 from evoprompt.study.checkpoint import load_checkpoint
+from evoprompt.study.rundir import as_json
 from evoprompt.study.search import SearchFailedError
 from evoprompt.study.settings import SEARCH_RESPONDENTS
+from evoprompt.study.table import figure
 from evoprompt.surveys import load_instrument, sample_respondents
 from evoprompt.surveys.quality import percent
 
@@ -169,7 +171,7 @@ def test_a_confirmation_asks_naive_and_evolved_again_in_free_text(suffix: tuple[
     for arm, one in found.items():
         assert 0 <= one["invalid_rate"] < 0.5
         assert one["loss"] != outcome.metrics["arms"][arm]["held_out"]["loss"]
-        assert f"{arm:8s} asked again in free text, held-out wordings: loss {one['loss']:.1f}" in closing(outcome)
+        assert f"{arm:8s} asked again in free text, held-out wordings: loss {figure(one['loss'])}" in closing(outcome)
     lines = [json.loads(line) for line in outcome.directory.transcript.read_text().splitlines()]
     assert {(line["arm"], line["split"]) for line in lines} == {("naive", "held_out"), ("evolved", "held_out")}
     for line in lines:
@@ -254,13 +256,12 @@ def test_an_expert_tells_how_it_was_searched_asked_and_confirmed(suffix: tuple[O
     outcome, _ = suffix
     provenance = read_expert(outcome.directory.expert).provenance
     assert provenance["space"] == outcome.metrics["space_options"]
-    assert {"init_text": "Answer:", "tokens": 2, "coordinates": 8, "spread": "overall"}.items() <= provenance[
-        "space"
-    ].items()
+    said = {"init_text": "Answer:", "tokens": 2, "coordinates": 8, "spread": "overall"}
+    assert said.items() <= provenance["space"].items()
     assert provenance["survey"]["respondents"] == 2
     assert provenance["survey"]["demographics"] == ["gender", "age", "occupation"]
     assert provenance["survey"]["confirm"]["max_new_tokens"] == 2
-    assert provenance["confirmation"] == outcome.metrics["confirmation"]
+    assert provenance["confirmation"] == as_json(outcome.metrics["confirmation"])
     assert provenance["started_from"] is None
     assert outcome.metrics["space"] == "random_projection", "older readers know the kind by this name"
 
