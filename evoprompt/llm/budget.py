@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import logging
+import sys
 import weakref
 from collections.abc import Callable
 from pathlib import Path
@@ -28,14 +29,14 @@ class TokenBudget:
     Attributes
     ----------
     bytes_per_token
-        Above the weights, by path, as measured.
+        Above the weights, by path and number of soft tokens, as measured.
     halved
         How often memory ran out.
     """
 
     def __init__(self, frozen: FrozenModel) -> None:
         self.frozen = frozen
-        self.bytes_per_token: dict[str, float] = {}
+        self.bytes_per_token: dict[tuple[str, int], float] = {}
         self.halved = 0
         self._limits: dict[str, int] = {}
 
@@ -45,13 +46,13 @@ class TokenBudget:
         start = PASS_TOKENS[self.frozen.device.type] if given is None else given
         return min(start, self._limits.get(path, start))
 
-    def learn(self, path: str, tokens: int, run: Callable[[], object]) -> None:
+    def learn(self, path: str, soft: int, tokens: int, run: Callable[[], object]) -> None:
         """Measure one pass of so many tokens; unless `model.token_budget` is set, free memory limits what follows."""
         run()  # what a path keeps from its first pass on is not a token's cost
         free = free_bytes(self.frozen.device)
-        each = self.bytes_per_token[path] = peak_bytes(self.frozen.device, run) / tokens
+        each = self.bytes_per_token[path, soft] = peak_bytes(self.frozen.device, run) / tokens
         if self.frozen.spec.token_budget is None:
-            self._limits.setdefault(path, max(1, int(SHARE * free / each)))
+            self._limits[path] = min(self._limits.get(path, sys.maxsize), max(1, int(SHARE * free / each)))
 
     def halve(self, path: str, tokens: int) -> None:
         """Remember that a pass of `tokens` did not fit.

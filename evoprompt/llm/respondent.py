@@ -131,8 +131,8 @@ class Respondent:
 
     def predicted_peak_bytes(self, sheet: Sheet, tokens: int, candidates: int) -> int:
         """Memory above the weights that answering for so many candidates is expected to take at its peak."""
-        tokens = self.pass_tokens(sheet, tokens, candidates)
-        return round(tokens * self.budget.bytes_per_token[str(self.path)])
+        computed = self.pass_tokens(sheet, tokens, candidates)
+        return round(computed * self.budget.bytes_per_token[str(self.path), tokens])
 
     def _log_scores(self, soft_prompts: torch.Tensor, sheet: Sheet, absolute: bool) -> torch.Tensor:
         if soft_prompts.ndim != 3 or soft_prompts.shape[2] != self.frozen.hidden:
@@ -142,15 +142,20 @@ class Respondent:
         prompts = soft_prompts.to(self.frozen.device, self.frozen.dtype)
         distinct, which = _distinct(prompts)
         path = self._path_for(sheet, int(prompts.shape[1]))
-        return self._forward(distinct, sheet, path, absolute)[which]
+        return self._forward(distinct, sheet, path, absolute, measured=True)[which]
 
     @torch.inference_mode()
-    def _forward(self, prompts: torch.Tensor, sheet: Sheet, path: str, absolute: bool = False) -> torch.Tensor:
+    def _forward(
+        self, prompts: torch.Tensor, sheet: Sheet, path: str, absolute: bool = False, measured: bool = False
+    ) -> torch.Tensor:
         """Log-scores (P, Q, options) on the CPU; a pass that does not fit into memory makes all following smaller."""
+        tokens = int(prompts.shape[1])
         while True:
             tried = min(self.budget.limit(path), len(prompts) * sum(map(len, sheet.before + sheet.after)))
             try:
-                layout = self._layout(sheet, int(prompts.shape[1]), path, len(prompts))
+                if measured and (path, tokens) not in self.budget.bytes_per_token:
+                    self._learn(sheet, tokens, path)
+                layout = self._layout(sheet, tokens, path, len(prompts))
                 tried = layout.pass_tokens
                 scores = torch.empty(len(prompts), len(sheet), len(sheet.labels[0]))
                 for part in layout.parts:
@@ -172,12 +177,16 @@ class Respondent:
         return layout
 
     @torch.inference_mode()
+    def _learn(self, sheet: Sheet, tokens: int, path: str) -> None:
+        """Measure a pass of the candidates that may share rows, or of fewer."""
+        part, most = self._cut(sheet, tokens, path)[0], self.budget.limit(path)
+        first = _Part(self.frozen, sheet, part, tokens, path, TOGETHER, most)
+        blank = torch.zeros(1, tokens, self.frozen.hidden, device=self.frozen.device, dtype=self.frozen.dtype)
+        self.budget.learn(path, tokens, first.tokens, lambda: first.scores(blank, False))
+
+    @torch.inference_mode()
     def _build(self, sheet: Sheet, tokens: int, path: str, width: int) -> _Layout:
-        """Cut a sheet into parts, as large as the budget allows; a small pass on a new path is measured first."""
-        if path not in self.budget.bytes_per_token:
-            first = _Part(self.frozen, sheet, self._cut(sheet, tokens, path)[0], tokens, path, 1, 1)
-            blank = torch.zeros(1, tokens, self.frozen.hidden, device=self.frozen.device, dtype=self.frozen.dtype)
-            self.budget.learn(path, first.path.nodes, lambda: first.scores(blank, False))
+        """Cut a sheet into parts, as large as the budget allows."""
         cuts, most = self._cut(sheet, tokens, path), self.budget.limit(path)
         return _Layout([_Part(self.frozen, sheet, questions, tokens, path, width, most) for questions in cuts])
 

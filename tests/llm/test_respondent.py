@@ -14,6 +14,8 @@ from hypothesis import strategies as st
 
 from evoprompt.errors import UserError
 from evoprompt.llm import FrozenModel, ModelSpec, Respondent, Sheet, load_model
+from evoprompt.llm.budget import peak_bytes
+from evoprompt.llm.gather import TOGETHER
 from evoprompt.llm.sheet import PLACEMENTS
 from evoprompt.llm.trie import grow, split
 from evoprompt.surveys import balanced_plan, full_plan, sample_respondents, vsm13
@@ -89,6 +91,36 @@ def test_a_budget_forced_too_high_recovers_and_no_number_changes(placement: str,
         timeout=300,
     )
     assert done.stdout.split() == ["True"] * 3, done.stderr
+
+
+@pytest.mark.parametrize("placement", ["prefix", "suffix"])
+def test_a_pass_takes_the_memory_that_its_budget_predicts(pocket: FrozenModel, placement: str) -> None:
+    respondent = Respondent(pocket, placement)
+    sheet, prompts = respondent.sheet(TEXTS, LABELS), soft(pocket, 40)
+    respondent.answer(prompts, sheet)  # what a layout keeps is there
+    predicted = respondent.predicted_peak_bytes(sheet, 4, 40)
+    found = peak_bytes(pocket.device, lambda: respondent.answer(prompts, sheet))
+    assert abs(found / predicted - 1) < 0.1
+
+
+def test_no_candidates_have_no_answers(pocket: FrozenModel) -> None:
+    respondent = Respondent(pocket)
+    sheet = respondent.sheet(TEXTS, LABELS)
+    assert respondent.answer(torch.zeros(0, 4, pocket.hidden), sheet).shape == (0, len(TEXTS), len(LABELS[0]))
+
+
+def test_an_unknown_placement_is_refused_at_once(pocket: FrozenModel) -> None:
+    with pytest.raises(UserError, match=r"placement 'middle'.*prefix, suffix, system"):
+        Respondent(pocket, "middle")
+
+
+@pytest.mark.parametrize("candidates", [16, 17, 33])
+def test_one_candidate_more_costs_no_more_than_a_group(pocket: FrozenModel, candidates: int) -> None:
+    respondent = Respondent(pocket, "suffix")
+    sheet = respondent.sheet(TEXTS, LABELS)
+    for part in respondent._served(sheet, 4, candidates).parts:
+        width = part.path.width
+        assert candidates <= width * -(-candidates // width) < candidates + TOGETHER
 
 
 def test_equal_candidates_are_computed_once(pocket: FrozenModel) -> None:

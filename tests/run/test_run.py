@@ -255,6 +255,6 @@ def test_what_the_model_has_to_say_reaches_the_user_once(command: Command, pocke
     assert scoring["path"] != "cascade"
     assert f"scored by the {scoring['path']} path" in done.stdout
     assert "asked again in free text" in done.stdout
-    assert "the model puts only" in done.stdout
+    assert "of its words on the labels" in done.stdout
     assert "The model seldom answers with a label" in (tmp_path / "run" / "report.html").read_text()
     assert read_expert(tmp_path / "run" / "expert").placement == "suffix"
