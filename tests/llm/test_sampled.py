@@ -272,18 +272,14 @@ def test_what_is_asked_in_words_does_not_depend_on_the_labels(name: str, tmp_pat
         assert len(asked) == 1
 
 
-def test_an_answer_is_complete_where_more_tokens_would_not_change_it(
-    pocket: FrozenModel, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_an_answer_is_complete_where_more_tokens_would_not_change_it(pocket: FrozenModel) -> None:
     found: dict[int, list[tuple[str, bool]]] = {3: [], 24: []}
+    prompts = noise(pocket, 2)
     for most, read in found.items():
-
-        def note(text: str, labels: Any, options: Any, complete: bool, kept: list[Any] = read) -> None:
-            kept.append((text, complete))
-
-        monkeypatch.setattr("evoprompt.llm.sampled.parse_answer", note)
         respondent = SampledRespondent(pocket, temperature=2.0, samples=20, max_new_tokens=most)
-        respondent.answer(noise(pocket, 2), ask(respondent))
+        sheet = respondent._opened(ask(respondent))
+        rows = [row for batch in respondent._batches(sheet, 2, prompts.shape[1]) for row in batch]
+        read += respondent._said(prompts, sheet, rows)
     assert {complete for _, complete in found[3]} == {True, False}
     for (short, complete), (long, _) in zip(found[3], found[24], strict=True):
         assert short == long if complete else long.startswith(short.rstrip("�"))
