@@ -131,8 +131,10 @@ class Respondent:
 
     def predicted_peak_bytes(self, sheet: Sheet, tokens: int, candidates: int) -> int:
         """Memory above the weights that answering for so many candidates is expected to take at its peak."""
-        computed = self.pass_tokens(sheet, tokens, candidates)
-        return round(computed * self.budget.bytes_per_token[str(self.path), tokens])
+        path = self._path_for(sheet, tokens)
+        if (path, tokens) not in self.budget.bytes_per_token:
+            self.answer(torch.zeros(1, tokens, self.frozen.hidden), sheet)
+        return round(self.pass_tokens(sheet, tokens, candidates) * self.budget.bytes_per_token[path, tokens])
 
     def _log_scores(self, soft_prompts: torch.Tensor, sheet: Sheet, absolute: bool) -> torch.Tensor:
         if soft_prompts.ndim != 3 or soft_prompts.shape[2] != self.frozen.hidden:
@@ -183,6 +185,7 @@ class Respondent:
         first = _Part(self.frozen, sheet, part, tokens, path, TOGETHER, most)
         blank = torch.zeros(1, tokens, self.frozen.hidden, device=self.frozen.device, dtype=self.frozen.dtype)
         self.budget.learn(path, tokens, first.tokens, lambda: first.scores(blank, False))
+        self._layouts.clear()  # they were cut before the memory was known
 
     @torch.inference_mode()
     def _build(self, sheet: Sheet, tokens: int, path: str, width: int) -> _Layout:
