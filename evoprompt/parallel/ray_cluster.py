@@ -11,7 +11,7 @@ import os
 import socket
 import sys
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -27,10 +27,12 @@ REACH_SECONDS = 10.0
 class WorkerRequest:
     """How many workers, and what each of them takes.
 
+    `num_workers` None stands for as many as there is room for, `gpus` None for one each where there are GPUs.
+
     Raises
     ------
     UserError
-        If the number of workers is not a whole number of at least 1, or a share is negative or not finite.
+        If the number of workers is not a whole number of at least 1, or a share is not one that Ray can give.
 
     Examples
     --------
@@ -40,29 +42,39 @@ class WorkerRequest:
     2
     """
 
-    num_workers: int
+    num_workers: int | None
     cpus: float
-    gpus: float
+    gpus: float | None
 
     def __post_init__(self) -> None:
-        if isinstance(self.num_workers, bool) or not isinstance(self.num_workers, int) or self.num_workers < 1:
-            raise UserError(f"num_workers must be a whole number of at least 1, got {self.num_workers!r}")
+        number = self.num_workers
+        if number is not None and (isinstance(number, bool) or not isinstance(number, int) or number < 1):
+            raise UserError(f"num_workers must be a whole number of at least 1, or None for auto, got {number!r}")
         for name, share in (("cpus_per_worker", self.cpus), ("gpus_per_worker", self.gpus)):
-            if not (math.isfinite(share) and share >= 0):
+            if share is not None and not (math.isfinite(share) and share >= 0):
                 raise UserError(f"{name} must be a number of at least 0, got {share!r}")
+        if self.gpus is not None and self.gpus > 1 and self.gpus != int(self.gpus):
+            raise UserError(f"gpus_per_worker must be a whole number or less than 1, got {self.gpus!r}")
+        if number is None and self.cpus == 0 and self.gpus == 0:
+            raise UserError("workers that take no CPU and no GPU fit in without end; give num_workers")
 
     def __str__(self) -> str:
-        workers = "1 Ray worker" if self.num_workers == 1 else f"{self.num_workers} Ray workers"
-        return f"{workers} of {self.cpus:g} CPU and {self.gpus:g} GPU each"
+        workers = "1 Ray worker" if self.num_workers == 1 else f"{self.num_workers or 'as many'} Ray workers"
+        return f"{workers} of {self.cpus:g} CPU and {self.gpus or 0:g} GPU each"
+
+    @property
+    def threads(self) -> int:
+        """Threads that a worker computes with."""
+        return max(1, int(self.cpus))
 
     def room_in(self, resources: Mapping[str, float]) -> int:
-        """How many of the workers a node with these resources can hold; a worker is never spread over nodes."""
-        rooms = [
-            math.floor(resources.get(name, 0.0) / share + 1e-9)
-            for name, share in (("CPU", self.cpus), ("GPU", self.gpus))
-            if share > 0
-        ]
-        return min([self.num_workers, *rooms])
+        """How many workers a node with these resources can hold; none is spread over nodes, no fraction over GPUs."""
+        rooms, gpus = [], resources.get("GPU", 0.0)
+        if self.cpus > 0:
+            rooms.append(math.floor(resources.get("CPU", 0.0) / self.cpus + 1e-9))
+        if self.gpus:
+            rooms.append(math.floor(gpus / self.gpus) if self.gpus >= 1 else int(gpus) * math.floor(1 / self.gpus))
+        return min([*rooms] if self.num_workers is None else [self.num_workers, *rooms])
 
 
 def usable_cpus() -> int:
@@ -72,7 +84,7 @@ def usable_cpus() -> int:
     return os.cpu_count() or 1
 
 
-def connect(address: str | None, request: WorkerRequest) -> bool:
+def connect(address: str | None, request: WorkerRequest) -> tuple[bool, WorkerRequest]:
     """Join or start a cluster that has room for the workers.
 
     Parameters
@@ -85,8 +97,10 @@ def connect(address: str | None, request: WorkerRequest) -> bool:
 
     Returns
     -------
-    bool
+    owned : bool
         Whether this call made the connection, so that ``ray.shutdown()`` is the caller's to do.
+    request : WorkerRequest
+        The same, with the GPU share that the cluster makes it.
 
     Raises
     ------
@@ -102,12 +116,14 @@ def connect(address: str | None, request: WorkerRequest) -> bool:
     if started:
         _start(address, request)
     try:
+        if request.gpus is None:
+            request = replace(request, gpus=1.0 if ray.cluster_resources().get("GPU", 0) >= 1 else 0.0)
         _check_cluster(request)
     except BaseException:
         if started:
             ray.shutdown()
         raise
-    return started
+    return started, request
 
 
 def _connected() -> bool:
@@ -123,7 +139,9 @@ def _start(address: str | None, request: WorkerRequest) -> None:
     if address is None:
         ray.init(
             address="local",
-            num_cpus=max(1, math.ceil(request.num_workers * request.cpus)),
+            num_cpus=usable_cpus()
+            if request.num_workers is None
+            else max(1, math.ceil(request.num_workers * request.cpus)),
             include_dashboard=False,
             object_store_memory=OBJECT_STORE_BYTES,
             **quiet,
@@ -152,7 +170,7 @@ def _check_reachable(address: str) -> None:
 
 def _check_this_machine(request: WorkerRequest) -> None:
     cpus = usable_cpus()
-    if request.num_workers * request.cpus > cpus + 1e-9:
+    if request.num_workers is not None and request.num_workers * request.cpus > cpus + 1e-9:
         raise UserError(
             f"{request} need {request.num_workers * request.cpus:g} CPU, and this machine has {cpus}; "
             "ask for fewer workers, a smaller cpus_per_worker, or give the address of a Ray cluster"
@@ -164,7 +182,7 @@ def _check_cluster(request: WorkerRequest) -> None:
 
     nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
     room = sum(request.room_in(node) for node in nodes)
-    if room < request.num_workers:
+    if room < (request.num_workers or 1):
         there = ray.cluster_resources()
         raise UserError(
             f"{request} do not fit: the Ray cluster has {there.get('CPU', 0):g} CPU and {there.get('GPU', 0):g} GPU on "

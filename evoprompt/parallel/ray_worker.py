@@ -15,9 +15,7 @@ from evoprompt.errors import UserError
 from evoprompt.optim.protocol import Evaluation, Objective, Trials
 from evoprompt.parallel.batching import describe_error, evaluate_batch
 
-__all__ = ["BuildError", "Worker"]
-
-BuildError = tuple[bool, str, str]  # is it a UserError, its message, the traceback
+__all__ = ["Worker"]
 
 
 class Worker:
@@ -34,8 +32,8 @@ class Worker:
         """Host name and process id."""
         return socket.gethostname(), os.getpid()
 
-    def build(self, pickled_factory: bytes) -> BuildError | None:
-        """Call the factory; ``None`` if that went well."""
+    def build(self, pickled_factory: bytes) -> tuple[bool, str, str] | None:
+        """Call the factory; ``None`` if that went well, else whether it is a ``UserError``, its message and trace."""
         try:
             self.objective = pickle.loads(pickled_factory)()
         except Exception as error:
@@ -43,8 +41,12 @@ class Worker:
             return isinstance(error, UserError), message, traceback.format_exc()
         return None
 
-    def evaluate(self, ids: NDArray[np.int64], x: NDArray[np.floating[Any]]) -> tuple[Evaluation, str | None]:
-        """Evaluate one micro-batch."""
+    def evaluate(
+        self, ids: list[NDArray[np.int64]], x: NDArray[np.floating[Any]]
+    ) -> list[tuple[Evaluation, str | None]]:
+        """Evaluate micro-batches of these ids, whose points x (n, d) holds one after the other."""
         if self.objective is None:
             raise RuntimeError(f"worker {self.name} was given trials before its objective was built")
-        return evaluate_batch(self.objective, Trials(ids, x), self.name)
+        ends = np.cumsum([len(part) for part in ids])[:-1]
+        parts = [Trials(numbers, points) for numbers, points in zip(ids, np.split(x, ends), strict=True)]
+        return [evaluate_batch(self.objective, part, self.name) for part in parts]

@@ -1,0 +1,462 @@
+"""Who evaluates what, and when: the scheduling of a pool of workers, whatever and wherever the workers are.
+
+Nothing here knows of Ray or of a clock of its own, so that `benchmarks/scaling.py` can run the same code on a virtual
+clock with a thousand workers.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections import deque
+from collections.abc import Hashable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import numpy as np
+
+from evoprompt.optim.protocol import Evaluation, Trials
+from evoprompt.parallel.batching import cut, failed
+
+__all__ = ["Answer", "BuildError", "CallFailedError", "Pool", "PoolStats", "WorkerDiedError", "Workers"]
+
+logger = logging.getLogger(__name__)
+
+PARCEL_SECONDS = 0.05  # of work that a call should carry, so that its round trip does not matter
+PREFETCH_BELOW = 0.5  # seconds of a call: a worker with shorter ones gets the next before it is done
+TICK_SECONDS = 1.0  # how often the pool looks after workers that hang, are lost or could be added
+HANG_SECONDS, HANG_FACTOR = 600.0, 20.0  # a micro-batch hangs after the first, or so many times the longest one
+PACE_MEMORY = 0.5  # weight of the past in a worker's mean seconds per micro-batch
+
+BuildError = tuple[bool, str, str]  # is it a UserError, its message, the traceback
+Answer = tuple[Evaluation, str | None]  # of one micro-batch, and what the objective raised
+
+
+class WorkerDiedError(Exception):
+    """A worker's process is gone; the text says of what."""
+
+
+class CallFailedError(Exception):
+    """A worker lives but its call came to nothing; the text says why."""
+
+
+class Workers(Protocol):
+    """Where workers come from. Calls are hashable tokens; each worker works its calls off in their order."""
+
+    label: str  # what workers are called, with a number behind it
+
+    def now(self) -> float:
+        """Seconds on the clock of the workers."""
+
+    def room(self) -> int:
+        """How many workers there could be now."""
+
+    def start(self, name: str) -> tuple[Any, Hashable]:
+        """Begin to start a worker: its handle, and the call that builds its objective."""
+
+    def started(self, handle: Any, call: Hashable) -> BuildError | None:
+        """The outcome of a finished start. Raises `WorkerDiedError`."""
+
+    def evaluate(self, handle: Any, parts: Sequence[Trials]) -> Hashable:
+        """Begin to evaluate micro-batches."""
+
+    def answers(self, call: Hashable) -> list[Answer]:
+        """The outcome of a finished evaluation. Raises `WorkerDiedError` or `CallFailedError`."""
+
+    def wait(self, calls: Sequence[Hashable], timeout: float) -> list[Hashable]:
+        """Those of the calls that are finished, at the latest after so many seconds."""
+
+    def kill(self, handle: Any) -> None:
+        """End a worker at once, whatever it does."""
+
+
+@dataclass(frozen=True)
+class PoolStats:
+    """What a pool did so far.
+
+    `busy` is the seconds that workers spent on micro-batches, `available` those that they were up; `queued` counts
+    candidates that nobody has begun, `outstanding` all that were submitted and not collected.
+    """
+
+    workers: int
+    busy: float
+    available: float
+    queued: int
+    outstanding: int
+    restarts: int
+
+    @property
+    def utilisation(self) -> float:
+        """Share of the workers' time that was spent evaluating; NaN before there was any."""
+        return self.busy / self.available if self.available > 0 else float("nan")
+
+
+@dataclass(eq=False)
+class _Job:
+    """A micro-batch, how many workers died of it, and whether it must travel alone for that to be told."""
+
+    trials: Trials
+    deaths: int = 0
+    alone: bool = False
+
+
+@dataclass(eq=False)
+class _Call:
+    token: Hashable
+    jobs: list[_Job]
+    begun: float  # when the worker came to it, as far as the driver knows
+
+
+@dataclass(eq=False)
+class _Slot:
+    """A place for a worker; the one in it is replaced when it dies. Starting while `starting` is set."""
+
+    name: str
+    handle: Any = None
+    starting: Hashable | None = None
+    since: float = 0.0
+    calls: deque[_Call] = field(default_factory=deque)
+    pace: float | None = None  # seconds per micro-batch
+    failed_starts: int = 0
+
+    def free_at(self, now: float) -> float:
+        """When its calls are likely done; one that is late already is expected to take as long again."""
+        if not self.calls:
+            return now
+        head, pace = self.calls[0], self.pace or 0.0
+        due = head.begun + pace * len(head.jobs)
+        waiting = sum(len(call.jobs) for call in self.calls) - len(head.jobs)
+        return max(due, 2 * now - due) + pace * waiting
+
+
+class Pool:
+    """Hands micro-batches to workers and takes results back, through the death of any of them.
+
+    - A fast worker gets several micro-batches a call, and the next call before it is done with one; a slow worker
+      gets less, and near the end of the queue nothing that others would finish sooner.
+    - A micro-batch that a worker died with goes to the head of the queue. After `max_retries` more deaths its
+      candidates are tried one by one, and one that kills a worker again has failed.
+    - Workers are replaced when they die or hang, given up where no node has room for them, and added where
+      one has.
+
+    Parameters
+    ----------
+    workers : Workers
+    batch_size : int
+        Candidates per micro-batch.
+    most : int or None
+        How many workers to keep; None for as many as there is room for.
+    timeout_s : float
+        Seconds that a worker may take to come up.
+    max_retries : int
+        How often a micro-batch is tried again after the death of a worker, and how often in a row a worker may die
+        while it starts.
+    hang_s : float, optional
+        Seconds after which a micro-batch counts as hung; by default 600, or 20 times the longest so far.
+    """
+
+    def __init__(
+        self,
+        workers: Workers,
+        batch_size: int,
+        most: int | None,
+        timeout_s: float,
+        max_retries: int,
+        hang_s: float | None = None,
+    ) -> None:
+        self.workers, self.batch_size, self.most = workers, batch_size, most
+        self.timeout_s, self.max_retries, self.hang_s = timeout_s, max_retries, hang_s
+        self.last_error: str | None = None
+        self.restarts = 0
+        self.slots: list[_Slot] = []
+        self._queue: deque[_Job] = deque()
+        self._heads: dict[Hashable, _Slot] = {}  # the call of each slot that is waited for
+        self._hungry: dict[_Slot, None] = {}
+        self._names = 0
+        self._broken = 0  # slots given up because the objective cannot be built any more
+        self._full_at: int | None = None  # room there seemed to be when a worker did not come up
+        self._bare_since: float | None = None
+        self._looked_after = workers.now()
+        self._longest = 0.0
+        self._ready: deque[tuple[Trials, Evaluation]] = deque()
+        self._unfinished = 0
+        self._busy = self._available = 0.0
+        self._counted = workers.now()
+
+    def start(self, count: int) -> None:
+        """Start so many workers, without waiting for them."""
+        for _ in range(count):
+            self._add()
+
+    def submit(self, trials: Trials) -> None:
+        """Queue trials; idle workers begin at once."""
+        self._queue.extend(_Job(part) for part in cut(trials, self.batch_size))
+        self._unfinished += len(trials)
+        self._refill()
+
+    def collect(self, timeout: float | None = None) -> Iterator[tuple[Trials, Evaluation]]:
+        """Yield micro-batches as they finish, until none is outstanding or `timeout` seconds have passed.
+
+        Raises
+        ------
+        RuntimeError
+            No worker is left, and none can be had.
+        """
+        now = self.workers.now()
+        deadline = None if timeout is None else now + timeout
+        while self._unfinished:
+            self._look_after()
+            self._refill()
+            left = np.inf if deadline is None else max(0.0, deadline - self.workers.now())
+            if not self._ready:
+                done = self.workers.wait(list(self._heads), min(TICK_SECONDS, left))
+                if not done and left == 0.0:
+                    return
+                for token in done:
+                    self._finish(self._heads.pop(token))
+                self._refill()
+            while self._ready:  # a caller may leave between any two
+                trials, evaluation = self._ready.popleft()
+                self._unfinished -= len(trials)
+                yield trials, evaluation
+
+    def stats(self) -> PoolStats:
+        """What happened so far."""
+        self._count_time()
+        up = [slot for slot in self.slots if slot.starting is None]
+        queued = sum(len(job.trials) for job in self._queue)
+        return PoolStats(len(up), self._busy, self._available, queued, self._unfinished, self.restarts)
+
+    def appetite(self) -> int:
+        """Candidates that should be outstanding for no worker to wait."""
+        ahead = [2 if slot.pace is not None and slot.pace < PREFETCH_BELOW else 1 for slot in self.slots]
+        parcels = [max(1, int(PARCEL_SECONDS / slot.pace)) if slot.pace else 1 for slot in self.slots]
+        return self.batch_size * max(1, sum(calls * size for calls, size in zip(ahead, parcels, strict=True)))
+
+    def close(self) -> None:
+        """Kill the workers; what is outstanding is dropped."""
+        self._queue.clear()
+        for slot in self.slots:
+            self._kill(slot)
+        self.slots.clear()
+        self._heads.clear()
+        self._hungry.clear()
+        self._ready.clear()
+        self._unfinished = 0
+
+    def take_start(self, slot: _Slot) -> BuildError | None:
+        """Take in the outcome of a finished start.
+
+        Raises
+        ------
+        WorkerDiedError
+            It died.
+        """
+        token, slot.starting = slot.starting, None
+        assert token is not None
+        self._heads.pop(token, None)
+        problem = self.workers.started(slot.handle, token)
+        if problem is None:
+            self._count_time()
+            slot.failed_starts = 0
+            self._hungry[slot] = None
+        return problem
+
+    # -- giving work out
+
+    def _refill(self) -> None:
+        """First to those that have nothing to do, then to those that soon will have."""
+        for idle in (True, False):
+            for slot in [slot for slot in self._hungry if idle == (not slot.calls)]:
+                if not self._queue:
+                    return
+                self._give(slot)
+
+    def _give(self, slot: _Slot) -> None:
+        size = self._parcel(slot)
+        if self._others_sooner(slot, size):
+            return
+        jobs = [self._queue.popleft() for _ in range(size)]
+        token = self.workers.evaluate(slot.handle, [job.trials for job in jobs])
+        slot.calls.append(_Call(token, jobs, self.workers.now()))
+        if len(slot.calls) == 1:
+            self._heads[token] = slot
+        self._feed_or_not(slot)
+
+    def _feed_or_not(self, slot: _Slot) -> None:
+        """Note whether a slot could take another call."""
+        short = slot.pace is not None and slot.pace < PREFETCH_BELOW
+        if len(slot.calls) < (2 if short else 1):
+            self._hungry[slot] = None
+        else:
+            self._hungry.pop(slot, None)
+
+    def _parcel(self, slot: _Slot) -> int:
+        """How many micro-batches to send at once: more of shorter ones, but nobody's share of what is left."""
+        if not slot.pace or self._queue[0].alone:
+            return 1
+        share = len(self._queue) // (2 * len(self.slots))
+        most = max(1, min(int(PARCEL_SECONDS / slot.pace), share))
+        return next((count for count in range(1, most) if self._queue[count].alone), most)
+
+    def _others_sooner(self, slot: _Slot, size: int) -> bool:
+        """Whether the others would be done with the whole queue clearly before this slot with its parcel."""
+        if slot.pace is None or len(self._queue) >= 2 * len(self.slots):
+            return False
+        now = self.workers.now()
+        end = slot.free_at(now) + (size - 0.2) * slot.pace
+        others = [other for other in self.slots if other is not slot and other.pace and other.starting is None]
+        return sum(max(0, int((end - other.free_at(now)) / (other.pace or 1.0))) for other in others) >= len(
+            self._queue
+        )
+
+    # -- taking results in
+
+    def _finish(self, slot: _Slot) -> None:
+        if slot.starting is not None:
+            self._finish_start(slot)
+            return
+        call = slot.calls[0]
+        try:
+            answers = self.workers.answers(call.token)
+        except WorkerDiedError as death:
+            self._bury(slot, f"died: {death}")
+            return
+        except CallFailedError as failure:
+            answers = [(failed(len(job.trials), slot.name), str(failure)) for job in call.jobs]
+        slot.calls.popleft()
+        if slot.calls:
+            slot.calls[0].begun = self.workers.now()
+            self._heads[slot.calls[0].token] = slot
+        self._learn_pace(slot, [evaluation.seconds for evaluation, _ in answers])
+        self._feed_or_not(slot)
+        for job, (evaluation, error) in zip(call.jobs, answers, strict=True):
+            if error is not None:
+                self.last_error = error
+                logger.warning("the objective raised on one of the trials %s: %s", job.trials.ids.tolist(), error)
+            self._ready.append((job.trials, evaluation))
+
+    def _learn_pace(self, slot: _Slot, seconds: list[float]) -> None:
+        self._busy += sum(seconds)
+        self._longest = max(self._longest, *seconds)
+        mean = sum(seconds) / len(seconds)
+        slot.pace = mean if slot.pace is None else PACE_MEMORY * slot.pace + (1 - PACE_MEMORY) * mean
+
+    def _finish_start(self, slot: _Slot) -> None:
+        try:
+            problem = self.take_start(slot)
+        except WorkerDiedError as death:
+            slot.failed_starts += 1
+            self._note(f"worker {slot.name} died while it started: {death}")
+            if slot.failed_starts > self.max_retries:
+                self._drop(slot, broken=True)
+            else:
+                self._restart(slot)
+            return
+        if problem is not None:
+            self._note(problem[1] if problem[0] else f"the factory raised in worker {slot.name}: {problem[1]}")
+            self._drop(slot, broken=True)
+
+    def _bury(self, slot: _Slot, what: str) -> None:
+        """Restart a worker that is gone, and queue what it had, or give it up."""
+        head, *later = slot.calls
+        ids = [int(number) for job in head.jobs for number in job.trials.ids]
+        self._note(f"worker {slot.name} {what}; it had the trials {ids}")
+        again = []
+        for job in head.jobs:
+            if len(head.jobs) > 1:  # nobody knows which one it died of
+                again.append(_Job(job.trials, job.deaths, alone=True))
+                continue
+            job.deaths += 1
+            if job.deaths <= self.max_retries:
+                again.append(job)
+            elif len(job.trials) > 1:
+                again += [_Job(one, self.max_retries, alone=True) for one in cut(job.trials, 1)]
+            else:
+                logger.warning("trial %d has failed: no worker survives it (%s)", job.trials.ids[0], what)
+                self._ready.append((job.trials, failed(1, slot.name)))
+        self._queue.extendleft(reversed(again + [job for call in later for job in call.jobs]))
+        self._restart(slot)
+
+    # -- looking after the workers
+
+    def _look_after(self) -> None:
+        """Every second: end what hangs, give up what does not come up, fit the number of workers to the room."""
+        now = self.workers.now()
+        if now - self._looked_after < TICK_SECONDS and self.slots:
+            return
+        self._looked_after = now
+        limit = self.hang_s or max(HANG_SECONDS, HANG_FACTOR * self._longest)
+        for slot in self.slots:
+            if slot.calls and now - slot.calls[0].begun > limit * len(slot.calls[0].jobs):
+                self._bury(slot, f"gave no answer for {now - slot.calls[0].begun:.0f} s")
+        room = self.workers.room()
+        self._drop_late(now, room)
+        self._fit(room)
+        self._require_workers(now)
+
+    def _drop_late(self, now: float, room: int) -> None:
+        """Give up starts that take too long, and those for which no node is left."""
+        for slot in [slot for slot in self.slots if slot.starting is not None]:
+            if now - slot.since > self.timeout_s:
+                self._note(f"worker {slot.name} was not ready {self.timeout_s:g} s after it was started")
+                self._full_at = room
+                self._drop(slot)
+            elif len(self.slots) > room:
+                self._note(f"no node has room for worker {slot.name} any more")
+                self._drop(slot)
+
+    def _fit(self, room: int) -> None:
+        """Add workers where nodes have come."""
+        if self._full_at is not None and room <= self._full_at:
+            return
+        self._full_at = None
+        for _ in range((room if self.most is None else min(room, self.most)) - self._broken - len(self.slots)):
+            self._add()
+
+    def _require_workers(self, now: float) -> None:
+        if self.slots:
+            self._bare_since = None
+            return
+        self._bare_since = now if self._bare_since is None else self._bare_since
+        if self._broken or now - self._bare_since > self.timeout_s:
+            raise RuntimeError(f"no worker is left to evaluate with; the last one was lost to: {self.last_error}")
+
+    def _add(self) -> None:
+        slot = _Slot(f"{self.workers.label}-{self._names}")
+        self._names += 1
+        self.slots.append(slot)
+        self._begin(slot)
+
+    def _begin(self, slot: _Slot) -> None:
+        slot.handle, slot.starting = self.workers.start(slot.name)
+        slot.since = self.workers.now()
+        self._heads[slot.starting] = slot
+
+    def _restart(self, slot: _Slot) -> None:
+        self._kill(slot)
+        self.restarts += 1
+        self._begin(slot)
+
+    def _drop(self, slot: _Slot, broken: bool = False) -> None:
+        self._kill(slot)
+        self.slots.remove(slot)
+        self._broken += broken
+
+    def _kill(self, slot: _Slot) -> None:
+        self._count_time()
+        self._hungry.pop(slot, None)
+        for token in (slot.starting, *(call.token for call in slot.calls)):
+            self._heads.pop(token, None)
+        slot.calls.clear()
+        slot.pace = slot.starting = None
+        self.workers.kill(slot.handle)
+
+    def _count_time(self) -> None:
+        """Add the time since the last count to every worker that is up; called before their number changes."""
+        now = self.workers.now()
+        self._available += (now - self._counted) * sum(slot.starting is None for slot in self.slots)
+        self._counted = now
+
+    def _note(self, error: str) -> None:
+        self.last_error = error
+        logger.warning("%s", error)
