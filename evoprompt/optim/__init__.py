@@ -8,7 +8,7 @@ from evoprompt.optim._minimize import minimize
 from evoprompt.optim.de import DifferentialEvolution, Recommendation
 from evoprompt.optim.protocol import Best, Evaluation, Evaluator, Objective, Optimizer, Trials
 from evoprompt.optim.record import GenerationRecord
-from evoprompt.optim.registry import OPTIMIZERS, make_optimizer
+from evoprompt.optim.registry import OPTIMIZERS, capabilities_of, make_optimizer
 from evoprompt.optim.state import has_state, load_state, save_state
 from evoprompt.optim.telllog import TellLog, replay
 from evoprompt.optim.variants import VARIANTS, Variant
@@ -27,6 +27,7 @@ __all__ = [
     "TellLog",
     "Trials",
     "Variant",
+    "capabilities_of",
     "has_state",
     "load_state",
     "make_optimizer",

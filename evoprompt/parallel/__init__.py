@@ -7,6 +7,16 @@ from evoprompt.parallel.batching import cut, evaluate_batch
 from evoprompt.parallel.executor import choose_executor
 from evoprompt.parallel.gather import Gathered, evaluate
 from evoprompt.parallel.local import LocalEvaluator
+from evoprompt.parallel.pool import PoolStats
 from evoprompt.parallel.ray_pool import RayEvaluator
 
-__all__ = ["Gathered", "LocalEvaluator", "RayEvaluator", "choose_executor", "cut", "evaluate", "evaluate_batch"]
+__all__ = [
+    "Gathered",
+    "LocalEvaluator",
+    "PoolStats",
+    "RayEvaluator",
+    "choose_executor",
+    "cut",
+    "evaluate",
+    "evaluate_batch",
+]

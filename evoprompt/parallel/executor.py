@@ -10,16 +10,16 @@ __all__ = ["choose_executor"]
 
 
 def choose_executor(
-    kind: str = "auto", num_workers: int | None = None, gpus: int = 0, address: str | None = None
+    kind: str = "auto", num_workers: int | str | None = None, gpus: int = 0, address: str | None = None
 ) -> Literal["local", "ray"]:
     """Choose between evaluating in this process and on Ray.
 
     Parameters
     ----------
     kind : {"auto", "local", "ray"}
-        ``auto`` takes Ray if more than one worker is asked for, more than one GPU is there, or a cluster address is
-        given; the others are taken at their word.
-    num_workers : int, optional
+        ``auto`` takes Ray if more than one worker is asked for, or as many as possible, or if more than one GPU is
+        there, or a cluster address is given; the others are taken at their word.
+    num_workers : int or "auto", optional
         Workers asked for.
     gpus : int
         GPUs that this machine has.
@@ -42,4 +42,5 @@ def choose_executor(
         return "ray"
     if kind != "auto":
         raise unknown_name("executor", kind, ("auto", "local", "ray"))
-    return "ray" if (num_workers or 0) > 1 or gpus > 1 or address else "local"
+    several = num_workers == "auto" or (isinstance(num_workers, int) and num_workers > 1)
+    return "ray" if several or gpus > 1 or address else "local"

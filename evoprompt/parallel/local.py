@@ -13,6 +13,7 @@ from typing import Self
 
 from evoprompt.optim.protocol import Evaluation, Objective, Trials
 from evoprompt.parallel.batching import check_batch_size, cut, evaluate_batch
+from evoprompt.parallel.pool import PoolStats
 
 __all__ = ["LocalEvaluator"]
 
@@ -61,6 +62,7 @@ class LocalEvaluator:
         self.last_error: str | None = None
         self._queue: deque[Trials] = deque()
         self._closed = False
+        self._began, self._busy = time.perf_counter(), 0.0
 
     def submit(self, trials: Trials) -> None:
         """Queue trials; they are evaluated when they are collected.
@@ -86,12 +88,22 @@ class LocalEvaluator:
             with _torch_threads(self.threads):
                 evaluation, error = evaluate_batch(self.objective, trials)
             self._queue.popleft()
+            self._busy += evaluation.seconds
             if error is not None:
                 self.last_error = error
                 logger.warning("the objective raised on one of the trials %s: %s", trials.ids.tolist(), error)
             yield trials, evaluation
             if deadline is not None and time.monotonic() >= deadline:
                 return
+
+    def stats(self) -> PoolStats:
+        """How busy this process was with evaluating, and what waits."""
+        queued = sum(map(len, self._queue))
+        return PoolStats(1, self._busy, time.perf_counter() - self._began, queued, queued, 0)
+
+    def appetite(self) -> int:
+        """Candidates that should be outstanding: one micro-batch."""
+        return self.batch_size
 
     def close(self) -> None:
         """Drop what is queued."""

@@ -82,7 +82,7 @@ class RayEvaluator:
         max_retries: int = 2,
         hang_s: float | None = None,
     ) -> None:
-        check_batch_size(batch_size)
+        self.batch_size = check_batch_size(batch_size)
         wanted = WorkerRequest(num_workers, cpus_per_worker, gpus_per_worker)
         self._owns_ray, self.request = connect(address, wanted)
         self._closed = False

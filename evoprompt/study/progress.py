@@ -1,36 +1,48 @@
-"""What a run shows while it works: a live line on a terminal, plain lines elsewhere."""
+"""What a run shows while it works: a live line on a terminal, plain lines elsewhere, scalars for TensorBoard."""
 
 from __future__ import annotations
 
+import math
 import time
+from importlib.util import find_spec
+from pathlib import Path
 from types import TracebackType
+from typing import Any, Self
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from evoprompt.optim import Optimizer
+from evoprompt.parallel import PoolStats
+
 PLAIN_EVERY = 10.0  # seconds between plain lines
+DRAWN_EVERY = 0.1  # seconds between updates of anything
 
 
 class SearchProgress:
-    """Generation, evaluations a second, best loss and time left."""
+    """Generation, evaluations a second, how busy the workers are, best loss and time left.
 
-    def __init__(self, console: Console, budget: int, done: int) -> None:
+    Where TensorBoard is installed, the same goes into `folder`/tensorboard.
+    """
+
+    def __init__(self, console: Console, budget: int, done: int, folder: Path) -> None:
         self.console, self.budget = console, budget
         self.first, self.began = done, time.monotonic()
-        self.printed = self.began
+        self.printed, self.drawn = self.began, 0.0
+        self.scalars = _writer(folder)
         self.live: Progress | None = None
         if console.is_terminal:
             self.live = Progress(
                 TextColumn("search"),
                 BarColumn(bar_width=24),
                 MofNCompleteColumn(),
-                TextColumn("gen {task.fields[generation]}  {task.fields[rate]:.0f}/s  best {task.fields[best]}"),
+                TextColumn("gen {task.fields[generation]}  {task.fields[said]}"),
                 TimeRemainingColumn(),
                 console=console,
             )
-            self.task = self.live.add_task("search", total=budget, completed=done, generation=0, rate=0.0, best="-")
+            self.task = self.live.add_task("search", total=budget, completed=done, generation=0, said="")
 
-    def __enter__(self) -> SearchProgress:
+    def __enter__(self) -> Self:
         if self.live:
             self.live.start()
         return self
@@ -40,19 +52,52 @@ class SearchProgress:
     ) -> None:
         if self.live:
             self.live.stop()
+        if self.scalars:
+            self.scalars.close()
 
-    def update(self, done: int, generation: int, best: float | None, failed: int) -> None:
+    def update(self, done: int, generation: int, optimizer: Optimizer, stats: PoolStats) -> None:
         """Show the state after some evaluations."""
         now = time.monotonic()
+        if now - self.drawn < DRAWN_EVERY and done < self.budget:
+            return
+        self.drawn = now
         rate = (done - self.first) / max(now - self.began, 1e-9)
-        shown = "-" if best is None else f"{best:.2f}"
-        shown += f" ({failed} failed)" if failed else ""
+        best = optimizer.best
+        loss = math.nan if best is None else best.loss
+        if self.scalars:
+            self._write(done, rate, loss, optimizer.failed, stats)
+        busy = f"{stats.workers} workers {stats.utilisation:.0%} busy, " if stats.workers > 1 else ""
+        shown = "-" if best is None else f"{best.loss:.2f}"
+        shown += f" ({optimizer.failed} failed)" if optimizer.failed else ""
+        shown += f" ({stats.restarts} workers restarted)" if stats.restarts else ""
         if self.live:
-            self.live.update(self.task, completed=done, generation=generation, rate=rate, best=shown)
+            self.live.update(self.task, completed=done, generation=generation, said=f"{rate:.0f}/s  {busy}best {shown}")
         elif now - self.printed >= PLAIN_EVERY or done >= self.budget:
             self.printed = now
-            left = (self.budget - done) / rate if rate else float("nan")
+            left = (self.budget - done) / rate if rate else math.nan
             self.console.print(
-                f"generation {generation}: {done}/{self.budget} evaluations, {rate:.1f}/s, best loss {shown}, "
+                f"generation {generation}: {done}/{self.budget} evaluations, {rate:.1f}/s, {busy}best loss {shown}, "
                 f"{left:.0f} s left"
             )
+
+    def _write(self, done: int, rate: float, loss: float, failed: int, stats: PoolStats) -> None:
+        values = {
+            "loss/best": loss,
+            "evaluations/failed": failed,
+            "evaluations/per_second": rate,
+            "workers/number": stats.workers,
+            "workers/utilisation": stats.utilisation,
+            "workers/queue": stats.queued,
+            "workers/restarts": stats.restarts,
+        }
+        for name, value in values.items():
+            self.scalars.add_scalar(name, value, done)
+
+
+def _writer(folder: Path) -> Any:
+    """A TensorBoard writer; None where TensorBoard is not installed."""
+    if find_spec("tensorboard") is None:
+        return None
+    from torch.utils.tensorboard import SummaryWriter
+
+    return SummaryWriter(str(folder / "tensorboard"))

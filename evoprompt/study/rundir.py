@@ -29,6 +29,7 @@ class RunDirectory:
         self.path = Path(path)
         self.config = self.path / "config.yaml"
         self.run = self.path / "run.json"
+        self.journal = self.path / "journal.bin"
         self.history = self.path / "history.parquet"
         self.checkpoint = self.path / "checkpoint"
         self.metrics = self.path / "metrics.json"

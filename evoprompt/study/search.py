@@ -1,4 +1,4 @@
-"""The generational search loop with its checkpoints."""
+"""The search: a generational and a steady-state loop over whoever evaluates."""
 
 from __future__ import annotations
 
@@ -11,14 +11,12 @@ from rich.console import Console
 
 from evoprompt.errors import UserError
 from evoprompt.objectives import SurveyAlignment, SurveyAlignmentFactory
-from evoprompt.optim import Best, Evaluator, Optimizer
-from evoprompt.parallel import LocalEvaluator, RayEvaluator, choose_executor, evaluate
-from evoprompt.study.checkpoint import load_checkpoint, save_checkpoint
-from evoprompt.study.history import History
+from evoprompt.optim import Best, Optimizer
+from evoprompt.parallel import LocalEvaluator, RayEvaluator, choose_executor, cut
 from evoprompt.study.progress import SearchProgress
+from evoprompt.study.record import Record
 from evoprompt.study.rundir import RunDirectory
 from evoprompt.study.settings import Settings
-from evoprompt.surveys import DIMENSIONS
 
 
 class SearchFailedError(UserError):
@@ -58,14 +56,20 @@ def run_search(
     SearchFailedError
         Too many candidates in a row failed.
     """
-    history, last_error = _restore(optimizer, directory), None
-    if optimizer.should_stop() is None:
+    steady = settings.loop == "steady"
+    record, last_error = Record(directory, ordered=not steady, clock=clock), None
+    events = record.restore(optimizer)
+    if steady:
+        record.repeat(optimizer, events)
+    if optimizer.should_stop() is None or record.pending:
         evaluator = _evaluator(settings, factory, objective)
         try:
-            _generations(settings, evaluator, optimizer, history, directory, console, clock)
+            with SearchProgress(console, settings.budget, len(record), directory.path) as progress:
+                (_steady if steady else _generations)(evaluator, optimizer, record, progress)
         finally:
             last_error = evaluator.last_error
             evaluator.close()
+        record.checkpoint(optimizer, last=True)
     reason, best = optimizer.should_stop(), optimizer.best
     if best is None or reason == "failed":
         last = f" (the last error: {last_error})" if last_error else ""
@@ -76,24 +80,10 @@ def run_search(
             f"too many candidates in a row gave no finite loss{last}; "
             f"{optimizer.failed} failed; the checkpoint is kept in {directory.checkpoint}"
         )
-    invalid = history.frame["invalid"].mean() if "invalid" in history.frame else np.nan
+    invalid = [float(row["invalid"]) for row in record.known.values() if not np.isnan(row["invalid"])]
     return SearchResult(
-        best, optimizer.evaluations, optimizer.failed, reason or "budget", None if np.isnan(invalid) else float(invalid)
+        best, optimizer.evaluations, optimizer.failed, reason or "budget", float(np.mean(invalid)) if invalid else None
     )
-
-
-def _restore(optimizer: Optimizer, directory: RunDirectory) -> History:
-    state = load_checkpoint(directory.checkpoint)
-    if state is None:
-        return History()
-    optimizer.load_state_dict(state["optimizer"])
-    history = History.load(directory.history, state["evaluations"])
-    if len(history) < state["evaluations"]:
-        raise UserError(
-            f"{directory.history} holds {len(history)} evaluations, its checkpoint {state['evaluations']}; "
-            "the run cannot be continued without them"
-        )
-    return history
 
 
 def _evaluator(
@@ -106,11 +96,13 @@ def _evaluator(
     return RayEvaluator(
         factory,
         wanted.batch_size,
-        wanted.workers or max(1, gpus),
+        None if wanted.workers in (None, "auto") else int(wanted.workers),
         cpus_per_worker=wanted.cpus_per_worker,
-        gpus_per_worker=min(1, gpus) if wanted.gpus_per_worker is None else wanted.gpus_per_worker,
+        gpus_per_worker=0 if settings.model.device == "cpu" else wanted.gpus_per_worker,
         address=wanted.address,
         timeout_s=wanted.timeout,
+        max_retries=wanted.max_retries,
+        hang_s=wanted.hang_timeout,
     )
 
 
@@ -120,29 +112,44 @@ def _gpus(device: str) -> int:
 
 
 def _generations(
-    settings: Settings,
-    evaluator: Evaluator,
-    optimizer: Optimizer,
-    history: History,
-    directory: RunDirectory,
-    console: Console,
-    clock: Callable[[], None],
+    evaluator: LocalEvaluator | RayEvaluator, optimizer: Optimizer, record: Record, progress: SearchProgress
 ) -> None:
-    with SearchProgress(console, settings.budget, optimizer.evaluations) as progress:
-        while optimizer.should_stop() is None:
-            generation = optimizer.generation
-            trials = optimizer.ask()
+    """A generation after the other; the outcome does not depend on who evaluates, nor on the order of results."""
+    while optimizer.should_stop() is None:
+        generation, trials = optimizer.generation, optimizer.ask()
+        if not len(trials):
+            break
+        for part in cut(trials, evaluator.batch_size):  # as they are cut when nothing is known
+            missing = [int(number) not in record.known for number in part.ids]
+            evaluator.submit(part[np.flatnonzero(missing)])
+        for part, evaluation in evaluator.collect():
+            record.tell(generation, part, evaluation, evaluator.stats())
+            progress.update(len(record), generation, optimizer, evaluator.stats())
+        optimizer.tell(trials, [record.known[int(number)]["loss"] for number in trials.ids])
+        record.checkpoint(optimizer)
+        progress.update(len(record), generation, optimizer, evaluator.stats())
+
+
+def _steady(
+    evaluator: LocalEvaluator | RayEvaluator, optimizer: Optimizer, record: Record, progress: SearchProgress
+) -> None:
+    """A new candidate for every result; what is on its way when the search ends is waited for and told."""
+    left = record.outstanding()
+    if left is not None:
+        evaluator.submit(left)
+
+    def refill() -> None:
+        while optimizer.should_stop() is None and len(record.pending) < evaluator.appetite():
+            trials = record.ask(optimizer, evaluator.batch_size)
             if not len(trials):
-                break
-            found = evaluate(evaluator, trials)
-            optimizer.tell(trials, found.evaluation)
-            loss, metrics = found.evaluation.loss, found.evaluation.metrics
-            dimensions = metrics.get("dimensions", np.full((len(trials), len(DIMENSIONS)), np.nan))
-            invalid = metrics.get("invalid", np.full(len(trials), np.nan))
-            history.append(generation, trials.ids, loss, dimensions, invalid, found.seconds, found.workers)
-            history.save(directory.history)
-            state = {"evaluations": len(history), "optimizer": optimizer.state_dict()}
-            save_checkpoint(directory.checkpoint, len(history), state)
-            clock()
-            best = optimizer.best
-            progress.update(len(history), generation, best.loss if best else None, optimizer.failed)
+                return
+            evaluator.submit(trials)
+
+    refill()
+    for part, evaluation in evaluator.collect():
+        generation = optimizer.generation
+        optimizer.tell(part, evaluation.loss)
+        record.tell(generation, part, evaluation, evaluator.stats())
+        refill()
+        record.checkpoint(optimizer)
+        progress.update(len(record), generation, optimizer, evaluator.stats())

@@ -11,7 +11,7 @@ from evoprompt.errors import UserError, unknown_name
 from evoprompt.llm import PLACEMENTS, ModelSpec
 from evoprompt.llm.numerics import QUANTIZATIONS
 from evoprompt.objectives import respondent_options
-from evoprompt.optim import OPTIMIZERS
+from evoprompt.optim import OPTIMIZERS, capabilities_of
 from evoprompt.prompts import space_options
 from evoprompt.surveys import Culture, cultures, custom_culture, get_culture, sample_respondents
 from evoprompt.surveys.anchoring import TREATMENTS
@@ -19,6 +19,7 @@ from evoprompt.surveys.respondents import ATTRIBUTES, DEFAULT_ATTRIBUTES, count_
 
 SEARCH_RESPONDENTS = 4  # other people than those of the final evaluation
 EXECUTORS = ("auto", "local", "ray")
+LOOPS = ("generational", "steady")
 RESUMABLE_CHANGES = ("executor", "resume", "report")  # what may differ when a run is continued: not the result
 
 
@@ -43,11 +44,13 @@ class ExecutorSettings:
 
     kind: str = "auto"
     address: str | None = None
-    workers: int | None = None
+    workers: int | str | None = None  # "auto": as many as there is room for; None: that if there are GPUs, else one
     cpus_per_worker: float = 1
     gpus_per_worker: float | None = None
     batch_size: int = 8
     timeout: float = 120
+    hang_timeout: float | None = None
+    max_retries: int = 2
 
 
 @dataclass(frozen=True)
@@ -63,6 +66,7 @@ class Settings:
     survey: SurveySettings
     executor: ExecutorSettings
     budget: int
+    loop: str
     seed: int
     config: Mapping[str, Any]  # what they were read from
 
@@ -75,9 +79,10 @@ def read_settings(config: Mapping[str, Any]) -> Settings:
     UserError
         The first thing that is wrong, with its value and what would be right.
     """
-    optimizer = dict(config.get("optimizer") or {"name": "de"})
-    if optimizer.get("name") not in OPTIMIZERS:
-        raise unknown_name("optimizer", optimizer.get("name"), OPTIMIZERS)
+    loop = config.get("loop", LOOPS[0])
+    if loop not in LOOPS:
+        raise unknown_name("loop", loop, LOOPS)
+    optimizer = _optimizer(config, loop)
     placement = config.get("placement", PLACEMENTS[0])
     if placement not in PLACEMENTS:
         raise unknown_name("placement", placement, PLACEMENTS)
@@ -93,9 +98,25 @@ def read_settings(config: Mapping[str, Any]) -> Settings:
         survey=_survey(config, respondent["kind"], seed),
         executor=_executor(config),
         budget=_whole("budget", config.get("budget"), least=1),
+        loop=loop,
         seed=seed,
         config=config,
     )
+
+
+def _optimizer(config: Mapping[str, Any], loop: str) -> dict[str, Any]:
+    """The optimizer's name and options; in a steady-state loop it learns from each result as it comes, if it can."""
+    optimizer = dict(config.get("optimizer") or {"name": "de"})
+    if optimizer.get("name") not in OPTIMIZERS:
+        raise unknown_name("optimizer", optimizer.get("name"), OPTIMIZERS)
+    can = capabilities_of(optimizer["name"])
+    if loop == "steady" and not can.asks_ahead:
+        able = [name for name in OPTIMIZERS if capabilities_of(name).asks_ahead]
+        raise UserError(
+            f"optimizer={optimizer['name']} gives no candidate while others are being evaluated, so that loop=steady "
+            f"cannot use it; take loop=generational or one of {', '.join(able)}"
+        )
+    return {"updating": "immediate", **optimizer} if loop == "steady" and can.steady_state else optimizer
 
 
 def _model(config: Mapping[str, Any]) -> ModelSpec:
@@ -162,7 +183,12 @@ def _executor(config: Mapping[str, Any]) -> ExecutorSettings:
     if executor.kind not in EXECUTORS:
         raise unknown_name("executor", executor.kind, EXECUTORS)
     _whole("executor.batch_size", executor.batch_size, least=1)
-    if executor.workers is not None:
+    _whole("executor.max_retries", executor.max_retries, least=0)
+    for name in ("timeout", "hang_timeout"):
+        seconds = getattr(executor, name)
+        if not (isinstance(seconds, int | float) and seconds > 0) and not (name == "hang_timeout" and seconds is None):
+            raise UserError(f"executor.{name}={seconds!r} must be a number of seconds above 0")
+    if executor.workers not in (None, "auto"):
         _whole("executor.workers", executor.workers, least=1)
     return executor
 

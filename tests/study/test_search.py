@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import copy
+import shutil
 import subprocess
 import sys
-from dataclasses import fields
+from dataclasses import dataclass, fields
 from pathlib import Path
 
 import numpy as np
@@ -13,13 +15,15 @@ import pytest
 import torch
 from rich.console import Console
 
+from evoprompt.errors import UserError
 from evoprompt.llm import FrozenModel, ModelSpec, Respondent, load_model
 from evoprompt.objectives import SurveyAlignment, SurveyAlignmentFactory
-from evoprompt.optim import Evaluation, make_optimizer
+from evoprompt.optim import Evaluation, Optimizer, Trials, make_optimizer
+from evoprompt.parallel import PoolStats
 from evoprompt.prompts import make_space
 from evoprompt.study import RunDirectory, read_settings, run_job
 from evoprompt.study.checkpoint import load_checkpoint, save_checkpoint
-from evoprompt.study.history import COLUMNS, History
+from evoprompt.study.record import Record
 from evoprompt.study.search import SearchFailedError, run_search
 from evoprompt.surveys import balanced_plan, get_culture, vsm13
 
@@ -52,18 +56,54 @@ def test_no_checkpoint_is_none(tmp_path: Path) -> None:
     assert load_checkpoint(tmp_path / "none") is None
 
 
-def test_history_comes_back_up_to_the_rows_that_the_checkpoint_knows(tmp_path: Path) -> None:
-    history = History()
-    for generation in range(3):
-        ids = np.arange(4) + 4 * generation
-        loss = np.array([1.0, np.nan, np.inf, 2.0])
-        history.append(generation, ids, loss, np.zeros((4, 6)), np.full(4, np.nan), np.full(4, 0.1), ["local"] * 4)
-    history.save(tmp_path / "history.parquet")
-    assert list(pd.read_parquet(tmp_path / "history.parquet").columns) == list(COLUMNS)
-    restored = History.load(tmp_path / "history.parquet", 8)
-    assert len(restored) == 8
-    pd.testing.assert_frame_equal(restored.frame, history.frame.iloc[:8])
-    assert history.frame["failed"].sum() == 6
+@dataclass(frozen=True)
+class Told:
+    """An optimizer's answers to a seeded objective, recorded as a search would."""
+
+    folder: Path
+    loop: str = "steady"
+
+    def optimizer(self) -> Optimizer:
+        updating = "immediate" if self.loop == "steady" else "deferred"
+        return make_optimizer("de", bounds=[(0, 1)] * 3, budget=60, seed=1, popsize=8, updating=updating)
+
+    def record(self) -> Record:
+        return Record(RunDirectory(self.folder), ordered=self.loop != "steady", clock=lambda: None)
+
+
+def losses(trials: Trials) -> Evaluation:
+    return Evaluation(np.abs(trials.x - 0.3).sum(axis=1))
+
+
+def test_a_steady_run_is_repeated_from_its_journal_with_and_without_its_checkpoints(tmp_path: Path) -> None:
+    told = Told(tmp_path)
+    optimizer, record = told.optimizer(), told.record()
+    order = np.random.default_rng(0)
+    for step in range(30):
+        record.ask(optimizer, 2)
+        waiting = record.outstanding()
+        assert waiting is not None
+        late = waiting[order.permutation(len(waiting))[:2]]
+        optimizer.tell(late, losses(late))
+        record.tell(0, late, losses(late), PoolStats(2, 1.0, 2.0, 0, 0, 0))
+        if step == 20:
+            record.checkpoint(optimizer, last=True)
+    for checkpoint in (True, False):
+        if not checkpoint:
+            shutil.rmtree(tmp_path / "checkpoint")
+        again, repeated = told.optimizer(), told.record()
+        repeated.repeat(again, repeated.restore(again))
+        assert again.evaluations == optimizer.evaluations
+        assert sorted(repeated.pending) == sorted(record.pending)
+        np.testing.assert_array_equal(again.population[0], optimizer.population[0])
+        np.testing.assert_array_equal(again.ask(3).x, copy.deepcopy(optimizer).ask(3).x)
+
+
+def test_a_checkpoint_that_an_earlier_version_left_is_refused(tmp_path: Path) -> None:
+    told = Told(tmp_path)
+    save_checkpoint(tmp_path / "checkpoint", 8, {"evaluations": 8, "optimizer": told.optimizer().state_dict()})
+    with pytest.raises(UserError, match="begun by an earlier version"):
+        told.record().restore(told.optimizer())
 
 
 class Refusing(SurveyAlignmentFactory):

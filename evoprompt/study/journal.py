@@ -1,0 +1,169 @@
+"""The journal: every evaluation, on disk as soon as it is known.
+
+A file of frames, appended to and never rewritten: what a killed process leaves half written at the end is left out by
+the next reader and overwritten by the next writer. `history.parquet` is made from it.
+"""
+
+from __future__ import annotations
+
+import os
+import struct
+import zlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from evoprompt.errors import UserError
+from evoprompt.surveys import DIMENSIONS
+
+__all__ = ["ASK", "COLUMNS", "TELL", "Journal", "as_history", "ask_row"]
+
+MAGIC = b"evoprompt journal 1\n"
+FRAME = struct.Struct("<II")  # bytes of the rows, and their CRC-32
+ASK, TELL = 0, 1
+ROW = np.dtype(
+    [
+        ("event", "<i1"),
+        ("generation", "<i8"),
+        ("trial", "<i8"),  # of an ask: how many were asked for
+        ("loss", "<f8"),
+        ("dimensions", "<f8", (len(DIMENSIONS),)),
+        ("invalid", "<f8"),
+        ("seconds", "<f8"),
+        ("elapsed", "<f8"),
+        ("workers", "<i4"),
+        ("utilisation", "<f8"),
+        ("queue", "<i8"),
+        ("worker", "<U32"),
+    ]
+)
+RESULT = ("evaluation", "generation", "trial", "loss", *DIMENSIONS, "invalid", "failed")
+COLUMNS = (*RESULT, "seconds", "worker", "elapsed", "workers", "utilisation", "queue")
+
+
+class Journal:
+    """Appends rows and reads them back.
+
+    What cannot be written, because the disk is full for example, is kept and written with the next rows.
+
+    Attributes
+    ----------
+    end
+        Bytes of the file up to the end of its last whole frame.
+    trouble
+        Why the last write failed; None when everything is on disk.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.trouble: OSError | None = None
+        self._unsaved: list[bytes] = []
+        self.rows: list[NDArray[Any]] = []
+        self.ends: list[int] = []
+        for rows, end in _frames(path):
+            self.rows.append(rows)
+            self.ends.append(end)
+        self.end = self.ends[-1] if self.ends else 0
+
+    def since(self, end: int) -> list[NDArray[Any]]:
+        """The frames behind a place that was once the journal's end.
+
+        Raises
+        ------
+        UserError
+            The file is shorter than that: something was taken from it.
+        """
+        if end > self.end:
+            raise UserError(
+                f"{self.path} holds {self.end} readable bytes, the run's checkpoint knows of {end}; "
+                "the run cannot be continued without them"
+            )
+        return [rows for rows, place in zip(self.rows, self.ends, strict=True) if place > end]
+
+    def append(self, rows: NDArray[Any]) -> None:
+        """Add rows of dtype `ROW`: kept at once, and on disk at once where that is possible."""
+        payload = rows.tobytes()
+        self.rows.append(rows)
+        self._unsaved.append(FRAME.pack(len(payload), zlib.crc32(payload)) + payload)
+        self.write()
+
+    def write(self) -> None:
+        """Try to bring to disk what is not there yet."""
+        try:
+            descriptor = os.open(self.path, os.O_RDWR | os.O_CREAT, 0o644)
+            try:
+                if not self.end:
+                    _write_at(descriptor, MAGIC, 0)
+                    self.end = len(MAGIC)
+                while self._unsaved:
+                    _write_at(descriptor, self._unsaved[0], self.end)
+                    self.end += len(self._unsaved.pop(0))
+                    self.ends.append(self.end)
+            finally:
+                os.close(descriptor)
+            self.trouble = None
+        except OSError as error:
+            self.trouble = error
+
+    def sync(self) -> None:
+        """Have the system bring the file to the disk itself, so that it survives a loss of power."""
+        descriptor = os.open(self.path, os.O_RDWR)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+    def told(self) -> NDArray[Any]:
+        """Every row of an evaluation, in order of arrival."""
+        rows = np.concatenate([np.empty(0, ROW), *self.rows])
+        return rows[rows["event"] == TELL]
+
+
+def as_history(rows: NDArray[Any]) -> pd.DataFrame:
+    """A row per evaluation with `COLUMNS`; `seconds` to `queue` tell how it was done, the rest is the result.
+
+    `invalid` is the share of free-text answers that chose no option or several; NaN where nothing was said. `elapsed`
+    counts the seconds of all searching; `workers`, `utilisation` (the share of the workers' time spent evaluating)
+    and `queue` (candidates that nobody had begun) are as of when the result came.
+    """
+    columns: dict[str, Any] = {"evaluation": np.arange(len(rows))}
+    for name in ("generation", "trial", "loss"):
+        columns[name] = rows[name]
+    columns |= {name: rows["dimensions"][:, j] for j, name in enumerate(DIMENSIONS)}
+    columns |= {"invalid": rows["invalid"], "failed": ~np.isfinite(rows["loss"]), "seconds": rows["seconds"]}
+    columns["worker"] = rows["worker"].astype(object)
+    columns |= {name: rows[name] for name in ("elapsed", "workers", "utilisation", "queue")}
+    return pd.DataFrame(columns)
+
+
+def ask_row(count: int, generation: int) -> NDArray[Any]:
+    """The note that so many candidates were asked for."""
+    row = np.zeros(1, ROW)
+    row["event"], row["trial"], row["generation"] = ASK, count, generation
+    return row
+
+
+def _frames(path: Path) -> Iterator[tuple[NDArray[Any], int]]:
+    """Whole frames of a file, and where each ends; none where there is no file."""
+    data = path.read_bytes() if path.exists() else b""
+    if len(data) >= len(MAGIC) and not data.startswith(MAGIC):
+        raise UserError(f"{path} is not a journal of this version of evoprompt")
+    place = len(MAGIC)
+    while place + FRAME.size <= len(data):
+        size, checksum = FRAME.unpack_from(data, place)
+        start, place = place + FRAME.size, place + FRAME.size + size
+        if place > len(data) or size % ROW.itemsize or zlib.crc32(data[start:place]) != checksum:
+            return
+        yield np.frombuffer(data, ROW, size // ROW.itemsize, start), place
+
+
+def _write_at(descriptor: int, data: bytes, place: int) -> None:
+    """Write all of it or raise `OSError`; a part that was written is cut off by the next to write there."""
+    done = 0
+    while done < len(data):
+        done += os.pwrite(descriptor, data[done:], place + done)
+    os.ftruncate(descriptor, place + len(data))

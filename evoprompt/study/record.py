@@ -1,0 +1,172 @@
+"""What a search leaves on disk while it runs: journal, history and checkpoints, and how it goes on from them."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from evoprompt.errors import UserError
+from evoprompt.optim import Evaluation, Optimizer, Trials
+from evoprompt.parallel import PoolStats
+from evoprompt.study.checkpoint import load_checkpoint, save_checkpoint
+from evoprompt.study.journal import ASK, ROW, TELL, Journal, as_history, ask_row
+from evoprompt.study.rundir import RunDirectory
+
+__all__ = ["Record"]
+
+logger = logging.getLogger(__name__)
+
+CHECKPOINT_SECONDS, CHECKPOINT_SHARE = 1.0, 0.05  # no sooner than that, and no more than this share of the time
+
+
+class Record:
+    """Everything evaluated goes into the journal at once; optimizer and history are saved now and then.
+
+    The journal begins where a checkpoint ends, so that nothing in it is evaluated again, whatever moment the
+    process was killed at. A disk that is full stops nothing: what could not be written is written later.
+
+    Parameters
+    ----------
+    directory
+        Where to write.
+    ordered
+        Whether the history is sorted by trial number, as the results of a generational run are the same in whatever
+        order they arrive.
+    clock
+        Called after each checkpoint, to record the time spent.
+
+    Attributes
+    ----------
+    known
+        The row of every trial told so far.
+    pending
+        Points of the trials that were asked for and not told, by number; for a steady-state run.
+    """
+
+    def __init__(self, directory: RunDirectory, ordered: bool, clock: Callable[[], None]) -> None:
+        self.directory, self.ordered, self.clock = directory, ordered, clock
+        self.journal = Journal(directory.journal)
+        self.known: dict[int, Any] = {int(row["trial"]): row for row in self.journal.told()}
+        self.pending: dict[int, NDArray[Any]] = {}
+        self._elapsed = max((float(row["elapsed"]) for row in self.known.values()), default=0.0)
+        self._began = self._written = time.monotonic()
+        self._cost = 0.0
+        self._warned = False
+
+    def __len__(self) -> int:
+        return len(self.known)
+
+    def restore(self, optimizer: Optimizer) -> list[NDArray[Any]]:
+        """Bring a new optimizer to the newest good checkpoint; the events behind that are returned."""
+        state = load_checkpoint(self.directory.checkpoint)
+        if state is None:
+            return self.journal.since(0)
+        if "journal" not in state:
+            raise UserError(f"{self.directory.path} was begun by an earlier version of evoprompt; begin it again")
+        events = self.journal.since(state["journal"])
+        optimizer.load_state_dict(state["optimizer"])
+        self.pending = dict(zip(state["pending"]["ids"].tolist(), state["pending"]["x"], strict=True))
+        return events
+
+    def repeat(self, optimizer: Optimizer, events: list[NDArray[Any]]) -> None:
+        """Ask and tell again what a steady-state run did behind its checkpoint."""
+        for rows in events:
+            if rows["event"][0] == ASK:
+                self._note_pending(optimizer.ask(int(rows["trial"][0])))
+            else:
+                x = np.stack([self.pending.pop(int(number)) for number in rows["trial"]])
+                optimizer.tell(Trials(rows["trial"], x), rows["loss"])
+
+    def ask(self, optimizer: Optimizer, count: int) -> Trials:
+        """Ask, and note that."""
+        trials = optimizer.ask(count)
+        if len(trials):
+            self.journal.append(ask_row(count, optimizer.generation))
+            self._note_pending(trials)
+        return trials
+
+    def tell(self, generation: int, trials: Trials, evaluation: Evaluation, stats: PoolStats) -> None:
+        """Note a micro-batch that was evaluated."""
+        rows = np.zeros(len(trials), ROW)
+        metrics = evaluation.metrics
+        rows["event"], rows["generation"], rows["trial"] = TELL, generation, trials.ids
+        rows["loss"] = evaluation.loss
+        rows["dimensions"] = metrics.get("dimensions", np.nan)
+        rows["invalid"] = metrics.get("invalid", np.nan)
+        rows["seconds"] = evaluation.seconds / len(trials)
+        rows["elapsed"] = self._elapsed + time.monotonic() - self._began
+        rows["workers"], rows["utilisation"], rows["queue"] = stats.workers, stats.utilisation, stats.queued
+        rows["worker"] = evaluation.worker
+        self.known |= {int(row["trial"]): row for row in rows}
+        for number in trials.ids:
+            self.pending.pop(int(number), None)
+        self.journal.append(rows)
+
+    def outstanding(self) -> Trials | None:
+        """Trials that were asked for and not told, if there are any."""
+        if not self.pending:
+            return None
+        return Trials(np.array(list(self.pending), dtype=np.int64), np.stack(list(self.pending.values())))
+
+    def checkpoint(self, optimizer: Optimizer, last: bool = False) -> None:
+        """Save optimizer and history, if it is time to.
+
+        Raises
+        ------
+        UserError
+            It is the last one, and the disk does not take it.
+        """
+        now = time.monotonic()
+        if not last and now - self._written < max(CHECKPOINT_SECONDS, self._cost / CHECKPOINT_SHARE):
+            return
+        try:
+            self._save(optimizer)
+        except OSError as error:
+            message = f"cannot write to {self.directory.path}: {error.strerror or error}"
+            if last:
+                raise UserError(
+                    f"{message}; free some space and continue with resume={self.directory.path}: "
+                    "all that could be written is kept"
+                ) from None
+            if not self._warned:
+                logger.warning("%s; the search goes on, and writes again as soon as that is possible", message)
+            self._warned = True
+        else:
+            self._warned = False
+        self._written = time.monotonic()
+        self._cost = self._written - now
+
+    def _save(self, optimizer: Optimizer) -> None:
+        self.journal.write()
+        if self.journal.trouble is not None:
+            raise self.journal.trouble
+        if len(self):
+            self.journal.sync()
+        write_history(self.directory, self.journal, self.ordered)
+        left = self.outstanding() or Trials(np.empty(0, np.int64), np.empty((0, optimizer.d)))
+        state = {
+            "evaluations": len(self),
+            "journal": self.journal.end,
+            "optimizer": optimizer.state_dict(),
+            "pending": {"ids": left.ids, "x": left.x},
+        }
+        save_checkpoint(self.directory.checkpoint, len(self), state)
+        self.clock()
+
+    def _note_pending(self, trials: Trials) -> None:
+        self.pending |= dict(zip(trials.ids.tolist(), trials.x, strict=True))
+
+
+def write_history(directory: RunDirectory, journal: Journal, ordered: bool) -> None:
+    """Make `history.parquet` of the journal."""
+    rows = journal.told()
+    if ordered:
+        rows = rows[np.argsort(rows["trial"], kind="stable")]
+    partial = directory.history.with_suffix(".partial")
+    as_history(rows).to_parquet(partial, index=False)
+    partial.replace(directory.history)
