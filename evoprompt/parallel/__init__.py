@@ -7,16 +7,20 @@ from evoprompt.parallel.batching import cut, evaluate_batch
 from evoprompt.parallel.executor import choose_executor
 from evoprompt.parallel.gather import Gathered, evaluate
 from evoprompt.parallel.local import LocalEvaluator
+from evoprompt.parallel.loops import Notes, generational, steady_state
 from evoprompt.parallel.pool import PoolStats
 from evoprompt.parallel.ray_pool import RayEvaluator
 
 __all__ = [
     "Gathered",
     "LocalEvaluator",
+    "Notes",
     "PoolStats",
     "RayEvaluator",
     "choose_executor",
     "cut",
     "evaluate",
     "evaluate_batch",
+    "generational",
+    "steady_state",
 ]

@@ -25,9 +25,9 @@ class SearchProgress:
     Where TensorBoard is installed, the same goes into `folder`/tensorboard.
     """
 
-    def __init__(self, console: Console, budget: int, done: int, folder: Path) -> None:
+    def __init__(self, console: Console, budget: int, folder: Path) -> None:
         self.console, self.budget = console, budget
-        self.first, self.began = done, time.monotonic()
+        self.first, self.began = 0, time.monotonic()
         self.printed, self.drawn = self.began, 0.0
         self.scalars = _writer(folder)
         self.live: Progress | None = None
@@ -40,7 +40,7 @@ class SearchProgress:
                 TimeRemainingColumn(),
                 console=console,
             )
-            self.task = self.live.add_task("search", total=budget, completed=done, generation=0, said="")
+            self.task = self.live.add_task("search", total=budget, generation=0, said="")
 
     def __enter__(self) -> Self:
         if self.live:
@@ -55,7 +55,13 @@ class SearchProgress:
         if self.scalars:
             self.scalars.close()
 
-    def update(self, done: int, generation: int, optimizer: Optimizer, stats: PoolStats) -> None:
+    def begin(self, done: int) -> None:
+        """The search begins, with so many evaluations done before."""
+        self.first, self.began = done, time.monotonic()
+        if self.live:
+            self.live.update(self.task, completed=done)
+
+    def update(self, done: int, optimizer: Optimizer, stats: PoolStats) -> None:
         """Show the state after some evaluations."""
         now = time.monotonic()
         if now - self.drawn < DRAWN_EVERY and done < self.budget:
@@ -71,13 +77,15 @@ class SearchProgress:
         shown += f" ({optimizer.failed} failed)" if optimizer.failed else ""
         shown += f" ({stats.restarts} workers restarted)" if stats.restarts else ""
         if self.live:
-            self.live.update(self.task, completed=done, generation=generation, said=f"{rate:.0f}/s  {busy}best {shown}")
+            self.live.update(
+                self.task, completed=done, generation=optimizer.generation, said=f"{rate:.0f}/s  {busy}best {shown}"
+            )
         elif now - self.printed >= PLAIN_EVERY or done >= self.budget:
             self.printed = now
             left = (self.budget - done) / rate if rate else math.nan
             self.console.print(
-                f"generation {generation}: {done}/{self.budget} evaluations, {rate:.1f}/s, {busy}best loss {shown}, "
-                f"{left:.0f} s left"
+                f"generation {optimizer.generation}: {done}/{self.budget} evaluations, {rate:.1f}/s, {busy}"
+                f"best loss {shown}, {left:.0f} s left"
             )
 
     def _write(self, done: int, rate: float, loss: float, failed: int, stats: PoolStats) -> None:

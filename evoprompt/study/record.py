@@ -39,6 +39,8 @@ class Record:
         order they arrive.
     clock
         Called after each checkpoint, to record the time spent.
+    show
+        Called as `show(evaluations, optimizer, stats)` whenever the optimizer was told something.
 
     Attributes
     ----------
@@ -48,8 +50,14 @@ class Record:
         Points of the trials that were asked for and not told, by number; for a steady-state run.
     """
 
-    def __init__(self, directory: RunDirectory, ordered: bool, clock: Callable[[], None]) -> None:
-        self.directory, self.ordered, self.clock = directory, ordered, clock
+    def __init__(
+        self,
+        directory: RunDirectory,
+        ordered: bool,
+        clock: Callable[[], None],
+        show: Callable[[int, Optimizer, PoolStats], None],
+    ) -> None:
+        self.directory, self.ordered, self.clock, self.show = directory, ordered, clock, show
         self.journal = Journal(directory.journal)
         self.known: dict[int, Any] = {int(row["trial"]): row for row in self.journal.told()}
         self.pending: dict[int, NDArray[Any]] = {}
@@ -82,15 +90,17 @@ class Record:
                 x = np.stack([self.pending.pop(int(number)) for number in rows["trial"]])
                 optimizer.tell(Trials(rows["trial"], x), rows["loss"])
 
-    def ask(self, optimizer: Optimizer, count: int) -> Trials:
-        """Ask, and note that."""
-        trials = optimizer.ask(count)
-        if len(trials):
-            self.journal.append(ask_row(count, optimizer.generation))
-            self._note_pending(trials)
-        return trials
+    def loss_of(self, number: int) -> float | None:
+        """The loss of a trial that was told before."""
+        row = self.known.get(number)
+        return None if row is None else float(row["loss"])
 
-    def tell(self, generation: int, trials: Trials, evaluation: Evaluation, stats: PoolStats) -> None:
+    def asked(self, count: int, trials: Trials, optimizer: Optimizer) -> None:
+        """Note trials that a steady-state run asked for."""
+        self.journal.append(ask_row(count, optimizer.generation))
+        self._note_pending(trials)
+
+    def told(self, generation: int, trials: Trials, evaluation: Evaluation, stats: PoolStats) -> None:
         """Note a micro-batch that was evaluated."""
         rows = np.zeros(len(trials), ROW)
         metrics = evaluation.metrics
@@ -103,9 +113,14 @@ class Record:
         rows["workers"], rows["utilisation"], rows["queue"] = stats.workers, stats.utilisation, stats.queued
         rows["worker"] = evaluation.worker
         self.known |= {int(row["trial"]): row for row in rows}
-        for number in trials.ids:
-            self.pending.pop(int(number), None)
+        for number in trials.ids.tolist():
+            self.pending.pop(number, None)
         self.journal.append(rows)
+
+    def settled(self, optimizer: Optimizer, stats: PoolStats) -> None:
+        """Save, if it is time to, and show how far it is."""
+        self.checkpoint(optimizer)
+        self.show(len(self), optimizer, stats)
 
     def outstanding(self) -> Trials | None:
         """Trials that were asked for and not told, if there are any."""

@@ -1,4 +1,4 @@
-"""The search: a generational and a steady-state loop over whoever evaluates."""
+"""The search: who evaluates, in which loop, and what to make of the end."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from rich.console import Console
 from evoprompt.errors import UserError
 from evoprompt.objectives import SurveyAlignment, SurveyAlignmentFactory
 from evoprompt.optim import Best, Optimizer
-from evoprompt.parallel import LocalEvaluator, RayEvaluator, choose_executor, cut
+from evoprompt.parallel import LocalEvaluator, RayEvaluator, choose_executor, generational, steady_state
 from evoprompt.study.progress import SearchProgress
 from evoprompt.study.record import Record
 from evoprompt.study.rundir import RunDirectory
@@ -56,20 +56,21 @@ def run_search(
     SearchFailedError
         Too many candidates in a row failed.
     """
-    steady = settings.loop == "steady"
-    record, last_error = Record(directory, ordered=not steady, clock=clock), None
-    events = record.restore(optimizer)
-    if steady:
-        record.repeat(optimizer, events)
-    if optimizer.should_stop() is None or record.pending:
-        evaluator = _evaluator(settings, factory, objective)
-        try:
-            with SearchProgress(console, settings.budget, len(record), directory.path) as progress:
-                (_steady if steady else _generations)(evaluator, optimizer, record, progress)
-        finally:
-            last_error = evaluator.last_error
-            evaluator.close()
-        record.checkpoint(optimizer, last=True)
+    steady, last_error = settings.loop == "steady", None
+    with SearchProgress(console, settings.budget, directory.path) as progress:
+        record = Record(directory, ordered=not steady, clock=clock, show=progress.update)
+        events = record.restore(optimizer)
+        if steady:
+            record.repeat(optimizer, events)
+        if optimizer.should_stop() is None or record.pending:
+            progress.begin(len(record))
+            evaluator = _evaluator(settings, factory, objective)
+            try:
+                (steady_state if steady else generational)(optimizer, evaluator, record)
+            finally:
+                last_error = evaluator.last_error
+                evaluator.close()
+            record.checkpoint(optimizer, last=True)
     reason, best = optimizer.should_stop(), optimizer.best
     if best is None or reason == "failed":
         last = f" (the last error: {last_error})" if last_error else ""
@@ -109,47 +110,3 @@ def _evaluator(
 def _gpus(device: str) -> int:
     """GPUs that this machine could give to workers."""
     return torch.cuda.device_count() if device in ("auto", "cuda") and torch.cuda.is_available() else 0
-
-
-def _generations(
-    evaluator: LocalEvaluator | RayEvaluator, optimizer: Optimizer, record: Record, progress: SearchProgress
-) -> None:
-    """A generation after the other; the outcome does not depend on who evaluates, nor on the order of results."""
-    while optimizer.should_stop() is None:
-        generation, trials = optimizer.generation, optimizer.ask()
-        if not len(trials):
-            break
-        for part in cut(trials, evaluator.batch_size):  # as they are cut when nothing is known
-            missing = [int(number) not in record.known for number in part.ids]
-            evaluator.submit(part[np.flatnonzero(missing)])
-        for part, evaluation in evaluator.collect():
-            record.tell(generation, part, evaluation, evaluator.stats())
-            progress.update(len(record), generation, optimizer, evaluator.stats())
-        optimizer.tell(trials, [record.known[int(number)]["loss"] for number in trials.ids])
-        record.checkpoint(optimizer)
-        progress.update(len(record), generation, optimizer, evaluator.stats())
-
-
-def _steady(
-    evaluator: LocalEvaluator | RayEvaluator, optimizer: Optimizer, record: Record, progress: SearchProgress
-) -> None:
-    """A new candidate for every result; what is on its way when the search ends is waited for and told."""
-    left = record.outstanding()
-    if left is not None:
-        evaluator.submit(left)
-
-    def refill() -> None:
-        while optimizer.should_stop() is None and len(record.pending) < evaluator.appetite():
-            trials = record.ask(optimizer, evaluator.batch_size)
-            if not len(trials):
-                return
-            evaluator.submit(trials)
-
-    refill()
-    for part, evaluation in evaluator.collect():
-        generation = optimizer.generation
-        optimizer.tell(part, evaluation.loss)
-        record.tell(generation, part, evaluation, evaluator.stats())
-        refill()
-        record.checkpoint(optimizer)
-        progress.update(len(record), generation, optimizer, evaluator.stats())

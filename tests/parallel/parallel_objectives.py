@@ -135,3 +135,40 @@ def refusing() -> Objective:
 def sleeping() -> Objective:
     time.sleep(600)
     return first_coordinate
+
+
+@dataclass(frozen=True)
+class HangsOnce:
+    """Never comes back from candidate 3, the first time."""
+
+    folder: Path
+
+    def __call__(self) -> Objective:
+        def objective(x: np.ndarray) -> Evaluation:
+            hung = self.folder / "hung"
+            if 3.0 in x[:, 0] and not hung.exists():
+                hung.touch()
+                time.sleep(3600)
+            return first_coordinate(x)
+
+        return objective
+
+
+@dataclass(frozen=True)
+class FillsMemory:
+    """Takes so many bytes for candidate 3, the first time, and holds them until it is killed."""
+
+    folder: Path
+    size: int
+
+    def __call__(self) -> Objective:
+        def objective(x: np.ndarray) -> Evaluation:
+            filled = self.folder / "filled"
+            if 3.0 in x[:, 0] and not filled.exists():
+                filled.touch()
+                held = np.ones(self.size, np.uint8)
+                time.sleep(60)
+                raise RuntimeError(f"{held.nbytes} bytes were had")
+            return first_coordinate(x)
+
+        return objective

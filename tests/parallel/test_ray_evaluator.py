@@ -16,6 +16,7 @@ import psutil
 import pytest
 from parallel_objectives import (
     BuildsOnce,
+    HangsOnce,
     Kills,
     Raises,
     Slow,
@@ -150,6 +151,43 @@ def test_a_candidate_that_kills_every_worker_fails_alone_after_the_retries(tmp_p
     np.testing.assert_array_equal(gathered.evaluation.loss, [0, 1, np.nan, 3, 4, 5])
     assert len(list(tmp_path.glob("killed-*"))) == 3  # with its micro-batch, with that again, alone
     assert np.isnan(gathered.evaluation.metrics["row"][2]).all()
+
+
+def test_a_worker_that_hangs_is_killed_and_its_micro_batch_goes_to_the_next(tmp_path: Path) -> None:
+    with RayEvaluator(HangsOnce(tmp_path), batch_size=2, num_workers=2, hang_s=2) as pool:
+        before = time.monotonic()
+        gathered = evaluate(pool, numbered_trials(12))
+        assert pool.restarts == 1
+        assert "gave no answer for" in str(pool.last_error)
+        assert time.monotonic() - before < 60
+    np.testing.assert_array_equal(gathered.evaluation.loss, np.arange(12))
+
+
+def test_short_micro_batches_travel_together_and_come_back_apart() -> None:
+    trials = numbered_trials(300)
+    with RayEvaluator(healthy, batch_size=3, num_workers=2) as pool:
+        evaluate(pool, trials)  # it learns how short they are
+        arrived = []
+        pool.submit(trials)
+        for part, evaluation in pool.collect():
+            arrived.append(len(part))
+            np.testing.assert_array_equal(evaluation.loss, part.ids)
+            np.testing.assert_array_equal(evaluation.metrics["row"], part.x)
+        stats = pool.stats()
+    assert arrived == [3] * 100
+    assert (stats.workers, stats.outstanding, stats.queued, stats.restarts) == (2, 0, 0, 0)
+    assert 0 < stats.utilisation < 1
+
+
+def test_a_reader_may_leave_between_any_two_results() -> None:
+    with RayEvaluator(healthy, batch_size=1, num_workers=1) as pool:
+        evaluate(pool, numbered_trials(20))
+        pool.submit(numbered_trials(40))
+        seen = []
+        while pool.stats().outstanding:
+            part, _ = next(iter(pool.collect()))
+            seen.append(int(part.ids[0]))
+    assert sorted(seen) == list(range(40))
 
 
 def test_losing_the_last_worker_for_good_is_an_error_that_says_why(tmp_path: Path) -> None:

@@ -68,7 +68,9 @@ class Told:
         return make_optimizer("de", bounds=[(0, 1)] * 3, budget=60, seed=1, popsize=8, updating=updating)
 
     def record(self) -> Record:
-        return Record(RunDirectory(self.folder), ordered=self.loop != "steady", clock=lambda: None)
+        return Record(
+            RunDirectory(self.folder), ordered=self.loop != "steady", clock=lambda: None, show=lambda *_: None
+        )
 
 
 def losses(trials: Trials) -> Evaluation:
@@ -80,12 +82,12 @@ def test_a_steady_run_is_repeated_from_its_journal_with_and_without_its_checkpoi
     optimizer, record = told.optimizer(), told.record()
     order = np.random.default_rng(0)
     for step in range(30):
-        record.ask(optimizer, 2)
+        record.asked(2, optimizer.ask(2), optimizer)
         waiting = record.outstanding()
         assert waiting is not None
         late = waiting[order.permutation(len(waiting))[:2]]
         optimizer.tell(late, losses(late))
-        record.tell(0, late, losses(late), PoolStats(2, 1.0, 2.0, 0, 0, 0))
+        record.told(0, late, losses(late), PoolStats(2, 1.0, 2.0, 0, 0, 0))
         if step == 20:
             record.checkpoint(optimizer, last=True)
     for checkpoint in (True, False):

@@ -1,0 +1,145 @@
+"""The two ways to drive an optimizer with an evaluator: generation by generation, and in steady state."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+import numpy as np
+
+from evoprompt.optim.protocol import Evaluation, Evaluator, Optimizer, Trials
+from evoprompt.parallel.batching import cut
+from evoprompt.parallel.pool import PoolStats
+
+__all__ = ["Notes", "Pooled", "Unrecorded", "generational", "steady_state"]
+
+
+class Pooled(Evaluator, Protocol):
+    """An evaluator that tells how its workers do: a local or a Ray one."""
+
+    batch_size: int
+
+    def stats(self) -> PoolStats:
+        """What happened so far."""
+
+    def appetite(self) -> int:
+        """Candidates that should be outstanding for no worker to wait."""
+
+
+class Notes(Protocol):
+    """Who keeps account of a search while it runs."""
+
+    def loss_of(self, number: int) -> float | None:
+        """The loss of a trial that is known already, from before an interruption."""
+
+    def outstanding(self) -> Trials | None:
+        """Trials that were asked for before an interruption and not told."""
+
+    def asked(self, count: int, trials: Trials, optimizer: Optimizer) -> None:
+        """`ask(count)` gave these trials, in steady state."""
+
+    def told(self, generation: int, trials: Trials, evaluation: Evaluation, stats: PoolStats) -> None:
+        """A micro-batch was evaluated."""
+
+    def settled(self, optimizer: Optimizer, stats: PoolStats) -> None:
+        """The optimizer was told all that is known: a moment for a checkpoint."""
+
+
+class Unrecorded:
+    """Notes that nobody takes."""
+
+    def loss_of(self, number: int) -> float | None:
+        """None: nothing is known."""
+
+    def outstanding(self) -> Trials | None:
+        """None: nothing was asked for."""
+
+    def asked(self, count: int, trials: Trials, optimizer: Optimizer) -> None:
+        """Nothing."""
+
+    def told(self, generation: int, trials: Trials, evaluation: Evaluation, stats: PoolStats) -> None:
+        """Nothing."""
+
+    def settled(self, optimizer: Optimizer, stats: PoolStats) -> None:
+        """Nothing."""
+
+
+_UNRECORDED = Unrecorded()
+
+
+def generational(optimizer: Optimizer, evaluator: Pooled, notes: Notes = _UNRECORDED) -> None:
+    """Evaluate a generation after the other until the optimizer stops.
+
+    Deterministic: the outcome depends neither on who evaluates, nor on how many do, nor on the order of their results.
+    Only losses are told; for constraints there is ``minimize(evaluator=...)``.
+
+    Examples
+    --------
+    >>> from evoprompt.optim import DifferentialEvolution
+    >>> from evoprompt.parallel import LocalEvaluator
+    >>> optimizer = DifferentialEvolution([(-1, 1)] * 2, budget=200, seed=0)
+    >>> generational(optimizer, LocalEvaluator(lambda x: (x**2).sum(axis=1), batch_size=4))
+    >>> optimizer.evaluations, optimizer.best.loss < 1e-3
+    (200, True)
+    """
+    while optimizer.should_stop() is None:
+        generation, trials = optimizer.generation, optimizer.ask()
+        if not len(trials):
+            return
+        losses = {number: notes.loss_of(number) for number in trials.ids.tolist()}
+        for part in cut(trials, evaluator.batch_size):  # as they are cut when nothing is known
+            evaluator.submit(part[np.flatnonzero([losses[number] is None for number in part.ids.tolist()])])
+        for part, evaluation in evaluator.collect():
+            losses |= zip(part.ids.tolist(), evaluation.loss.tolist(), strict=True)
+            notes.told(generation, part, evaluation, evaluator.stats())
+        optimizer.tell(trials, np.array([losses[number] for number in trials.ids.tolist()], dtype=np.float64))
+        notes.settled(optimizer, evaluator.stats())
+
+
+def steady_state(optimizer: Optimizer, evaluator: Pooled, notes: Notes = _UNRECORDED) -> None:
+    """Ask for a new candidate whenever a result arrives, so that no worker ever waits for another.
+
+    What is still being evaluated when the optimizer stops is waited for and told: it counts against the budget.
+
+    Parameters
+    ----------
+    optimizer : Optimizer
+        One that can be asked while candidates are outstanding; best one that learns from each result, such as
+        ``DifferentialEvolution(..., updating="immediate")``.
+    evaluator : Pooled
+    notes : Notes, optional
+
+    Examples
+    --------
+    >>> from evoprompt.optim import DifferentialEvolution
+    >>> from evoprompt.parallel import LocalEvaluator
+    >>> optimizer = DifferentialEvolution([(-1, 1)] * 2, budget=200, seed=0, updating="immediate")
+    >>> steady_state(optimizer, LocalEvaluator(lambda x: (x**2).sum(axis=1), batch_size=1))
+    >>> optimizer.evaluations, optimizer.best.loss < 1e-3
+    (200, True)
+    """
+    waiting = 0  # for so many results
+
+    def submit(trials: Trials) -> None:
+        nonlocal waiting
+        evaluator.submit(trials)
+        waiting += len(trials)
+
+    def refill() -> None:
+        while optimizer.should_stop() is None and waiting < evaluator.appetite():
+            trials = optimizer.ask(evaluator.batch_size)
+            if not len(trials):
+                return
+            notes.asked(evaluator.batch_size, trials, optimizer)
+            submit(trials)
+
+    left = notes.outstanding()
+    if left is not None:
+        submit(left)
+    refill()
+    for part, evaluation in evaluator.collect():
+        generation = optimizer.generation
+        waiting -= len(part)
+        optimizer.tell(part, evaluation.loss)
+        notes.told(generation, part, evaluation, evaluator.stats())
+        refill()
+        notes.settled(optimizer, evaluator.stats())

@@ -1,0 +1,151 @@
+"""Runs whose driver, workers or disk fail: nothing recorded is lost or repeated, and the result is the same."""
+
+from __future__ import annotations
+
+import os
+import random
+import resource
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import psutil
+import pytest
+
+from evoprompt.study.journal import Journal
+
+from .conftest import SMALL, Command, environment
+from .test_run import same_result
+
+LONGER = ["budget=240", *SMALL[1:], "report=false"]
+
+
+@pytest.fixture(scope="module")
+def reference(command: Command, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An undisturbed run."""
+    folder = tmp_path_factory.mktemp("reference") / "run"
+    done = command(folder.parent, "+culture=arab", *LONGER, f"hydra.run.dir={folder}")
+    assert done.returncode == 0, done.stderr
+    return folder
+
+
+def begin(folder: Path, *arguments: str) -> subprocess.Popen[str]:
+    """Start the command; what it says goes to `said.txt` beside the run directory."""
+    with (folder.parent / "said.txt").open("w") as said:
+        return subprocess.Popen(
+            [sys.executable, "-m", "evoprompt.run", *arguments],
+            cwd=folder.parent,
+            env=environment(),
+            stdout=subprocess.DEVNULL,
+            stderr=said,
+            text=True,
+        )
+
+
+def evaluated(folder: Path) -> int:
+    return len(Journal(folder / "journal.bin").told())
+
+
+def wait_for(process: subprocess.Popen[str], condition: Callable[[], object], seconds: float = 120) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert process.poll() is None, "the run must not be over for this to be a test"
+        assert time.monotonic() < deadline
+        time.sleep(0.003)
+
+
+def trials(folder: Path) -> list[int]:
+    return sorted(Journal(folder / "journal.bin").told()["trial"].tolist())
+
+
+@pytest.mark.slow
+def test_a_driver_killed_at_twenty_random_moments_repeats_nothing_that_it_recorded(
+    reference: Path, command: Command, tmp_path: Path
+) -> None:
+    folder, chance = tmp_path / "killed", random.Random(7)
+    arguments = ["+culture=arab", *LONGER, f"hydra.run.dir={folder}"]
+    recorded = 0
+    for kill in range(20):
+        process = begin(folder, *arguments)
+        goal = max(1, recorded) if kill == 0 else min(recorded + chance.randrange(1, 14), 230)
+        wait_for(process, lambda goal=goal: evaluated(folder) >= goal)
+        time.sleep(chance.random() * 0.05)
+        os.kill(process.pid, signal.SIGKILL)
+        process.wait()
+        assert evaluated(folder) >= recorded, "what was recorded is there"
+        recorded = evaluated(folder)
+        arguments = [f"resume={folder}"]
+    assert not (folder / "metrics.json").exists()
+    done = command(tmp_path, f"resume={folder}")
+    assert done.returncode == 0, done.stderr
+    assert trials(folder) == list(range(240)), "each once"
+    same_result(reference, folder)
+
+
+@pytest.mark.slow
+def test_a_run_whose_workers_are_killed_ends_like_an_undisturbed_one(reference: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "workers"
+    process = begin(folder, "+culture=arab", *LONGER, "executor=ray", "executor.workers=2", f"hydra.run.dir={folder}")
+    for goal in (16, 96):
+        wait_for(process, lambda goal=goal: evaluated(folder) >= goal)
+        children = psutil.Process(process.pid).children(recursive=True)
+        victim = next(child for child in children if child.name().startswith("ray::Worker"))
+        os.kill(victim.pid, signal.SIGKILL)
+    assert process.wait(timeout=300) == 0
+    assert "worker ray-" in (tmp_path / "said.txt").read_text()
+    assert trials(folder) == list(range(240))
+    same_result(reference, folder)
+
+
+@pytest.mark.slow
+def test_a_full_disk_stops_nothing_and_loses_nothing(reference: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "full"
+    process = begin(folder, "+culture=arab", *LONGER, f"hydra.run.dir={folder}")
+    wait_for(process, lambda: evaluated(folder) >= 16)
+    size, (soft, hard) = (folder / "journal.bin").stat().st_size, resource.prlimit(process.pid, resource.RLIMIT_FSIZE)
+    resource.prlimit(process.pid, resource.RLIMIT_FSIZE, (size, hard))
+    wait_for(process, lambda: "cannot write to" in (tmp_path / "said.txt").read_text())
+    resource.prlimit(process.pid, resource.RLIMIT_FSIZE, (soft, hard))
+    assert process.wait(timeout=300) == 0
+    (line,) = (tmp_path / "said.txt").read_text().splitlines()
+    assert "the search goes on" in line
+    assert trials(folder) == list(range(240))
+    same_result(reference, folder)
+
+
+@pytest.mark.slow
+def test_a_disk_that_stays_full_ends_the_run_with_words_and_it_can_go_on(
+    reference: Path, command: Command, tmp_path: Path
+) -> None:
+    folder = tmp_path / "full"
+    process = begin(folder, "+culture=arab", *LONGER, f"hydra.run.dir={folder}")
+    wait_for(process, lambda: evaluated(folder) >= 16)
+    _, hard = resource.prlimit(process.pid, resource.RLIMIT_FSIZE)
+    resource.prlimit(process.pid, resource.RLIMIT_FSIZE, (1000, hard))
+    assert process.wait(timeout=300) == 2
+    said = (tmp_path / "said.txt").read_text()
+    assert f"free some space and continue with resume={folder}" in said
+    assert "Traceback" not in said
+    done = command(tmp_path, f"resume={folder}")
+    assert done.returncode == 0, done.stderr
+    same_result(reference, folder)
+
+
+@pytest.mark.slow
+def test_a_steady_run_on_ray_survives_its_driver_and_keeps_to_its_budget(command: Command, tmp_path: Path) -> None:
+    folder = tmp_path / "steady"
+    process = begin(
+        folder, "+culture=arab", *LONGER, "loop=steady", "executor=ray", "executor.workers=2", f"hydra.run.dir={folder}"
+    )
+    wait_for(process, lambda: evaluated(folder) >= 60)
+    os.kill(process.pid, signal.SIGKILL)
+    process.wait()
+    kept = Journal(folder / "journal.bin").told()
+    done = command(tmp_path, f"resume={folder}")
+    assert done.returncode == 0, done.stderr
+    told = Journal(folder / "journal.bin").told()
+    assert sorted(told["trial"].tolist()) == list(range(240))
+    assert told[: len(kept)].tobytes() == kept.tobytes()
