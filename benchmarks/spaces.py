@@ -27,7 +27,7 @@ from benchmarks import result_file, workers
 from evoprompt.errors import UserError, unknown_name
 from evoprompt.llm import FrozenModel, ModelSpec, Respondent, load_model, prompt_cost
 from evoprompt.llm.sheet import PLACEMENTS
-from evoprompt.objectives import SurveyAlignment, SurveyAlignmentFactory
+from evoprompt.objectives import SurveyAlignmentFactory
 from evoprompt.optim import minimize
 from evoprompt.parallel import LocalEvaluator
 from evoprompt.prompts import DEFAULT_SPACE, Space, space_for, space_options
@@ -142,7 +142,7 @@ class Runs:
 def _run(name: str, placement: str, budget: int, culture: str, seed: int) -> dict[str, Any]:
     frozen = _frozen()
     space = space_for(frozen, options_of(name), seed)
-    objective = _objective(space, placement, culture)
+    objective = survey_factory(frozen, space, culture).around(_respondent(placement))
     began = time.process_time()
     with LocalEvaluator(objective, ExecutorSettings().batch_size) as evaluator:
         found = minimize(None, space.bounds, budget=budget, evaluator=evaluator, seed=seed)
@@ -156,13 +156,12 @@ def _run(name: str, placement: str, budget: int, culture: str, seed: int) -> dic
     }  # fmt: skip
 
 
-def _objective(space: Space, placement: str, culture: str) -> SurveyAlignment:
+def survey_factory(frozen: FrozenModel, space: Space, culture: str) -> SurveyAlignmentFactory:
     """The loss that a study of this culture would search on, as shipped."""
-    respondent, survey = _respondent(placement), SurveySettings()
+    survey = SurveySettings()
     people = sample_respondents(SEARCH_RESPONDENTS, survey.respondent_seed)
     plan = balanced_plan(vsm13(), "searched", people, survey.counterbalanced)
-    target, constant = get_culture(culture).target, _constant(culture).array
-    return SurveyAlignmentFactory(respondent.frozen.spec, space, plan, target, constant).around(respondent)
+    return SurveyAlignmentFactory(frozen.spec, space, plan, get_culture(culture).target, _constant(culture).array)
 
 
 def _loss_on_all(prompt: torch.Tensor, placement: str, culture: str) -> float:

@@ -110,6 +110,8 @@ class LineSearch:
         self._asked += 1
         if self._asked <= _GRID:
             return self._low + (self._high - self._low) * (self._asked - 1) / (_GRID - 1)
+        if len(self._t) < 3:  # results are late, in steady state: nothing to go by yet
+            return self._low + (self._high - self._low) * (self._asked * 0.6180339887498949 % 1.0)
         t, v = np.array(self._t), np.array(self._v)
         i = int(np.argmin(v))
         self._stepping = self._asked % (3 if self._misses < _PATIENCE else 12) == 0

@@ -64,8 +64,8 @@ class LocalEvaluator:
         self._closed = False
         self._began, self._busy = time.perf_counter(), 0.0
 
-    def submit(self, trials: Trials) -> None:
-        """Queue trials; they are evaluated when they are collected.
+    def submit(self, trials: Trials, more: bool = False) -> None:
+        """Queue trials; they are evaluated when they are collected. ``more`` makes no difference here.
 
         Raises
         ------

@@ -18,6 +18,9 @@ class Pooled(Evaluator, Protocol):
 
     batch_size: int
 
+    def submit(self, trials: Trials, more: bool = False) -> None:
+        """Queue trials; with ``more``, further ones follow as results come."""
+
     def stats(self) -> PoolStats:
         """What happened so far."""
 
@@ -121,7 +124,7 @@ def steady_state(optimizer: Optimizer, evaluator: Pooled, notes: Notes = _UNRECO
 
     def submit(trials: Trials) -> None:
         nonlocal waiting
-        evaluator.submit(trials)
+        evaluator.submit(trials, more=optimizer.budget is None or optimizer.asked < optimizer.budget)
         waiting += len(trials)
 
     def refill() -> None:

@@ -22,6 +22,7 @@ __all__ = ["Answer", "BuildError", "CallFailedError", "Pool", "PoolStats", "Work
 logger = logging.getLogger(__name__)
 
 PARCEL_SECONDS = 0.05  # of work that a call should carry, so that its round trip does not matter
+CALL_SECONDS = 0.002  # of the driver for a call, with room to spare: many workers need longer calls
 PREFETCH_BELOW = 0.5  # seconds of a call: a worker with shorter ones gets the next before it is done
 TICK_SECONDS = 1.0  # how often the pool looks after workers that hang, are lost or could be added
 HANG_SECONDS, HANG_FACTOR = 600.0, 20.0  # a micro-batch hangs after the first, or so many times the longest one
@@ -117,6 +118,7 @@ class _Slot:
     calls: deque[_Call] = field(default_factory=deque)
     pace: float | None = None  # seconds per micro-batch
     failed_starts: int = 0
+    wants: int = 1  # micro-batches that should be its own at any time
 
     def free_at(self, now: float) -> float:
         """When its calls are likely done; one that is late already is expected to take as long again."""
@@ -171,7 +173,8 @@ class Pool:
         self._queue: deque[_Job] = deque()
         self._heads: dict[Hashable, _Slot] = {}  # the call of each slot that is waited for
         self._hungry: dict[_Slot, None] = {}
-        self._names = 0
+        self._names = self._up = self._queued = self._wanted = 0
+        self._more = False
         self._broken = 0  # slots given up because the objective cannot be built any more
         self._full_at: int | None = None  # room there seemed to be when a worker did not come up
         self._bare_since: float | None = None
@@ -187,10 +190,11 @@ class Pool:
         for _ in range(count):
             self._add()
 
-    def submit(self, trials: Trials) -> None:
-        """Queue trials; idle workers begin at once."""
-        self._queue.extend(_Job(part) for part in cut(trials, self.batch_size))
+    def submit(self, trials: Trials, more: bool = False) -> None:
+        """Queue trials; idle workers begin at once. With `more`, further ones follow as results come."""
+        self._put([_Job(part) for part in cut(trials, self.batch_size)])
         self._unfinished += len(trials)
+        self._more = more
         self._refill()
 
     def collect(self, timeout: float | None = None) -> Iterator[tuple[Trials, Evaluation]]:
@@ -222,19 +226,16 @@ class Pool:
     def stats(self) -> PoolStats:
         """What happened so far."""
         self._count_time()
-        up = [slot for slot in self.slots if slot.starting is None]
-        queued = sum(len(job.trials) for job in self._queue)
-        return PoolStats(len(up), self._busy, self._available, queued, self._unfinished, self.restarts)
+        return PoolStats(self._up, self._busy, self._available, self._queued, self._unfinished, self.restarts)
 
     def appetite(self) -> int:
         """Candidates that should be outstanding for no worker to wait."""
-        ahead = [2 if slot.pace is not None and slot.pace < PREFETCH_BELOW else 1 for slot in self.slots]
-        parcels = [max(1, int(PARCEL_SECONDS / slot.pace)) if slot.pace else 1 for slot in self.slots]
-        return self.batch_size * max(1, sum(calls * size for calls, size in zip(ahead, parcels, strict=True)))
+        return self.batch_size * max(1, self._wanted)
 
     def close(self) -> None:
         """Kill the workers; what is outstanding is dropped."""
         self._queue.clear()
+        self._queued = 0
         for slot in self.slots:
             self._kill(slot)
         self.slots.clear()
@@ -251,13 +252,13 @@ class Pool:
         WorkerDiedError
             It died.
         """
-        token, slot.starting = slot.starting, None
-        assert token is not None
-        self._heads.pop(token, None)
-        problem = self.workers.started(slot.handle, token)
+        assert slot.starting is not None
+        self._heads.pop(slot.starting, None)
+        problem = self.workers.started(slot.handle, slot.starting)
         if problem is None:
             self._count_time()
-            slot.failed_starts = 0
+            self._up += 1
+            slot.starting, slot.failed_starts = None, 0
             self._hungry[slot] = None
         return problem
 
@@ -266,41 +267,58 @@ class Pool:
     def _refill(self) -> None:
         """First to those that have nothing to do, then to those that soon will have."""
         for idle in (True, False):
+            if not self._queue:
+                return
             for slot in [slot for slot in self._hungry if idle == (not slot.calls)]:
-                if not self._queue:
-                    return
-                self._give(slot)
+                if self._queue:
+                    self._give(slot)
 
     def _give(self, slot: _Slot) -> None:
         size = self._parcel(slot)
         if self._others_sooner(slot, size):
             return
         jobs = [self._queue.popleft() for _ in range(size)]
+        self._queued -= sum(len(job.trials) for job in jobs)
         token = self.workers.evaluate(slot.handle, [job.trials for job in jobs])
         slot.calls.append(_Call(token, jobs, self.workers.now()))
         if len(slot.calls) == 1:
             self._heads[token] = slot
         self._feed_or_not(slot)
 
+    def _put(self, jobs: list[_Job], first: bool = False) -> None:
+        """Queue jobs, at the end or before all others."""
+        self._queued += sum(len(job.trials) for job in jobs)
+        if first:
+            self._queue.extendleft(reversed(jobs))
+        else:
+            self._queue.extend(jobs)
+
     def _feed_or_not(self, slot: _Slot) -> None:
-        """Note whether a slot could take another call."""
-        short = slot.pace is not None and slot.pace < PREFETCH_BELOW
-        if len(slot.calls) < (2 if short else 1):
+        """Note whether a slot could take another call: one more than it is at, if they are short."""
+        if len(slot.calls) < (2 if self._is_quick(slot) else 1):
             self._hungry[slot] = None
         else:
             self._hungry.pop(slot, None)
 
+    def _is_quick(self, slot: _Slot) -> bool:
+        return slot.pace is not None and slot.pace < PREFETCH_BELOW
+
     def _parcel(self, slot: _Slot) -> int:
         """How many micro-batches to send at once: more of shorter ones, but nobody's share of what is left."""
-        if not slot.pace or self._queue[0].alone:
+        if self._queue[0].alone:
             return 1
-        share = len(self._queue) // (2 * len(self.slots))
-        most = max(1, min(int(PARCEL_SECONDS / slot.pace), share))
+        share = len(self._queue) if self._more else len(self._queue) // (2 * len(self.slots))
+        most = max(1, min(self._worthwhile(slot), share))
         return next((count for count in range(1, most) if self._queue[count].alone), most)
 
+    def _worthwhile(self, slot: _Slot) -> int:
+        """Micro-batches that make a call worth it."""
+        seconds = max(PARCEL_SECONDS, CALL_SECONDS * len(self.slots))
+        return max(1, int(seconds / slot.pace)) if slot.pace else 1
+
     def _others_sooner(self, slot: _Slot, size: int) -> bool:
-        """Whether the others would be done with the whole queue clearly before this slot with its parcel."""
-        if slot.pace is None or len(self._queue) >= 2 * len(self.slots):
+        """Whether the others would be done with all that is left clearly before this slot with its parcel."""
+        if self._more or slot.pace is None or len(self._queue) >= 2 * len(self.slots):
             return False
         now = self.workers.now()
         end = slot.free_at(now) + (size - 0.2) * slot.pace
@@ -340,6 +358,7 @@ class Pool:
         self._longest = max(self._longest, *seconds)
         mean = sum(seconds) / len(seconds)
         slot.pace = mean if slot.pace is None else PACE_MEMORY * slot.pace + (1 - PACE_MEMORY) * mean
+        self._want(slot, self._worthwhile(slot) * (2 if self._is_quick(slot) else 1))
 
     def _finish_start(self, slot: _Slot) -> None:
         try:
@@ -374,7 +393,7 @@ class Pool:
             else:
                 logger.warning("trial %d has failed: no worker survives it (%s)", job.trials.ids[0], what)
                 self._ready.append((job.trials, failed(1, slot.name)))
-        self._queue.extendleft(reversed(again + [job for call in later for job in call.jobs]))
+        self._put(again + [job for call in later for job in call.jobs], first=True)
         self._restart(slot)
 
     # -- looking after the workers
@@ -425,6 +444,7 @@ class Pool:
         slot = _Slot(f"{self.workers.label}-{self._names}")
         self._names += 1
         self.slots.append(slot)
+        self._wanted += slot.wants
         self._begin(slot)
 
     def _begin(self, slot: _Slot) -> None:
@@ -439,11 +459,17 @@ class Pool:
 
     def _drop(self, slot: _Slot, broken: bool = False) -> None:
         self._kill(slot)
+        self._want(slot, 0)
         self.slots.remove(slot)
         self._broken += broken
 
+    def _want(self, slot: _Slot, micro_batches: int) -> None:
+        self._wanted += micro_batches - slot.wants
+        slot.wants = micro_batches
+
     def _kill(self, slot: _Slot) -> None:
         self._count_time()
+        self._up -= slot.starting is None
         self._hungry.pop(slot, None)
         for token in (slot.starting, *(call.token for call in slot.calls)):
             self._heads.pop(token, None)
@@ -454,7 +480,7 @@ class Pool:
     def _count_time(self) -> None:
         """Add the time since the last count to every worker that is up; called before their number changes."""
         now = self.workers.now()
-        self._available += (now - self._counted) * sum(slot.starting is None for slot in self.slots)
+        self._available += (now - self._counted) * self._up
         self._counted = now
 
     def _note(self, error: str) -> None:

@@ -118,15 +118,17 @@ class RayEvaluator:
         """Candidates that should be outstanding for no worker to wait."""
         return self._open().appetite()
 
-    def submit(self, trials: Trials) -> None:
+    def submit(self, trials: Trials, more: bool = False) -> None:
         """Queue trials; idle workers begin at once.
+
+        ``more`` says that further ones follow as results come; without it, a slow worker gets none of the last ones.
 
         Raises
         ------
         RuntimeError
             If the evaluator was closed.
         """
-        self._open().submit(trials)
+        self._open().submit(trials, more)
 
     def collect(self, timeout: float | None = None) -> Iterator[tuple[Trials, Evaluation]]:
         """Yield micro-batches as they finish, until none is outstanding or ``timeout`` seconds have passed.

@@ -47,6 +47,19 @@ def test_any_number_in_flight_leads_to_the_optimum(variant, in_flight):
     assert engine.best.loss < 0.01
 
 
+@pytest.mark.parametrize("in_flight", [24, 64, 200])
+def test_the_default_search_takes_results_that_are_generations_late(in_flight):
+    engine = DifferentialEvolution([(-1, 1)] * 8, budget=2000, seed=0, popsize=64, updating="immediate")
+    waiting = []
+    while not engine.should_stop():
+        while len(waiting) < in_flight and len(trials := engine.ask(1)):
+            waiting.append(trials)
+        trials = waiting.pop(0)
+        engine.tell(trials, trials.x[:, 0])  # a sum over coordinates: it searches along lines
+    assert engine.evaluations == 2000
+    assert engine.best.loss < -0.99
+
+
 @settings(max_examples=25, deadline=None)
 @given(
     in_flight=st.integers(1, 12),
