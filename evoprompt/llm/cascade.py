@@ -82,7 +82,8 @@ class Cascade:
             decoded = decoder(self.frozen)(inputs_embeds=inputs, position_ids=self.positions, use_cache=False)
         if run.layers != self.frozen.model.config.get_text_config().num_hidden_layers:
             raise NotImplementedError("not every layer's attention goes through transformers' AttentionInterface")
-        found = decoded.last_hidden_state.index_select(1, self.ends)
+        states = decoded.last_hidden_state
+        found = states.index_select(1, self.ends.to(states.device)).to(self.ends.device)
         return found.view(self.width, -1, found.shape[-1])[:, : self.read]
 
     @contextmanager
@@ -102,7 +103,7 @@ class Cascade:
         def after(layer: nn.Module, args: tuple[Any, ...], out: Any) -> Any:
             states = out[0] if isinstance(out, tuple) else out
             whole = states.new_zeros(1, self.positions.shape[1], states.shape[-1])
-            whole[:, self.ends] = states  # what follows finds as many tokens as it gave
+            whole[:, self.ends.to(states.device)] = states  # what follows finds as many tokens as it gave
             return (whole, *out[1:]) if isinstance(out, tuple) else whole
 
         hooks = self.last.register_forward_pre_hook(before, with_kwargs=True), self.last.register_forward_hook(after)
@@ -117,7 +118,7 @@ class Cascade:
         if isinstance(value, tuple):
             return tuple(self._at_ends(part) for part in value)
         if isinstance(value, torch.Tensor) and value.ndim > 1 and value.shape[:2] == self.positions.shape:
-            return value.index_select(1, self.ends)
+            return value.index_select(1, self.ends.to(value.device))
         return value
 
 
@@ -181,7 +182,7 @@ class _Pass:
             self.take_keys, self.taken = False, (k, v)
             raise _KeysTaken
         self.layers += 1
-        return self.attention.attend(query[0].transpose(0, 1), k, v, kind)
+        return self.attention.on(query.device).attend(query[0].transpose(0, 1), k, v, kind)
 
 
 _running: ContextVar[_Pass] = ContextVar("running")

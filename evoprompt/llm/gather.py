@@ -61,6 +61,17 @@ class TrieAttention:
 
     buckets: list[Bucket]
     order: torch.Tensor
+    elsewhere: dict[torch.device, TrieAttention] = field(default_factory=dict, init=False)
+
+    def on(self, device: torch.device) -> TrieAttention:
+        """The same on a device: a large model's layers may be on several."""
+        if device == self.order.device:
+            return self
+        if device not in self.elsewhere:
+            parts = [(bucket.queries, bucket.keys, bucket.distance) for bucket in self.buckets]
+            moved = [Bucket(*(tensor.to(device) for tensor in part)) for part in parts]
+            self.elsewhere[device] = TrieAttention(moved, self.order.to(device))
+        return self.elsewhere[device]
 
     def attend(self, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, kind: Kind) -> torch.Tensor:
         """q (A, heads, D), k and v (S + M, key heads, D) -> (1, A, heads, D)."""

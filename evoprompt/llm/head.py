@@ -35,9 +35,9 @@ class Head:
         self.later = self._normalised(later), self._normalised(torch.arange(len(flat)))  # without and with `absolute`
         self.options = int(flat[-1] + 1) // questions
         layer = frozen.model.get_output_embeddings()
-        self.weight = layer.weight[self.tokens].float()
+        self.weight = layer.weight[self.tokens.to(layer.weight.device)].float().to(device)
         bias = getattr(layer, "bias", None)
-        self.bias = None if bias is None else bias[self.tokens].float()
+        self.bias = None if bias is None else bias[self.tokens.to(bias.device)].float().to(device)
 
     def __call__(self, states: torch.Tensor, absolute: bool = False) -> torch.Tensor:
         """Log-scores (c, questions, options) from states (c, ends, H), a constant apart unless `absolute`."""
@@ -62,9 +62,9 @@ class Head:
         bias = getattr(layer, "bias", None)
         total = torch.full(states.shape[:2], -torch.inf, device=states.device)
         for start in range(0, len(layer.weight), CHUNK):
-            logits = states @ layer.weight[start : start + CHUNK].float().T
+            logits = states @ layer.weight[start : start + CHUNK].to(states.device).float().T
             if bias is not None:
-                logits = logits + bias[start : start + CHUNK].float()
+                logits = logits + bias[start : start + CHUNK].to(states.device).float()
             total = torch.logaddexp(total, torch.logsumexp(finish(self.frozen, logits), dim=-1))
         return total
 

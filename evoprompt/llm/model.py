@@ -25,6 +25,7 @@ from evoprompt.llm.numerics import (
     find_dtype,
     keep_weights_as_they_are,
     quantization_options,
+    sharding_options,
 )
 from evoprompt.llm.servable import require_servable
 from evoprompt.llm.sheet import require_known
@@ -42,11 +43,11 @@ class ModelSpec:
     """What to load and where to put it; plain values, so that it travels to workers.
 
     `name` is `pocket`, a local folder or a hub name. `auto` means: for `dtype`, float32 on CPU and bfloat16 on CUDA;
-    for `device`, CUDA where there is one; for `attention`, what the architecture prefers. `threads` is the number of
-    CPU threads of one evaluation: a part of the configuration and never taken from the machine, so that rounding does
-    not depend on it. `quantization` is `8bit` (LLM.int8: a row's answer depends a little on the rows beside it) or
-    `4bit` (NF4: it does not). `token_budget` is the number of tokens in one forward pass at most; None: as many as the
-    free memory takes.
+    for `device`, CUDA where there is one; for `attention`, what the architecture prefers. `device` may also be
+    `sharded`: spread over all GPUs that the process sees. `threads` is the number of CPU threads of one evaluation: a
+    part of the configuration and never taken from the machine, so that rounding does not depend on it.
+    `quantization` is `8bit` (LLM.int8: a row's answer depends a little on the rows beside it) or `4bit` (NF4: it does
+    not). `token_budget` is the number of tokens in one forward pass at most; None: as many as the free memory takes.
     """
 
     name: str = POCKET
@@ -158,14 +159,14 @@ def load_model(spec: ModelSpec) -> FrozenModel:
     device = find_device(spec.device)
     dtype = find_dtype(spec.dtype, device)
     options = {"dtype": dtype, "attn_implementation": find_attention(spec.attention)}
-    options |= quantization_options(spec.quantization, device, dtype)
+    options |= quantization_options(spec.quantization, device, dtype) | sharding_options(spec.device)
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     torch.set_num_threads(spec.threads)
     _quiet()
     source = find_model(str(POCKET_FOLDER) if spec.name == POCKET else spec.name, spec.revision)
     try:
         model, tokenizer = _load(spec, source, options)
-        if spec.quantization is None:  # otherwise placed already
+        if "device_map" not in options:  # otherwise placed already
             model = model.to(device)
         keep_weights_as_they_are(model)
         frozen = FrozenModel(spec, model.eval().requires_grad_(False), tokenizer, weight_files(source))

@@ -12,6 +12,7 @@ from evoprompt.errors import UserError, unknown_name
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 DEVICES = ("cpu", "cuda")
+SHARDED = "sharded"  # over all GPUs that this process sees
 QUANTIZATIONS = ("8bit", "4bit")
 
 
@@ -25,12 +26,14 @@ def find_device(name: str) -> torch.device:
     """
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    if name == SHARDED:
+        return find_device("cuda")
     try:
         device: torch.device | None = torch.device(str(name))
     except RuntimeError:
         device = None
     if device is None or device.type not in DEVICES:
-        raise UserError(f"device {name!r} is not served; use auto, cpu, cuda or cuda:<number>")
+        raise UserError(f"device {name!r} is not served; use auto, cpu, cuda, cuda:<number> or {SHARDED}")
     if device.type == "cuda":
         count = torch.cuda.device_count() if torch.cuda.is_available() else 0
         if (device.index or 0) >= count:
@@ -79,6 +82,23 @@ def find_attention(name: str) -> str | None:
         available = ", ".join(key for key, there in installed.items() if there())
         raise UserError(f"attention {name!r} is not installed here; available: {available}")
     return None if name == "auto" else name
+
+
+def sharding_options(name: str) -> dict[str, Any]:
+    """What `from_pretrained` takes to spread a model over GPUs; nothing for a single device.
+
+    Raises
+    ------
+    UserError
+        accelerate is not installed.
+    """
+    if name != SHARDED:
+        return {}
+    from transformers.utils import is_accelerate_available
+
+    if not is_accelerate_available():
+        raise UserError(f"model.device={SHARDED} needs accelerate; pip install 'evoprompt[quant]'")
+    return {"device_map": "auto"}
 
 
 def quantization_options(name: str | None, device: torch.device, dtype: torch.dtype) -> dict[str, Any]:

@@ -40,7 +40,7 @@ class PackedRow:
             position_ids=self.row.positions.expand(len(prompts), -1),
             use_cache=False,
         )
-        return found.last_hidden_state[:, self.ends]
+        return found.last_hidden_state.to(self.ends.device)[:, self.ends]
 
 
 class RowsOf:
@@ -62,7 +62,7 @@ class RowsOf:
             found = self.frozen.model(inputs_embeds=inputs, use_cache=False).logits
         else:
             found = decoder(self.frozen)(inputs_embeds=inputs, use_cache=False).last_hidden_state
-        return found.reshape(len(prompts), -1, found.shape[-1])[:, self.place]
+        return found.to(self.place.device).reshape(len(prompts), -1, found.shape[-1])[:, self.place]
 
 
 class PaddedRows:

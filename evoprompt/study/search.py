@@ -109,4 +109,4 @@ def _evaluator(
 
 def _gpus(device: str) -> int:
     """GPUs that this machine could give to workers."""
-    return torch.cuda.device_count() if device in ("auto", "cuda") and torch.cuda.is_available() else 0
+    return torch.cuda.device_count() if device != "cpu" and torch.cuda.is_available() else 0
