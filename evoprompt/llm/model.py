@@ -81,6 +81,11 @@ class FrozenModel:
         return self.embeddings.weight.dtype
 
     @property
+    def placed(self) -> str:
+        """In what it computes, and where, like "torch.float32 on cpu"."""
+        return f"{self.dtype} on {self.device.type}"
+
+    @property
     def hidden(self) -> int:
         """Width of an embedding."""
         return int(self.embeddings.weight.shape[1])

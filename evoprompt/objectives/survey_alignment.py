@@ -32,6 +32,11 @@ class SurveyAlignment:
     constant: NDArray[np.float64]  # (6,)
     sheet: Sheet
 
+    @property
+    def numerics(self) -> str:
+        """What the model computes in, and where."""
+        return self.respondent.frozen.placed
+
     def __call__(self, z: NDArray[np.floating[Any]]) -> Evaluation:
         """Evaluate candidates (n, d)."""
         shares = answers(self.respondent, self.space.decode(z), self.sheet)

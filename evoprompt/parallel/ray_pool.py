@@ -110,6 +110,11 @@ class RayEvaluator:
         where = self._workers.processes
         return {slot.name: where[slot.handle] for slot in slots if slot.starting is None and slot.handle in where}
 
+    @property
+    def numerics(self) -> set[str]:
+        """What the objectives say they compute in, such as "bfloat16 on cuda": their attribute ``numerics``."""
+        return self._workers.numerics
+
     def stats(self) -> PoolStats:
         """Workers, how busy they were, and what waits."""
         return self._open().stats()

@@ -41,6 +41,10 @@ class Worker:
             return isinstance(error, UserError), message, traceback.format_exc()
         return None
 
+    def numerics(self) -> str | None:
+        """What the objective says it computes in, where it does."""
+        return getattr(self.objective, "numerics", None)
+
     def evaluate(
         self, ids: list[NDArray[np.int64]], x: NDArray[np.floating[Any]]
     ) -> list[tuple[Evaluation, str | None]]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Hashable, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -16,15 +15,7 @@ from evoprompt.parallel.pool import Answer, BuildError, CallFailedError, WorkerD
 from evoprompt.parallel.ray_cluster import WorkerRequest, import_path
 from evoprompt.parallel.ray_worker import Worker
 
-__all__ = ["Process", "RayWorkers"]
-
-
-@dataclass(frozen=True)
-class Process:
-    """Where a worker is, and what it computes on."""
-
-    host: str
-    pid: int
+__all__ = ["RayWorkers"]
 
 
 class RayWorkers:
@@ -59,6 +50,7 @@ class RayWorkers:
         self._factory = ray.put(pickled)
         self.greetings: dict[Any, Any] = {}  # of each actor, its call that tells its process
         self.processes: dict[Any, tuple[str, int]] = {}
+        self.numerics: set[str] = set()
         self._actor = ray.remote(Worker).options(
             num_cpus=request.cpus,
             num_gpus=request.gpus,
@@ -86,6 +78,7 @@ class RayWorkers:
         try:
             problem: BuildError | None = self.ray.get(call)
             self.processes[handle] = self.ray.get(self.greetings[handle])
+            self.numerics |= {told for told in [self.ray.get(handle.numerics.remote())] if told}
         except self.ray.exceptions.RayError as error:
             raise WorkerDiedError(_cause(error)) from error
         return problem

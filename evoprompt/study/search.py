@@ -94,7 +94,7 @@ def _evaluator(
     kind = choose_executor(wanted.kind, wanted.workers, gpus, wanted.address)
     if kind == "local":
         return LocalEvaluator(objective, wanted.batch_size)
-    return RayEvaluator(
+    evaluator = RayEvaluator(
         factory,
         wanted.batch_size,
         None if wanted.workers in (None, "auto") else int(wanted.workers),
@@ -105,6 +105,14 @@ def _evaluator(
         max_retries=wanted.max_retries,
         hang_s=wanted.hang_timeout,
     )
+    other = {numerics for numerics in evaluator.numerics if numerics.split()[0] != objective.numerics.split()[0]}
+    if other:
+        evaluator.close()
+        raise UserError(
+            f"the workers compute in {' and '.join(sorted(other))}, this process, which measures the baselines and the "
+            f"result, in {objective.numerics}; run the command where it has the same device, or set model.dtype"
+        )
+    return evaluator
 
 
 def _gpus(device: str) -> int:

@@ -115,7 +115,7 @@ class Study:
         stored = self.directory.recall()
         if "model" not in stored:
             return
-        now = {"fingerprint": frozen.fingerprint, "placed": f"{frozen.dtype} on {frozen.device.type}"}
+        now = {"fingerprint": frozen.fingerprint, "placed": frozen.placed}
         pairs = [(f"model {key}", stored["model"][key], value) for key, value in now.items()]
         pairs.append(("wordings", stored["instrument"]["sha256"], self.instrument.sha256))
         for name, old, new in pairs:
@@ -198,7 +198,7 @@ class Study:
             model={
                 **asdict(settings.model),
                 "fingerprint": frozen.fingerprint,
-                "placed": f"{frozen.dtype} on {frozen.device.type}",
+                "placed": frozen.placed,
             },
             instrument={"name": self.instrument.name, "sha256": self.instrument.sha256},
             placement=settings.placement,

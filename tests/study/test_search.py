@@ -8,12 +8,14 @@ import subprocess
 import sys
 from dataclasses import dataclass, fields
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
 import torch
 from rich.console import Console
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from evoprompt.errors import UserError
 from evoprompt.llm import FrozenModel, ModelSpec, Respondent, load_model
@@ -24,7 +26,7 @@ from evoprompt.prompts import make_space
 from evoprompt.study import RunDirectory, read_settings, run_job
 from evoprompt.study.checkpoint import load_checkpoint, save_checkpoint
 from evoprompt.study.record import Record
-from evoprompt.study.search import SearchFailedError, run_search
+from evoprompt.study.search import SearchFailedError, SearchResult, run_search
 from evoprompt.surveys import balanced_plan, get_culture, vsm13
 
 
@@ -137,6 +139,45 @@ def test_when_every_candidate_raises_the_last_error_is_told(pocket: FrozenModel,
     history = pd.read_parquet(directory.history)
     assert len(history) == 8
     assert history["failed"].all()
+
+
+def search(
+    folder: Path, pocket: FrozenModel, workers: ModelSpec, **config: Any
+) -> tuple[RunDirectory, SearchResult, Optimizer]:
+    """A small search of `pocket` by `workers`."""
+    config = {"culture": {"key": "arab"}, "budget": 24, "seed": 0, **config}
+    directory = RunDirectory(folder)
+    directory.create(config)
+    space = make_space("random_projection", np.zeros((2, pocket.hidden), np.float32), scale=1.0, dimensions=8)
+    factory = SurveyAlignmentFactory(workers, space, balanced_plan(vsm13()), get_culture("arab").target, np.zeros(6))
+    optimizer = make_optimizer("de", bounds=space.bounds, budget=24, seed=0, popsize=8)
+    objective = factory.around(Respondent(pocket))
+    settings, quiet = read_settings(config), Console(quiet=True)
+    return directory, run_search(settings, factory, objective, optimizer, directory, quiet, lambda: None), optimizer
+
+
+@pytest.mark.slow
+def test_workers_that_compute_in_another_dtype_than_the_driver_are_refused(pocket: FrozenModel, tmp_path: Path) -> None:
+    other = ModelSpec(device="cpu", dtype="bfloat16", threads=1)
+    with pytest.raises(
+        UserError, match=r"workers compute in torch\.bfloat16 on cpu, this process.*torch\.float32 on cpu"
+    ):
+        search(tmp_path, pocket, other, executor={"kind": "ray", "workers": 1})
+
+
+def test_a_search_tells_tensorboard_how_it_goes(pocket: FrozenModel, tmp_path: Path) -> None:
+    directory, result, _ = search(tmp_path, pocket, pocket.spec)
+    events = EventAccumulator(str(directory.path / "tensorboard"))
+    events.Reload()
+    assert {"loss/best", "evaluations/per_second", "workers/utilisation", "workers/queue"} <= {
+        *events.Tags()["scalars"]
+    }
+    last = events.Scalars("loss/best")[-1]
+    assert (last.step, last.value) == (24, pytest.approx(result.best.loss))
+    history = pd.read_parquet(directory.history)
+    assert history["elapsed"].is_monotonic_increasing
+    assert (history["workers"] == 1).all()
+    assert history["utilisation"].between(0, 1).all()
 
 
 @pytest.mark.slow
