@@ -38,6 +38,11 @@ class VirtualWorkers:
         Seconds that the driver needs to send a call and to take its answer in, together.
     latency_s
         Seconds until what was sent arrives.
+
+    Attributes
+    ----------
+    calls
+        Evaluation calls so far.
     """
 
     label = "virtual"
@@ -51,6 +56,7 @@ class VirtualWorkers:
     ) -> None:
         self.seconds, self.slowness, self.driver_s, self.latency_s = seconds, list(slowness), driver_s, latency_s
         self.clock = 0.0
+        self.calls = 0
         self._numbers = count()
         self._heads: list[tuple[float, int]] = []
         self._worker: dict[int, _Worker] = {}
@@ -77,6 +83,7 @@ class VirtualWorkers:
     def evaluate(self, handle: Any, parts: Sequence[Trials]) -> Hashable:
         """Work that ends when the worker has come to it and done it."""
         self.clock += self.driver_s / 2
+        self.calls += 1
         took = [float(self.seconds(part.x).sum()) * handle.slowness for part in parts]
         handle.free = max(handle.free, self.clock + self.latency_s) + sum(took)
         number = self._call(handle, handle.free + self.latency_s)
