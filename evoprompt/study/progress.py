@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import math
 import time
-from importlib.util import find_spec
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Self
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from evoprompt.optim import Optimizer
 from evoprompt.parallel import PoolStats
+from evoprompt.study.scalars import Scalars
 
 PLAIN_EVERY = 10.0  # seconds between plain lines
 DRAWN_EVERY = 0.1  # seconds between updates of anything
@@ -29,7 +29,7 @@ class SearchProgress:
         self.console, self.budget = console, budget
         self.first, self.began = 0, time.monotonic()
         self.printed, self.drawn = self.began, 0.0
-        self.scalars = _writer(folder)
+        self.scalars = Scalars.where_installed(folder / "tensorboard")
         self.live: Progress | None = None
         if console.is_terminal:
             self.live = Progress(
@@ -70,8 +70,7 @@ class SearchProgress:
         rate = (done - self.first) / max(now - self.began, 1e-9)
         best = optimizer.best
         loss = math.nan if best is None else best.loss
-        if self.scalars:
-            self._write(done, rate, loss, optimizer.failed, stats)
+        self._scalars(done, rate, loss, optimizer.failed, stats)
         busy = f"{stats.workers} workers {stats.utilisation:.0%} busy, " if stats.workers > 1 else ""
         shown = "-" if best is None else f"{best.loss:.2f}"
         shown += f" ({optimizer.failed} failed)" if optimizer.failed else ""
@@ -88,24 +87,15 @@ class SearchProgress:
                 f"best loss {shown}, {left:.0f} s left"
             )
 
-    def _write(self, done: int, rate: float, loss: float, failed: int, stats: PoolStats) -> None:
-        values = {
-            "loss/best": loss,
-            "evaluations/failed": failed,
-            "evaluations/per_second": rate,
-            "workers/number": stats.workers,
-            "workers/utilisation": stats.utilisation,
-            "workers/queue": stats.queued,
-            "workers/restarts": stats.restarts,
-        }
-        for name, value in values.items():
-            self.scalars.add_scalar(name, value, done)
-
-
-def _writer(folder: Path) -> Any:
-    """A TensorBoard writer; None where TensorBoard is not installed."""
-    if find_spec("tensorboard") is None:
-        return None
-    from torch.utils.tensorboard import SummaryWriter
-
-    return SummaryWriter(str(folder / "tensorboard"))
+    def _scalars(self, done: int, rate: float, loss: float, failed: int, stats: PoolStats) -> None:
+        if self.scalars:
+            values = {
+                "loss/best": loss,
+                "evaluations/failed": failed,
+                "evaluations/per_second": rate,
+                "workers/number": stats.workers,
+                "workers/utilisation": stats.utilisation,
+                "workers/queue": stats.queued,
+                "workers/restarts": stats.restarts,
+            }
+            self.scalars.write(done, values)
