@@ -33,6 +33,7 @@ KEY = ("part", "case", "loop", "workers")
 COLUMNS = (*KEY, "evaluations", "seconds", "utilisation", "of_ideal", "per_second", "overhead_ms", "memory_mib")
 CASES = ("constant", "log-normal", "one 4 x slower")
 LOOPS: dict[str, Callable[[Optimizer, Any], None]] = {"generational": generational, "steady": steady_state}
+Measurement = tuple[tuple[str, str, str, int], Callable[[], dict[str, Any]]]  # by its key
 POPSIZE = 64
 SECONDS = 0.05  # of an evaluation
 VIRTUAL_SECONDS = 1.0  # of an evaluation on the virtual clock, as a large model takes
@@ -85,62 +86,67 @@ def optimizer(loop: str, budget: int, popsize: int = POPSIZE, d: int = 8) -> Opt
     return DifferentialEvolution(box, budget=budget, popsize=popsize, seed=0, updating=updating, variant="shade")
 
 
-def sleeping(most: int) -> Iterator[dict[str, Any]]:
+def sleeping(most: int) -> Iterator[Measurement]:
     """Real workers, real time."""
     for case in CASES:
         for workers in (count for count in (1, 2, 4, 8) if count <= most):
-            with (
-                tempfile.TemporaryDirectory() as folder,
-                RayEvaluator(Sleeps(case, folder), 1, workers, cpus_per_worker=1 / 16) as pool,
-            ):
-                for loop, drive in LOOPS.items():
-                    budget = POPSIZE * max(2, 3 * workers)
-                    before, began = pool.stats(), time.perf_counter()
-                    drive(optimizer(loop, budget), pool)
-                    seconds, busy = time.perf_counter() - began, pool.stats().busy - before.busy
-                    yield _row("sleeping", case, loop, workers, budget, SECONDS, seconds, busy)
+            for loop in LOOPS:
+                yield ("sleeping", case, loop, workers), partial(_sleeping, case, loop, workers)
 
 
-def simulated(most: int) -> Iterator[dict[str, Any]]:
+def _sleeping(case: str, loop: str, workers: int) -> dict[str, Any]:
+    budget = POPSIZE * max(2, 3 * workers)
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        RayEvaluator(Sleeps(case, folder), 1, workers, cpus_per_worker=1 / 16) as pool,
+    ):
+        began = time.perf_counter()
+        LOOPS[loop](optimizer(loop, budget), pool)
+        return _speed(case, workers, budget, SECONDS, time.perf_counter() - began, pool.stats().busy)
+
+
+def simulated(most: int) -> Iterator[Measurement]:
     """The same scheduling code on a virtual clock, with a population of four to a worker."""
     for case in CASES:
         for workers in (2**power for power in range(11) if 2**power <= most):
-            for loop, drive in LOOPS.items():
-                slowness = [SLOWER if case == CASES[2] and not index else 1.0 for index in range(workers)]
-                takes = partial(durations, case, VIRTUAL_SECONDS)
-                virtual = VirtualWorkers(takes, slowness, DRIVER_SECONDS, LATENCY_SECONDS)
-                pool = Pool(virtual, 1, workers, timeout_s=60, max_retries=2)
-                pool.start(workers)
-                popsize = max(POPSIZE, 4 * workers)
-                budget = 16 * popsize
-                drive(optimizer(loop, budget, popsize), pool)
-                yield _row("simulated", case, loop, workers, budget, VIRTUAL_SECONDS, virtual.now(), pool.stats().busy)
+            for loop in LOOPS:
+                yield ("simulated", case, loop, workers), partial(_simulated, case, loop, workers)
 
 
-def _row(
-    part: str, case: str, loop: str, workers: int, budget: int, mean: float, seconds: float, busy: float
-) -> dict[str, Any]:
+def _simulated(case: str, loop: str, workers: int) -> dict[str, Any]:
+    slowness = [SLOWER if case == CASES[2] and not index else 1.0 for index in range(workers)]
+    takes = partial(durations, case, VIRTUAL_SECONDS)
+    virtual = VirtualWorkers(takes, slowness, DRIVER_SECONDS, LATENCY_SECONDS)
+    pool = Pool(virtual, 1, workers, timeout_s=60, max_retries=2)
+    pool.start(workers)
+    popsize = max(POPSIZE, 4 * workers)
+    LOOPS[loop](optimizer(loop, 16 * popsize, popsize), pool)
+    return _speed(case, workers, 16 * popsize, VIRTUAL_SECONDS, virtual.now(), pool.stats().busy)
+
+
+def _speed(case: str, workers: int, budget: int, mean: float, seconds: float, busy: float) -> dict[str, Any]:
     ideal = workers - (1 - 1 / SLOWER if case == CASES[2] else 0)  # in workers of full speed
     return {
-        "part": part, "case": case, "loop": loop, "workers": workers, "evaluations": budget, "seconds": seconds,
+        "evaluations": budget, "seconds": seconds, "per_second": budget / seconds,
         "utilisation": busy / (workers * seconds), "of_ideal": budget * mean / seconds / ideal,
-        "per_second": budget / seconds,
     }  # fmt: skip
 
 
-def overhead() -> Iterator[dict[str, Any]]:
+def overhead(_: int) -> Iterator[Measurement]:
     """What an evaluation costs beside the work itself, and whether the driver grows over many large ones."""
     for batch, d in ((1, 64), (8, 64), (8, 40_960)):
-        count = 10_000 if d > 64 else 4000
-        case = f"micro-batches of {batch}, d = {d}"
-        local = _per_evaluation(LocalEvaluator(Returns()(), batch), count // 10, d)[0]
-        with RayEvaluator(Returns(), batch, 1) as pool:
-            seconds, memory = _per_evaluation(pool, count, d)
-        yield {
-            "part": "overhead", "case": case, "loop": "generational", "workers": 1, "evaluations": count,
-            "seconds": seconds * count, "per_second": 1 / seconds, "overhead_ms": 1e3 * (seconds - local),
-            "memory_mib": memory,
-        }  # fmt: skip
+        yield ("overhead", f"micro-batches of {batch}, d = {d}", "generational", 1), partial(_overhead, batch, d)
+
+
+def _overhead(batch: int, d: int) -> dict[str, Any]:
+    count = 10_000 if d > 64 else 4000
+    local = _per_evaluation(LocalEvaluator(Returns()(), batch), count // 10, d)[0]
+    with RayEvaluator(Returns(), batch, 1) as pool:
+        seconds, memory = _per_evaluation(pool, count, d)
+    return {
+        "evaluations": count, "seconds": seconds * count, "per_second": 1 / seconds,
+        "overhead_ms": 1e3 * (seconds - local), "memory_mib": memory,
+    }  # fmt: skip
 
 
 def _per_evaluation(evaluator: Any, count: int, d: int) -> tuple[float, float]:
@@ -161,48 +167,34 @@ def _resident() -> float:
     return (pages[1] - pages[2]) * os.sysconf("SC_PAGESIZE") / 2**20
 
 
-def pocket(most: int) -> Iterator[dict[str, Any]]:
+def pocket(most: int) -> Iterator[Measurement]:
     """The survey loss of the pocket model, a thread each, in this process and on workers."""
+    yield ("pocket", "in this process", "generational", 1), partial(_pocket, 0)
+    for workers in (count for count in (1, 2) if count <= most):
+        yield ("pocket", "Ray", "generational", workers), partial(_pocket, workers)
+
+
+def _pocket(workers: int) -> dict[str, Any]:
+    """Rates after as many evaluations to warm up; without workers in this process."""
     from benchmarks.spaces import survey_factory  # loads torch
     from evoprompt.llm import ModelSpec, load_model
     from evoprompt.prompts import DEFAULT_SPACE, space_for
 
     frozen = load_model(ModelSpec(device="cpu", threads=1))
-    factory = survey_factory(frozen, space_for(frozen, {"kind": DEFAULT_SPACE}, 0), "mexico")
-    budget = 4 * POPSIZE
-    with LocalEvaluator(factory(), 8, threads=1) as local:
-        rate = _pocket_rate(local, factory.space.d, budget)
-    yield _pocket_row("in-process", 1, budget, rate, 1.0)
-    for workers in (count for count in (1, 2) if count <= most):
-        with RayEvaluator(factory, 8, workers) as pool:
-            before = pool.stats()
-            found, stats = _pocket_rate(pool, factory.space.d, budget), pool.stats()
-        busy = (stats.busy - before.busy) / (workers * 2 * budget / found)
-        yield _pocket_row("Ray", workers, budget, found, found / rate / workers) | {"utilisation": busy}
-
-
-def _pocket_rate(evaluator: Any, d: int, budget: int) -> float:
-    """Evaluations a second, after as many to warm up."""
-    drive = LOOPS["generational"]
-    for _ in range(2):
-        began = time.perf_counter()
-        drive(optimizer("generational", budget, d=d), evaluator)
-    return budget / (time.perf_counter() - began)
-
-
-def _pocket_row(case: str, workers: int, budget: int, rate: float, of_ideal: float) -> dict[str, Any]:
+    space = space_for(frozen, {"kind": DEFAULT_SPACE}, 0)
+    factory, budget = survey_factory(frozen, space, "mexico"), 4 * POPSIZE
+    with RayEvaluator(factory, 8, workers) if workers else LocalEvaluator(factory(), 8, threads=1) as evaluator:
+        generational(optimizer("generational", budget, d=space.d), evaluator)
+        before, began = evaluator.stats(), time.perf_counter()
+        generational(optimizer("generational", budget, d=space.d), evaluator)
+        seconds, busy = time.perf_counter() - began, evaluator.stats().busy - before.busy
     return {
-        "part": "pocket", "case": case, "loop": "generational", "workers": workers, "evaluations": budget,
-        "seconds": budget / rate, "per_second": rate, "of_ideal": of_ideal,
+        "evaluations": budget, "seconds": seconds, "per_second": budget / seconds,
+        "utilisation": busy / (max(1, workers) * seconds),
     }  # fmt: skip
 
 
-PARTS: dict[str, Callable[[int], Iterator[dict[str, Any]]]] = {
-    "sleeping": sleeping,
-    "overhead": lambda _: overhead(),
-    "pocket": pocket,
-    "simulated": simulated,
-}
+PARTS = {"sleeping": sleeping, "overhead": overhead, "pocket": pocket, "simulated": simulated}
 
 
 def markdown(rows: Sequence[dict[str, str]]) -> str:
@@ -236,10 +228,10 @@ def _table(part: str, rows: Sequence[dict[str, str]]) -> list[str]:
         ]
     lines = ["| case | loop | workers | evaluations/s | utilisation | of the ideal |", "|---|---|---|---|---|---|"]
     for row in rows:
-        busy = f"{float(row['utilisation']):.1%}" if row["utilisation"] else ""
+        ideal = f"{float(row['of_ideal']):.1%}" if row["of_ideal"] else ""
         lines.append(
-            f"| {row['case']} | {row['loop']} | {row['workers']} | {float(row['per_second']):.1f} | {busy} | "
-            f"{float(row['of_ideal']):.1%} |"
+            f"| {row['case']} | {row['loop']} | {row['workers']} | {float(row['per_second']):.1f} | "
+            f"{float(row['utilisation']):.1%} | {ideal} |"
         )
     return lines
 
@@ -292,9 +284,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options = parser.parse_args(arguments)
     file = result_file.ResultFile(options.out, COLUMNS, KEY)
     for part in options.parts:
-        for row in PARTS[part](options.workers or (1024 if part == "simulated" else 8)):
-            file.add(dict.fromkeys(COLUMNS, "") | row)
-            print(", ".join(str(row[name]) for name in KEY), f"{row['per_second']:.1f}/s", flush=True)
+        most = options.workers or (1024 if part == "simulated" else 8)
+        for key, measure in PARTS[part](most):
+            if dict(zip(KEY, key, strict=True)) not in file:
+                row = dict.fromkeys(COLUMNS, "") | dict(zip(KEY, key, strict=True)) | measure()
+                file.add(row)
+                print(", ".join(str(row[name]) for name in KEY), f"{row['per_second']:.1f}/s", flush=True)
     rows = result_file.rows(options.out)
     text = markdown(rows) + "\n" + result_file.remarks(options.out)
     Path(options.out).with_suffix(".md").write_text(text)
