@@ -151,7 +151,9 @@ def _start(address: str | None, request: WorkerRequest) -> None:
     try:
         ray.init(address=address, **quiet)
     except (ImportError, OSError, RuntimeError, ValueError) as error:
-        raise UserError(f"cannot join a Ray cluster at address {address!r}: {' '.join(str(error).split())}") from error
+        hint = "; if it asks for a token, set RAY_AUTH_MODE=token" if address.startswith("ray://") else ""
+        text = " ".join(str(error).split())
+        raise UserError(f"cannot join a Ray cluster at address {address!r}: {text}{hint}") from error
 
 
 def _check_reachable(address: str) -> None:

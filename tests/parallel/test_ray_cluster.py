@@ -1,9 +1,13 @@
 """Clusters that an evaluator starts or joins itself, each in a driver process of its own."""
 
 import json
+import os
+import signal
+import socket
 import subprocess
 import sys
 import textwrap
+import time
 from pathlib import Path
 
 import psutil
@@ -57,6 +61,61 @@ def test_an_evaluator_runs_from_a_checkout_and_takes_down_the_cluster_it_started
     assert answer["connected"] is False
     assert not any(psutil.pid_exists(pid) for pid in answer["pids"])
     assert done.stderr == ""
+
+
+CLIENT = """
+    import sys
+
+    sys.path.insert(0, {checkout!r})
+    import numpy as np
+    from evoprompt.optim.protocol import Trials
+    from evoprompt.parallel import RayEvaluator, evaluate
+
+
+    def squares():
+        return lambda x: (x**2).sum(axis=1)
+
+
+    with RayEvaluator(squares, batch_size=2, address={address!r}) as pool:
+        print(len(pool.processes), *evaluate(pool, Trials([0, 1, 2], np.arange(3.0)[:, None])).evaluation.loss.tolist())
+"""
+
+
+def free_port() -> int:
+    with socket.socket() as listening:
+        listening.bind(("127.0.0.1", 0))
+        port: int = listening.getsockname()[1]
+        return port
+
+
+@pytest.mark.slow
+def test_a_driver_outside_the_cluster_works_through_a_ray_client(tmp_path: Path) -> None:
+    port, outside = free_port(), free_port()
+    head = [Path(sys.executable).parent / "ray", "start", "--head", "--block", "--num-cpus=2", f"--port={port}"]
+    head += [f"--ray-client-server-port={outside}", "--include-dashboard=false", "--disable-usage-stats"]
+    environment = {**os.environ, "RAY_AUTH_MODE": "token"}
+    script = tmp_path / "driver.py"
+    script.write_text(textwrap.dedent(CLIENT).format(checkout=str(CHECKOUT), address=f"ray://127.0.0.1:{outside}"))
+    with subprocess.Popen(
+        [*head, "--min-worker-port=0", "--max-worker-port=0"], stdout=subprocess.DEVNULL, start_new_session=True
+    ) as cluster:
+        try:
+            for _ in range(60):
+                done = subprocess.run(
+                    [sys.executable, str(script)],
+                    cwd=tmp_path,
+                    env=environment,
+                    capture_output=True,
+                    text=True,
+                    timeout=300,
+                )
+                if done.returncode == 0:
+                    break
+                assert "nothing answers at the Ray address" in done.stderr, done.stderr
+                time.sleep(1)
+            assert done.stdout.split() == ["2", "0.0", "1.0", "4.0"]
+        finally:
+            os.killpg(cluster.pid, signal.SIGTERM)
 
 
 def test_an_address_where_nothing_answers_is_an_error_at_once() -> None:
