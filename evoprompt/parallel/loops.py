@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from typing import Protocol
 
 import numpy as np
@@ -67,6 +68,7 @@ class Unrecorded:
 
 
 _UNRECORDED = Unrecorded()
+logger = logging.getLogger(__name__)
 
 
 def generational(optimizer: Optimizer, evaluator: Pooled, notes: Notes = _UNRECORDED) -> None:
@@ -84,6 +86,7 @@ def generational(optimizer: Optimizer, evaluator: Pooled, notes: Notes = _UNRECO
     >>> optimizer.evaluations, optimizer.best.loss < 1e-3
     (200, True)
     """
+    first = True
     while optimizer.should_stop() is None:
         generation, trials = optimizer.generation, optimizer.ask()
         if not len(trials):
@@ -94,8 +97,22 @@ def generational(optimizer: Optimizer, evaluator: Pooled, notes: Notes = _UNRECO
         for part, evaluation in evaluator.collect():
             losses |= zip(part.ids.tolist(), evaluation.loss.tolist(), strict=True)
             notes.told(generation, part, evaluation, evaluator.stats())
+        if first:
+            _tell_idle(len(trials), evaluator)
+        first = False
         optimizer.tell(trials, np.array([losses[number] for number in trials.ids.tolist()], dtype=np.float64))
         notes.settled(optimizer, evaluator.stats())
+
+
+def _tell_idle(size: int, evaluator: Pooled) -> None:
+    """Say it where a generation has less than one micro-batch for each worker."""
+    workers, parts = evaluator.stats().workers, -(-size // evaluator.batch_size)
+    if parts < workers:
+        logger.warning(
+            "a generation of %d candidates makes %d micro-batches of %d for %d workers: some have nothing to do; use a "
+            "larger population, smaller micro-batches or the steady-state loop",
+            size, parts, evaluator.batch_size, workers,
+        )  # fmt: skip
 
 
 def steady_state(optimizer: Optimizer, evaluator: Pooled, notes: Notes = _UNRECORDED) -> None:

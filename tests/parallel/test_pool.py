@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from benchmarks.virtual_workers import VirtualWorkers
 from evoprompt.optim import DifferentialEvolution, Trials
-from evoprompt.parallel import steady_state
+from evoprompt.parallel import generational, steady_state
 from evoprompt.parallel.pool import PARCEL_SECONDS, Pool
 
 DRIVER, LATENCY = 1e-3, 1e-3
@@ -59,6 +59,17 @@ def test_a_slow_worker_gets_none_of_the_last_ones() -> None:
     pool.submit(trials(3, 100))
     collected(pool)
     assert workers.now() - began < 1.1, "the three fast ones did it"
+
+
+@pytest.mark.parametrize(("popsize", "said"), [(16, True), (32, False)])
+def test_workers_that_a_generation_leaves_idle_are_told_once(
+    popsize: int, said: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    pool, _ = pool_of([1.0] * 8, 0.01, batch_size=4)
+    box = [(0, 1)] * 4
+    generational(DifferentialEvolution(box, budget=100, seed=0, popsize=popsize, variant="shade"), pool)
+    (message,) = [record.getMessage() for record in caplog.records] if said else [""]
+    assert ("16 candidates makes 4 micro-batches of 4 for 8 workers" in message) == said
 
 
 def test_a_slow_worker_is_kept_busy_where_more_is_to_come() -> None:
