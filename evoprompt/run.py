@@ -6,26 +6,28 @@ import logging
 import os
 import re
 import sys
+import traceback
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import hydra
 from hydra.core.config_store import ConfigStore
-from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException
-from hydra.types import RunMode
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
-from rich.console import Console
 
+from evoprompt import sweep
 from evoprompt.errors import UserError, unknown_name
+from evoprompt.study.sweepdir import SweepDirectory
 from evoprompt.surveys import cultures
+from evoprompt.sweep import one_line, resume_arguments
 
 PACKAGED = Path(__file__).parent / "conf"
 CONF = PACKAGED if PACKAGED.is_dir() else Path(__file__).parents[1] / "conf"  # the latter in a checkout
 GROUPS = ("model", "optimizer", "space", "respondent", "executor")
 CULTURE_KEYS = ("key", "name", "place", "targets")
+RESUME = "python -m evoprompt.run resume="
 
 
 class _Lines(logging.Handler):
@@ -45,7 +47,7 @@ class _Lines(logging.Handler):
 _lines = _Lines()
 
 
-def _register_cultures() -> None:
+def register_cultures() -> None:
     """Every culture is a member of the config group `culture`, taken from the target tables."""
     store = ConfigStore.instance()
     for culture in cultures().values():
@@ -55,7 +57,7 @@ def _register_cultures() -> None:
     store.store(group="culture", name="custom", node=custom)
 
 
-def _check_choices(arguments: Sequence[str]) -> None:
+def check_choices(arguments: Sequence[str]) -> None:
     """Name what is wrong with a culture or a group choice before Hydra composes anything.
 
     Raises
@@ -80,7 +82,7 @@ def _check_choices(arguments: Sequence[str]) -> None:
         raise UserError(f"no culture given; add +culture=<name>, one of: {', '.join(sorted(known['culture']))}")
 
 
-def _refused_key(refusal: str, arguments: Sequence[str]) -> str | None:
+def refused_key(refusal: str, arguments: Sequence[str]) -> str | None:
     """What to do about a key that Hydra could not override; None for any other refusal."""
     found = re.match(r"Could not override '([^']+)'", refusal)
     if not found:
@@ -109,81 +111,84 @@ def _content(path: Path) -> dict[str, Any]:
     return {key: value for key, value in content.items() if key not in ("defaults", "hydra")}
 
 
-def _plus_for_culture(arguments: Sequence[str]) -> list[str]:
+def plus_for_culture(arguments: Sequence[str]) -> list[str]:
     """`culture=arab` means `+culture=arab`: there is no default culture that it could replace."""
     return [f"+{argument}" if argument.startswith("culture=") else argument for argument in arguments]
 
 
-_refused: list[str] = []  # what stopped jobs of this command; kept from Hydra, which would show it at length
-
-
-@hydra.main(config_path=str(CONF), config_name="config", version_base="1.3")
-def _job(config: DictConfig) -> float:
-    """One run; a sweep calls it once a job, and a job that is refused leaves the others alone.
-
-    Returns the held-out loss, NaN for a refused job.
-    """
-    try:
-        return _run(config)
-    except (UserError, OmegaConfBaseException) as error:
-        job = HydraConfig.get().job
-        where = f"job {job.num} ({job.override_dirname}): " if HydraConfig.get().mode == RunMode.MULTIRUN else ""
-        _refused.append(where + " ".join(str(error).split()))
-        return float("nan")
-
-
-def _run(config: DictConfig) -> float:
-    from evoprompt.report import write_report
-    from evoprompt.study import closing_table, run_job
-
-    plain: dict[str, Any] = OmegaConf.to_container(config, resolve=True)  # type: ignore[assignment]
-    output = Path(HydraConfig.get().runtime.output_dir)
-    given = [override for override in HydraConfig.get().overrides.task if not override.startswith("resume=")]
-    console = Console(soft_wrap=True)
-    try:
-        outcome = run_job(plain, output, given, console)
-    except KeyboardInterrupt:
-        raise KeyboardInterrupt(
-            f"; continue with: python -m evoprompt.run resume={plain['resume'] or output}"
-        ) from None
-    if plain["report"]:
-        write_report(outcome.directory.path)
-    closing_table(outcome, console)
-    return float(outcome.metrics["arms"]["evolved"]["held_out"]["loss"])
-
-
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Parse, build, run. Returns the exit code: 0, 2 for bad input, 130 when interrupted."""
-    given = _plus_for_culture(sys.argv[1:] if arguments is None else arguments)
+    """Parse, build, run.
+
+    Returns the exit code: 0, 1 if a job of a sweep crashed or is not finished, 2 for bad input, 130 when interrupted.
+    """
+    given = plus_for_culture(sys.argv[1:] if arguments is None else arguments)
     os.environ["HYDRA_FULL_ERROR"] = "1"  # let errors come here, to be shown as one line
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     own = logging.getLogger("evoprompt")
     own.addHandler(_lines)  # Hydra's logging is off
     own.propagate = False
-    _register_cultures()
+    register_cultures()
     try:
-        _check_choices(given)
-        resumes = any(argument.startswith("resume=") for argument in given)
-        if resumes and not any(argument.startswith("hydra.run.dir=") for argument in given):
-            given = [*given, "hydra.run.dir=."]
+        given = resuming(given)
+        check_choices(given)
         sys.argv = [sys.argv[0], *given]
-        _job()
+        hydra.main(config_path=str(CONF), config_name="config", version_base="1.3")(sweep.hydra_job)()
     except (UserError, HydraException, OmegaConfBaseException) as error:
-        message = _refused_key(str(error), given) or " ".join(str(error).split())
-        print(f"evoprompt: {message}", file=sys.stderr)
-        return 2
+        return _stopped(refused_key(str(error), given) or one_line(error), 2)
     except KeyboardInterrupt as stop:
-        print(f"evoprompt: interrupted{stop}", file=sys.stderr)
-        return 130
+        return _stopped(f"interrupted{stop if sweep.begun is None else ''}", 130)
     except (PermissionError, NotADirectoryError, FileExistsError, IsADirectoryError) as error:
-        print(
-            f"evoprompt: cannot write {error.filename}: {error.strerror}; choose hydra.run.dir=<folder>",
-            file=sys.stderr,
-        )
-        return 2
-    for message in _refused:
-        print(f"evoprompt: {message}", file=sys.stderr)
-    return 2 if _refused else 0
+        key = "hydra.run.dir" if sweep.begun is None else "hydra.sweep.dir"
+        return _stopped(f"cannot write {error.filename}: {error.strerror}; choose {key}=<folder>", 2)
+    except Exception as error:
+        if sweep.begun is None:
+            raise
+        crash = sweep.begun.path / "crash.txt"
+        crash.write_text(traceback.format_exc(), encoding="utf-8")
+        _list_jobs(sweep.begun)
+        return _stopped(f"the launcher gave up: {one_line(error):.200}; the traceback is in {crash}", 1)
+    for message in sweep.refused:
+        _say(message)
+    return _list_jobs(sweep.begun) if sweep.begun else 2 if sweep.refused else 0
+
+
+def resuming(given: list[str]) -> list[str]:
+    """Arguments that continue the run or the sweep that `resume` names; the same if it is not there."""
+    folder = next((argument.split("=", 1)[1] for argument in given if argument.startswith("resume=")), None)
+    if folder is None:
+        return given
+    directory = SweepDirectory(folder)
+    if directory.multirun.is_file():
+        return resume_arguments(directory, [argument for argument in given if not argument.startswith("resume=")])
+    return given if any(argument.startswith("hydra.run.dir=") for argument in given) else [*given, "hydra.run.dir=."]
+
+
+def _say(message: str) -> None:
+    print(f"evoprompt: {message}", file=sys.stderr)
+
+
+def _stopped(message: str, code: int) -> int:
+    """Say what stopped the command, and how a sweep goes on if some of its jobs have begun. Returns the exit code."""
+    _say(message)
+    jobs = sweep.begun.jobs() if sweep.begun else []
+    if sweep.begun and any(job.folder for job in jobs):
+        left = sum(not job.finished for job in jobs)
+        _say(f"{left} of {len(jobs)} jobs have no result; continue with: {RESUME}{sweep.begun.path}")
+    return code
+
+
+def _list_jobs(directory: SweepDirectory) -> int:
+    """Name the jobs of a sweep that were finished before and those that have no result. Returns the exit code."""
+    jobs = directory.jobs()
+    for job in jobs:
+        if job.state == "skipped":
+            print(f"{job.name}: finished already")
+    failed = [job for job in jobs if not job.finished]
+    for job in failed:
+        _say(f"{job.name}: {job.reason}")
+    if any(job.state != "refused" for job in failed):
+        return 1
+    return 2 if failed else 0
 
 
 if __name__ == "__main__":

@@ -49,8 +49,10 @@ def test_the_wheel_carries_configuration_model_and_survey(wheel: Path) -> None:
         "evoprompt/surveys/data/vsm13.yaml",
         "evoprompt/surveys/data/hofstede_2015.csv",
         "evoprompt/report/page.css",
+        "hydra_plugins/evoprompt_ray_launcher/launcher.py",
     ):
         assert name in names, name
+    assert "hydra_plugins/__init__.py" not in names  # other plugins would not be found
     assert not [name for name in names if name.startswith(("tests/", "experiments/", "benchmarks/", "docs/"))]
 
 

@@ -8,7 +8,7 @@ from evoprompt.parallel.executor import choose_executor
 from evoprompt.parallel.gather import Gathered, evaluate
 from evoprompt.parallel.local import LocalEvaluator
 from evoprompt.parallel.loops import Notes, generational, steady_state
-from evoprompt.parallel.pool import PoolStats
+from evoprompt.parallel.pool import PoolStats, WorkersLostError
 from evoprompt.parallel.ray_pool import RayEvaluator
 
 __all__ = [
@@ -17,6 +17,7 @@ __all__ = [
     "Notes",
     "PoolStats",
     "RayEvaluator",
+    "WorkersLostError",
     "choose_executor",
     "cut",
     "evaluate",

@@ -17,7 +17,16 @@ import numpy as np
 from evoprompt.optim.protocol import Evaluation, Trials
 from evoprompt.parallel.batching import cut, failed
 
-__all__ = ["Answer", "BuildError", "CallFailedError", "Pool", "PoolStats", "WorkerDiedError", "Workers"]
+__all__ = [
+    "Answer",
+    "BuildError",
+    "CallFailedError",
+    "Pool",
+    "PoolStats",
+    "WorkerDiedError",
+    "Workers",
+    "WorkersLostError",
+]
 
 logger = logging.getLogger(__name__)
 
@@ -34,6 +43,10 @@ Answer = tuple[Evaluation, str | None]  # of one micro-batch, and what the objec
 
 class WorkerDiedError(Exception):
     """A worker's process is gone; the text says of what."""
+
+
+class WorkersLostError(RuntimeError):
+    """No worker is left, and none can be had."""
 
 
 class CallFailedError(Exception):
@@ -202,7 +215,7 @@ class Pool:
 
         Raises
         ------
-        RuntimeError
+        WorkersLostError
             No worker is left, and none can be had.
         """
         now = self.workers.now()
@@ -364,16 +377,21 @@ class Pool:
         try:
             problem = self.take_start(slot)
         except WorkerDiedError as death:
-            slot.failed_starts += 1
-            self._note(f"worker {slot.name} died while it started: {death}")
-            if slot.failed_starts > self.max_retries:
+            if not self.start_again(slot, death):
                 self._drop(slot, broken=True)
-            else:
-                self._restart(slot)
             return
         if problem is not None:
             self._note(problem[1] if problem[0] else f"the factory raised in worker {slot.name}: {problem[1]}")
             self._drop(slot, broken=True)
+
+    def start_again(self, slot: _Slot, death: WorkerDiedError) -> bool:
+        """Restart a worker that died while it started; False if it did so too often."""
+        slot.failed_starts += 1
+        self._note(f"worker {slot.name} died while it started: {death}")
+        if slot.failed_starts > self.max_retries:
+            return False
+        self._restart(slot)
+        return True
 
     def _bury(self, slot: _Slot, what: str) -> None:
         """Restart a worker that is gone, and queue what it had, or give it up."""
@@ -438,7 +456,7 @@ class Pool:
             return
         self._bare_since = now if self._bare_since is None else self._bare_since
         if self._broken or now - self._bare_since > self.timeout_s:
-            raise RuntimeError(f"no worker is left to evaluate with; the last one was lost to: {self.last_error}")
+            raise WorkersLostError(f"no worker is left to evaluate with; the last one was lost to: {self.last_error}")
 
     def _add(self) -> None:
         slot = _Slot(f"{self.workers.label}-{self._names}")

@@ -10,14 +10,16 @@ import math
 import os
 import socket
 import sys
-from collections.abc import Mapping
+import textwrap
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from evoprompt.errors import UserError
 
-__all__ = ["WorkerRequest", "connect", "import_path", "usable_cpus"]
+__all__ = ["WorkerRequest", "connect", "import_path", "joined", "usable_cpus"]
 
 OBJECT_STORE_BYTES = 256 * 2**20  # only z, losses and the factory pass through it; Ray's default is 30 % of the memory
 REACH_SECONDS = 10.0
@@ -78,10 +80,13 @@ class WorkerRequest:
 
 
 def usable_cpus() -> int:
-    """CPUs that this process may run on."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
+    """CPUs that this process may run on: those that are its own, or a container's quota if that is less."""
+    own = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    try:
+        quota, period = Path("/sys/fs/cgroup/cpu.max").read_text().split()
+        return own if quota == "max" else max(1, min(own, int(quota) // int(period)))
+    except (OSError, ValueError):
+        return own
 
 
 def connect(address: str | None, request: WorkerRequest) -> tuple[bool, WorkerRequest]:
@@ -126,6 +131,19 @@ def connect(address: str | None, request: WorkerRequest) -> tuple[bool, WorkerRe
     return started, request
 
 
+@contextmanager
+def joined(address: str | None, request: WorkerRequest) -> Iterator[None]:
+    """Be connected, as `connect` does it; a connection that was there before is left alone."""
+    owned, _ = connect(address, request)
+    try:
+        yield
+    finally:
+        if owned:
+            import ray
+
+            ray.shutdown()
+
+
 def _connected() -> bool:
     ray = sys.modules.get("ray")
     return ray is not None and bool(ray.is_initialized())
@@ -150,10 +168,11 @@ def _start(address: str | None, request: WorkerRequest) -> None:
     _check_reachable(address)
     try:
         ray.init(address=address, **quiet)
-    except (ImportError, OSError, RuntimeError, ValueError) as error:
-        hint = "; if it asks for a token, set RAY_AUTH_MODE=token" if address.startswith("ray://") else ""
-        text = " ".join(str(error).split())
-        raise UserError(f"cannot join a Ray cluster at address {address!r}: {text}{hint}") from error
+    except (ImportError, OSError, RuntimeError, ValueError, ray.exceptions.RayError) as error:
+        raise UserError(
+            f"cannot join a Ray cluster at address {address!r}: {textwrap.shorten(str(error), 300)}; run this on one "
+            "of its nodes, or from elsewhere with ray://<host>:10001; if it asks for a token, set RAY_AUTH_MODE=token"
+        ) from error
 
 
 def _check_reachable(address: str) -> None:

@@ -65,7 +65,7 @@ class RayEvaluator:
         If the workers do not fit into the cluster or do not come up in time, there is no cluster at the address, the
         factory cannot be pickled, or it raised a ``UserError``.
     RuntimeError
-        If the factory raised anything else, or its process died.
+        If the factory raised anything else, or its process died again and again.
     ValueError
         If ``batch_size`` is not a whole number of at least 1.
     """
@@ -142,8 +142,10 @@ class RayEvaluator:
 
         Raises
         ------
+        WorkersLostError
+            If the last worker is lost and cannot be replaced.
         RuntimeError
-            If the last worker is lost and cannot be replaced, or the evaluator was closed.
+            If the evaluator was closed.
         """
         return self._open().collect(timeout)
 
@@ -192,7 +194,10 @@ class RayEvaluator:
                 try:
                     problem = pool.take_start(slot)
                 except WorkerDiedError as death:
-                    raise RuntimeError(f"worker {slot.name} died while it built the objective: {death}") from death
+                    if not pool.start_again(slot, death):
+                        raise RuntimeError(f"worker {slot.name} dies while it builds the objective: {death}") from death
+                    starting[slot.starting] = slot
+                    continue
                 if problem is not None:
                     raise _build_error(slot.name, problem)
             if pool.most is None:

@@ -17,6 +17,7 @@ from evoprompt.report.files import csv_bytes, parsed_config, read_metrics, read_
 from evoprompt.report.method import respondent_words, space_words
 from evoprompt.report.numbers import finite, number, share
 from evoprompt.report.page import cautions_box, culture_name, page, table
+from evoprompt.study.sweepdir import SweepDirectory
 
 LOSSES = ("naive", "persona", "icl", "evolved")
 METHOD = ("model", "optimizer", "space", "placement", "respondent")
@@ -61,7 +62,7 @@ def find_runs(folder: Path) -> list[Path]:
 
 
 def read_sweep(folder: Path) -> tuple[list[Row], list[str]]:
-    """Rows of all readable runs, and a line for each that cannot be read or is not finished.
+    """Rows of all readable runs, and a line for each that cannot be read or has no result, with the reason.
 
     Raises
     ------
@@ -74,9 +75,13 @@ def read_sweep(folder: Path) -> tuple[list[Row], list[str]]:
             rows.append(_row(found, folder))
         except UserError as error:
             skipped.append(str(error))
+    jobs = [job for multirun in sorted(folder.rglob("multirun.yaml")) for job in SweepDirectory(multirun.parent).jobs()]
+    skipped += [f"{job.name}: {job.reason}" for job in jobs if not job.finished]
     for config in sorted(folder.rglob("config.yaml")):
-        if (config.parent / "run.json").is_file() and not (config.parent / "metrics.json").is_file():
-            skipped.append(f"{config.parent} is not finished")
+        run = config.parent
+        unfinished = (run / "run.json").is_file() and not (run / "metrics.json").is_file()
+        if unfinished and run not in [job.folder for job in jobs]:
+            skipped.append(f"{run} is not finished")
     if not rows:
         more = f" ({'; '.join(skipped)})" if skipped else ""
         raise UserError(f"{folder} is neither a run directory nor holds a finished run{more}")

@@ -1,9 +1,45 @@
-"""One run: baselines, a hard budget, checkpoints, history, evaluation and export."""
+"""One run: baselines, a hard budget, checkpoints, history, evaluation and export; and the jobs of a sweep."""
 
-from evoprompt.study.job import run_job
-from evoprompt.study.rundir import RunDirectory
-from evoprompt.study.settings import Settings, read_settings
-from evoprompt.study.study import Outcome, Study
-from evoprompt.study.table import closing_table
+from __future__ import annotations
 
-__all__ = ["Outcome", "RunDirectory", "Settings", "Study", "closing_table", "read_settings", "run_job"]
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from evoprompt.study.job import run_job, run_sweep_job
+    from evoprompt.study.rundir import RunDirectory
+    from evoprompt.study.settings import Settings, read_settings
+    from evoprompt.study.study import Outcome, Study
+    from evoprompt.study.sweepdir import SweepDirectory
+    from evoprompt.study.table import closing_table
+
+__all__ = [
+    "Outcome",
+    "RunDirectory",
+    "Settings",
+    "Study",
+    "SweepDirectory",
+    "closing_table",
+    "read_settings",
+    "run_job",
+    "run_sweep_job",
+]
+
+_MODULES = {
+    "Outcome": "study",
+    "RunDirectory": "rundir",
+    "Settings": "settings",
+    "Study": "study",
+    "SweepDirectory": "sweepdir",
+    "closing_table": "table",
+    "read_settings": "settings",
+    "run_job": "job",
+    "run_sweep_job": "job",
+}
+
+
+def __getattr__(name: str) -> Any:
+    """Load a part when it is first asked for: who only reads a run's or a sweep's folder needs no model library."""
+    if name in _MODULES:
+        return getattr(import_module(f"evoprompt.study.{_MODULES[name]}"), name)
+    raise AttributeError(f"module 'evoprompt.study' has no attribute {name!r}")

@@ -1,9 +1,10 @@
-"""From a composed configuration to a finished run: fresh or continued."""
+"""From a composed configuration to a finished run: fresh or continued, alone or as a job of a sweep."""
 
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -42,25 +43,57 @@ def run_job(config: Mapping[str, Any], output: Path, overrides: Sequence[str], c
     if config.get("resume"):
         directory = RunDirectory(config["resume"])
         stored = directory.stored_config()
-        fresh = _overridden(stored, fresh, overrides)
+        fresh = overridden(stored, fresh, overrides)
         require_same(stored, fresh, directory.path)
         settings = read_settings(fresh)
         console.print(f"continuing {directory.path}", markup=False)
         with directory.locked():
+            if directory.recall().get("failure"):
+                directory.remember(failure=None)
             return Study(settings, directory, console).run()
-    settings = read_settings(fresh)
-    _check_start(settings)
     directory = RunDirectory(output)
-    directory.create(fresh)
-    with directory.locked():
-        try:
-            return Study(settings, directory, console).run()
-        except UserError:
-            _undo(directory)
-            raise
+    settings = _begun(directory, fresh)
+    with directory.locked(), _undone_if_refused(directory):
+        return Study(settings, directory, console).run()
 
 
-def _check_start(settings: Settings) -> None:
+def run_sweep_job(config: Mapping[str, Any], output: Path, job: Mapping[str, Any], console: Console) -> Outcome:
+    """Run one job of a sweep, or continue it if it was begun in its folder before.
+
+    Parameters
+    ----------
+    config, output, console
+        As `run_job` takes them.
+    job
+        What run.json is to say about the job, see `job_record`.
+
+    Raises
+    ------
+    UserError
+        Bad input, or the run in the folder has another configuration.
+    """
+    fresh = {key: value for key, value in config.items() if key != "resume"}
+    directory = RunDirectory(output)
+    if directory.config.exists():
+        require_same(directory.stored_config(), fresh, directory.path)
+        settings = read_settings(fresh)
+        console.print(f"continuing {directory.path}", markup=False)
+    else:
+        settings = _begun(directory, fresh)
+    with directory.locked(), _undone_if_refused(directory):
+        directory.remember(job=job, failure=None)
+        return Study(settings, directory, console).run()
+
+
+def _begun(directory: RunDirectory, config: Mapping[str, Any]) -> Settings:
+    """Check the settings of a fresh run and make its folder."""
+    settings = read_settings(config)
+    check_start(settings)
+    directory.create(config)
+    return settings
+
+
+def check_start(settings: Settings) -> None:
     """Read the expert that the search is to start from, if any, before a folder is made and a model loaded.
 
     Raises
@@ -80,14 +113,19 @@ def _check_start(settings: Settings) -> None:
         raise UserError(f"space.init_expert: {error}") from None
 
 
-def _undo(directory: RunDirectory) -> None:
+@contextmanager
+def _undone_if_refused(directory: RunDirectory) -> Iterator[None]:
     """Make the folder of a refused run free for the corrected one, unless evaluations would be lost."""
-    if not directory.checkpoint.exists():
-        for path in (directory.config, directory.space, directory.run):
-            path.unlink(missing_ok=True)
+    try:
+        yield
+    except UserError:
+        if not (directory.journal.exists() or directory.checkpoint.exists()):
+            for path in (directory.config, directory.space, directory.run):
+                path.unlink(missing_ok=True)
+        raise
 
 
-def _overridden(stored: Mapping[str, Any], composed: Mapping[str, Any], overrides: Sequence[str]) -> dict[str, Any]:
+def overridden(stored: Mapping[str, Any], composed: Mapping[str, Any], overrides: Sequence[str]) -> dict[str, Any]:
     """The stored configuration with the values of the overridden keys taken from the composed one."""
     result: dict[str, Any] = copy.deepcopy(dict(stored))
     for override in overrides:

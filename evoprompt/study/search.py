@@ -6,13 +6,13 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
-import torch
 from rich.console import Console
 
 from evoprompt.errors import UserError
 from evoprompt.objectives import SurveyAlignment, SurveyAlignmentFactory
 from evoprompt.optim import Best, Optimizer
-from evoprompt.parallel import LocalEvaluator, RayEvaluator, choose_executor, generational, steady_state
+from evoprompt.parallel import WorkersLostError, generational, steady_state
+from evoprompt.study.evaluators import make_evaluator
 from evoprompt.study.progress import SearchProgress
 from evoprompt.study.record import Record
 from evoprompt.study.rundir import RunDirectory
@@ -64,9 +64,11 @@ def run_search(
             record.repeat(optimizer, events)
         if optimizer.should_stop() is None or record.pending:
             progress.begin(len(record))
-            evaluator = _evaluator(settings, factory, objective)
+            evaluator = make_evaluator(settings, factory, objective)
             try:
                 (steady_state if steady else generational)(optimizer, evaluator, record)
+            except WorkersLostError as error:
+                raise UserError(f"{error}; continue with resume={directory.path}") from None
             finally:
                 last_error = evaluator.last_error
                 evaluator.close()
@@ -85,36 +87,3 @@ def run_search(
     return SearchResult(
         best, optimizer.evaluations, optimizer.failed, reason or "budget", float(np.mean(invalid)) if invalid else None
     )
-
-
-def _evaluator(
-    settings: Settings, factory: SurveyAlignmentFactory, objective: SurveyAlignment
-) -> LocalEvaluator | RayEvaluator:
-    wanted, gpus = settings.executor, _gpus(settings.model.device)
-    kind = choose_executor(wanted.kind, wanted.workers, gpus, wanted.address)
-    if kind == "local":
-        return LocalEvaluator(objective, wanted.batch_size)
-    evaluator = RayEvaluator(
-        factory,
-        wanted.batch_size,
-        None if wanted.workers in (None, "auto") else int(wanted.workers),
-        cpus_per_worker=wanted.cpus_per_worker,
-        gpus_per_worker=0 if settings.model.device == "cpu" else wanted.gpus_per_worker,
-        address=wanted.address,
-        timeout_s=wanted.timeout,
-        max_retries=wanted.max_retries,
-        hang_s=wanted.hang_timeout,
-    )
-    other = {numerics for numerics in evaluator.numerics if numerics.split()[0] != objective.numerics.split()[0]}
-    if other:
-        evaluator.close()
-        raise UserError(
-            f"the workers compute in {' and '.join(sorted(other))}, this process, which measures the baselines and the "
-            f"result, in {objective.numerics}; run the command where it has the same device, or set model.dtype"
-        )
-    return evaluator
-
-
-def _gpus(device: str) -> int:
-    """GPUs that this machine could give to workers."""
-    return torch.cuda.device_count() if device != "cpu" and torch.cuda.is_available() else 0

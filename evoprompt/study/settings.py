@@ -45,7 +45,7 @@ class ExecutorSettings:
     kind: str = "auto"
     address: str | None = None
     workers: int | str | None = None  # "auto": as many as there is room for; None: that if there are GPUs, else one
-    cpus_per_worker: float = 1
+    cpus_per_worker: float | None = None  # None: as many as `model.threads`
     gpus_per_worker: float | None = None
     batch_size: int = 8
     timeout: float = 120

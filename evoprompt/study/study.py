@@ -19,6 +19,7 @@ from evoprompt.objectives import AnyRespondent, SurveyAlignment, SurveyAlignment
 from evoprompt.optim import Optimizer, make_optimizer
 from evoprompt.prompts import Space, load_space, save_space, space_for
 from evoprompt.study.arms import Measurements, SurveyPanel, icl_preface
+from evoprompt.study.evaluators import cluster
 from evoprompt.study.rundir import SCHEMA_VERSION, RunDirectory, as_json, versions, write_json
 from evoprompt.study.search import SearchResult, run_search
 from evoprompt.study.settings import SEARCH_RESPONDENTS, Settings, sample_people
@@ -65,6 +66,11 @@ class Study:
         if directory.metrics.exists():
             directory.remember(status="finished")
             return Outcome(directory.read_metrics(), directory)
+        with cluster(settings):
+            return self._run(began)
+
+    def _run(self, began: float) -> Outcome:
+        settings, directory = self.settings, self.directory
         frozen = load_model(settings.model)
         self._check_inputs(frozen)
         panel, confirming = self._panel(frozen, settings.respondent), self._confirming_panel(frozen)

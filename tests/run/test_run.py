@@ -21,6 +21,7 @@ from transformers import BloomConfig, BloomForCausalLM
 from evoprompt.experts import read_expert
 from evoprompt.llm import FrozenModel, ModelSpec, load_model
 from evoprompt.prompts import load_space
+from evoprompt.study.journal import Journal
 from evoprompt.surveys import DIMENSIONS
 
 from .conftest import SMALL, Command, environment
@@ -122,7 +123,7 @@ def test_a_run_killed_at_several_moments_ends_like_one_that_was_not(
             stdout=subprocess.DEVNULL,
             stderr=subprocess.PIPE,
         )
-        while not (folder / "checkpoint" / f"{written:09d}").exists():
+        while len(Journal(folder / "journal.bin").told()) < written:
             assert process.poll() is None, process.stderr and process.stderr.read()
             time.sleep(0.005)
         os.kill(process.pid, signal.SIGKILL)
@@ -146,7 +147,7 @@ def test_an_interrupted_run_says_how_to_continue_and_does(
         stderr=subprocess.PIPE,
         text=True,
     )
-    while not (folder / "checkpoint" / f"{8:09d}").exists():
+    while len(Journal(folder / "journal.bin").told()) < 8:
         assert process.poll() is None
         time.sleep(0.005)
     process.send_signal(signal.SIGINT)

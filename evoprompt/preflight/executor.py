@@ -1,0 +1,198 @@
+"""The executor: who would evaluate, how many workers there would be, and whether their models fit beside each other."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass, replace
+
+from evoprompt.llm.model import POCKET
+from evoprompt.llm.numerics import SHARDED
+from evoprompt.parallel import choose_executor
+from evoprompt.parallel.ray_cluster import WorkerRequest
+from evoprompt.preflight.cluster import LIMIT_SECONDS, Cluster, ask
+from evoprompt.preflight.findings import Findings, counted, size
+from evoprompt.preflight.machine import Machine
+from evoprompt.preflight.model import Model
+from evoprompt.study.evaluators import worker_request
+from evoprompt.study.settings import ExecutorSettings, Settings
+
+__all__ = ["check_executor"]
+
+LOADING = 100 * 2**20  # bytes a second that a worker should not have to exceed to be up in time
+
+
+@dataclass(frozen=True)
+class _Pool:
+    """The workers that a run would start, and where."""
+
+    request: WorkerRequest
+    cluster: Cluster
+    here: bool  # on a cluster that the run starts on this machine
+
+    @property
+    def room(self) -> int:
+        return sum(map(self.request.room_in, self.cluster.nodes))
+
+    @property
+    def count(self) -> int:
+        return self.request.num_workers or self.room
+
+    @property
+    def device(self) -> str:
+        return "cuda" if self.request.gpus else "cpu"
+
+
+def check_executor(settings: Settings, machine: Machine, model: Model | None, findings: Findings) -> int:
+    """Print who would evaluate, and note what keeps them from it. Returns the number of workers; 0: this process."""
+    wanted, name = settings.executor, settings.model.device
+    findings.section("executor")
+    kind = choose_executor(wanted.kind, wanted.workers, len(machine.gpus) if name != "cpu" else 0, wanted.address)
+    if kind == "local":
+        findings.line("kind", "local: this process evaluates")
+        if settings.model.threads > machine.cpus:
+            findings.note(f"model.threads={settings.model.threads} are more than the {machine.cpus} CPUs here")
+        return 0
+    with findings.catching():
+        pool = _pool(settings, findings, machine)
+        _show_workers(pool, settings.model.threads, findings)
+        _check_room(pool, wanted, findings)
+        _check_devices(pool, settings, model, findings)
+        if model is not None and pool.room >= max(1, pool.count):
+            _check_memory(pool, machine, model, findings)
+            _check_loading(pool, wanted, model, findings)
+        return pool.count
+    return 1
+
+
+def _pool(settings: Settings, findings: Findings, machine: Machine) -> _Pool:
+    wanted, request = settings.executor, worker_request(settings)
+    if wanted.address is None:
+        findings.line("kind", "ray: a cluster that the run starts on this machine and takes down at its end")
+        resources = {"CPU": machine.cpus, "GPU": len(machine.gpus), "memory": machine.memory}
+        cluster = Cluster([resources], resources)
+    else:
+        findings.line("kind", f"ray: asking the cluster at {wanted.address}, for {LIMIT_SECONDS:g} s at most")
+        cluster = ask(wanted.address)
+        findings.line("cluster", str(cluster))
+        for node in cluster.kinds():
+            findings.line("", node)
+    if request.gpus is None:
+        request = replace(request, gpus=1.0 if cluster.total("GPU") >= 1 else 0.0)
+    return _Pool(request, cluster, here=wanted.address is None)
+
+
+def _show_workers(pool: _Pool, threads: int, findings: Findings) -> None:
+    cpus, gpus = pool.request.cpus, pool.request.gpus
+    findings.line("workers", f"{pool.count}, each with {cpus:g} CPU, {gpus:g} GPU and {counted(threads, 'thread')}")
+    if pool.device == "cpu" and threads > max(cpus, 1):
+        findings.note(
+            f"a worker's model.threads={threads} are more than the CPUs that it reserves: with "
+            f"executor.cpus_per_worker={threads} workers keep out of each other's way"
+        )
+
+
+def _check_room(pool: _Pool, wanted: ExecutorSettings, findings: Findings) -> None:
+    request, cluster = pool.request, pool.cluster
+    if pool.room < max(1, pool.count):
+        where = "this machine" if pool.here else f"the Ray cluster of {counted(len(cluster.nodes), 'node')}"
+        findings.problem(
+            f"{request} do not fit: {where} has {cluster.total('CPU'):g} CPU and {cluster.total('GPU'):g} GPU, room "
+            f"for {pool.room}; ask for fewer by executor.workers, or for less by executor.cpus_per_worker and "
+            "executor.gpus_per_worker"
+        )
+        return
+    needed = {"CPU": request.cpus * pool.count, "GPU": (request.gpus or 0) * pool.count}
+    short = [name for name, amount in needed.items() if amount > cluster.free.get(name, 0) + 1e-9]
+    if short:
+        findings.note(
+            f"others use the cluster: there is not enough free {' and '.join(short)} for all workers now; a run waits "
+            f"executor.timeout={wanted.timeout:g} s for it"
+        )
+
+
+def _check_devices(pool: _Pool, settings: Settings, model: Model | None, findings: Findings) -> None:
+    """The driver measures baselines and the result: it should compute as its workers do."""
+    name = settings.model.device
+    if name.startswith(("cuda", SHARDED)) and not pool.request.gpus:
+        findings.problem(
+            f"model.device={name} but workers get no GPU; set executor.gpus_per_worker=1 where there are GPUs, or "
+            "model.device=auto"
+        )
+    elif name.startswith("cuda:"):
+        findings.problem(
+            f"model.device={name} is not there for Ray workers, each of which sees its own GPU alone; use auto"
+        )
+    elif (pool.request.gpus or 0) > 1 and name != SHARDED:
+        findings.note(f"a worker uses one of its {pool.request.gpus:g} GPUs; model.device={SHARDED} uses them all")
+    if model is None:
+        return
+    driver, worker = (
+        f"{kind} in {str(model.dtype(kind)).removeprefix('torch.')}" for kind in (model.device.type, pool.device)
+    )
+    same = ", as the workers" if driver == worker else f"; the workers on {worker}"
+    findings.line("driver", f"this process, on {driver}{same}")
+    if model.dtype(model.device.type) != model.dtype(pool.device):
+        findings.problem(
+            f"the workers would compute on {worker}, this process, which measures the baselines and the result, on "
+            f"{driver}; run the command where it has the same device, or set model.dtype"
+        )
+    elif driver != worker:
+        findings.note("baselines and the result are measured here: slower, and rounded a little differently")
+
+
+def _check_memory(pool: _Pool, machine: Machine, model: Model, findings: Findings) -> None:
+    """Whether the models of all workers fit: into main memory, and where GPUs can be seen, into those."""
+    weights, passing = model.weights(pool.device), model.passing(pool.device)
+    findings.line("memory", f"about {size(weights)} of weights and {size(passing)} for a pass, in each worker")
+    nodes = [dict(node) for node in pool.cluster.nodes]
+    if pool.here:
+        nodes[0]["memory"] -= model.weights(model.device.type)  # the driver's own
+    fitting = sum(min(pool.request.room_in(node), int(max(0, node["memory"]) // weights)) for node in nodes)
+    if pool.count > fitting:
+        remedy = f"executor.workers={fitting}" if fitting else "a smaller model"
+        findings.problem(
+            f"{counted(pool.count, 'worker')} of {size(weights)} each do not fit into the memory of "
+            f"{'this machine beside the driver' if pool.here else 'the cluster'}, which has room for {fitting}; use "
+            f"{remedy}{_or_quantize(model)}"
+        )
+    if pool.device == "cuda" and pool.here:
+        _check_gpus(pool, machine, model, findings)
+    elif pool.device == "cuda":
+        findings.note("the memory of the cluster's GPUs is not seen from here; compare it with that")
+
+
+def _or_quantize(model: Model) -> str:
+    return "" if model.spec.quantization else ", or model.quantization=8bit or 4bit"
+
+
+def _check_gpus(pool: _Pool, machine: Machine, model: Model, findings: Findings) -> None:
+    """On this machine the driver's model, or its part, shares a GPU with those of workers."""
+    share, whole = pool.request.gpus or 1.0, model.weights("cuda")
+    spread = model.spec.device == SHARDED
+    workers = min(pool.count, int(1 / share + 1e-9)) if share < 1 else 1
+    of_workers = workers * whole / (share if spread else 1)
+    for index, gpu in enumerate(machine.gpus):
+        here = model.device.type == "cuda" and (spread or index == (model.device.index or 0))
+        of_driver = here * whole / (len(machine.gpus) if spread else 1)
+        if of_workers + of_driver > gpu.free:
+            findings.problem(
+                f"cuda:{index} has {size(gpu.free)} free; the models of {counted(workers, 'worker')} take "
+                f"{size(of_workers)} there and that of the driver {size(of_driver)}; use a larger "
+                f"executor.gpus_per_worker or executor=local{_or_quantize(model)}"
+            )
+
+
+def _check_loading(pool: _Pool, wanted: ExecutorSettings, model: Model, findings: Findings) -> None:
+    weights, several = model.weights(pool.device), len(pool.cluster.nodes) > 1
+    if weights > wanted.timeout * LOADING:
+        findings.note(
+            f"a worker has executor.timeout={wanted.timeout:g} s to load {size(weights)}; raise it where disk or "
+            "network are slow"
+        )
+    if several and model.local:
+        findings.note(f"the folder {model.spec.name} has to be on every node")
+    elif several and model.spec.name != POCKET:
+        where = os.environ.get("HF_HOME") or "the cache"
+        findings.note(
+            f"each node reads the model from {where}: let it be a shared folder, or fetch the model there first"
+        )

@@ -1,0 +1,51 @@
+"""The search: whether the optimizer can be made, and how many workers it can keep busy."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from evoprompt.errors import UserError
+from evoprompt.optim import make_optimizer
+from evoprompt.preflight.findings import Findings
+from evoprompt.study.settings import Settings
+
+__all__ = ["check_search"]
+
+
+def check_search(settings: Settings, hidden: int, workers: int, findings: Findings) -> None:
+    """Print what the search asks for at a time, and note where workers would have nothing to do."""
+    findings.section("search")
+    options = dict(settings.optimizer)
+    name, batch = options.pop("name"), settings.executor.batch_size
+    d = coordinates(settings.space, hidden)
+    with findings.catching():
+        try:
+            optimizer = make_optimizer(name, bounds=[(-1, 1)] * d, budget=settings.budget, seed=0, **options)
+        except (ValueError, TypeError) as error:
+            raise UserError(str(error) if isinstance(error, UserError) else f"optimizer {name!r}: {error}") from None
+        findings.line("space", f"{settings.space['kind']}, {d} coordinates")
+        if settings.loop == "steady":
+            findings.line("loop", f"steady: {batch} candidates for every {batch} results")
+            return
+        generation = len(optimizer.ask())
+        parts = -(-generation // batch)
+        findings.line("loop", f"generational: {generation} candidates at a time, {batch} of them a piece of work")
+        if parts < workers:
+            findings.note(
+                f"that is work for {parts} of {workers} workers; a larger optimizer.popsize, a smaller "
+                "executor.batch_size or loop=steady employs all"
+            )
+
+
+def coordinates(space: Mapping[str, Any], hidden: int) -> int:
+    """How many there are in a space.
+
+    >>> coordinates({"kind": "low_rank", "tokens": 4, "rank": 2}, hidden=128)
+    264
+    """
+    tokens = space["tokens"]
+    if space["kind"] == "random_projection":
+        return int(space["dimensions"])
+    each = {"low_rank": tokens + hidden, "vocab_pca": tokens, "full": tokens * hidden}[space["kind"]]
+    return int(each * space.get("rank", space.get("components", 1)))

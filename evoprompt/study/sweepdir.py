@@ -1,0 +1,120 @@
+"""The folder of a sweep: which jobs it has, and what became of each.
+
+Jobs may run in other processes and on other machines; what they have to say stands in their folders.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Literal
+
+from evoprompt.study.rundir import RunDirectory, write_json
+
+NOT_THE_RESULT = ("executor", "report")  # overrides that may differ when a job is continued
+State = Literal["finished", "skipped", "refused", "crashed", "unfinished", "waiting"]
+
+
+@dataclass(frozen=True)
+class SweepJob:
+    """One job of a sweep: what it is called, its folder if it has one, and how it stands.
+
+    A job is skipped if it was finished already when the sweep was continued, refused for bad input, waiting as long as
+    it has not begun. `reason` says why it has no result.
+    """
+
+    name: str
+    folder: Path | None = None
+    state: State = "waiting"
+    reason: str = "it has not begun, or left nothing in this folder"
+
+    @property
+    def finished(self) -> bool:
+        """Whether it has a result."""
+        return self.state in ("finished", "skipped")
+
+
+class SweepDirectory:
+    """Paths inside a sweep's folder, and its jobs."""
+
+    def __init__(self, path: str | Path) -> None:
+        self.path = Path(path)
+        self.plan = self.path / "sweep.json"
+        self.multirun = self.path / "multirun.yaml"  # Hydra's
+
+    def remember_plan(self, jobs: Sequence[Sequence[str]]) -> None:
+        """Write down the overrides of every job that there is to be, in the order of their numbers."""
+        self.path.mkdir(parents=True, exist_ok=True)
+        write_json(self.plan, {"jobs": [list(job) for job in jobs]})
+
+    def jobs(self) -> list[SweepJob]:
+        """Every job of the plan; where there is none, every job that has begun."""
+        begun = {}
+        for path in self.path.rglob("run.json"):
+            record = _read(path)
+            if job := record.get("job"):
+                name = self.name(job["number"], job["overrides"])
+                begun[_identity(job["number"], job["overrides"])] = _job(name, path.parent, record)
+        if not self._planned:
+            return [begun[identity] for identity in sorted(begun)]
+        return [
+            begun.get(_identity(number, overrides)) or SweepJob(self.name(number, overrides))
+            for number, overrides in enumerate(self._planned)
+        ]
+
+    def name(self, number: int, overrides: Sequence[str]) -> str:
+        """What a job is called: its number, and its overrides but for those that all jobs share.
+
+        Examples
+        --------
+        >>> SweepDirectory("nowhere").name(3, ["+culture=arab", "seed=2"])
+        'job 3 (+culture=arab seed=2)'
+        """
+        return f"job {number} ({' '.join(override for override in overrides if override not in self._shared)})"
+
+    @cached_property
+    def _planned(self) -> list[list[str]]:
+        planned: list[list[str]] = _read(self.plan).get("jobs", [])
+        return planned
+
+    @cached_property
+    def _shared(self) -> set[str]:
+        return set.intersection(*map(set, self._planned)) if len(self._planned) > 1 else set()
+
+
+def job_record(number: int, overrides: Sequence[str], skipped: bool = False) -> dict[str, Any]:
+    """What a job's run.json says under `job`."""
+    return {"number": number, "overrides": list(overrides), "skipped": skipped}
+
+
+def note_failure(folder: Path, job: Mapping[str, Any], kind: Literal["refused", "crashed"], reason: str) -> None:
+    """Leave in a job's folder why it has no result."""
+    folder.mkdir(parents=True, exist_ok=True)
+    run = RunDirectory(folder).run
+    write_json(run, {**_read(run), "status": "failed", "job": job, "failure": {"kind": kind, "reason": reason}})
+
+
+def _identity(number: int, overrides: Sequence[str]) -> tuple[int, tuple[str, ...]]:
+    """A job is the same when another executor goes on with it."""
+    return number, tuple(one for one in overrides if not one.lstrip("+").startswith(NOT_THE_RESULT))
+
+
+def _job(name: str, folder: Path, record: Mapping[str, Any]) -> SweepJob:
+    failure = record.get("failure")
+    if failure:
+        return SweepJob(name, folder, failure["kind"], failure["reason"])
+    if RunDirectory(folder).metrics.exists():
+        return SweepJob(name, folder, "skipped" if record["job"]["skipped"] else "finished", "")
+    return SweepJob(name, folder, "unfinished", "it is not finished: it still runs, or its process was killed")
+
+
+def _read(path: Path) -> dict[str, Any]:
+    """A JSON object; empty where there is none to read."""
+    try:
+        loaded = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return loaded if isinstance(loaded, dict) else {}

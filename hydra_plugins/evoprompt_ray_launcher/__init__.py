@@ -1,0 +1,1 @@
+"""`hydra/launcher=evoprompt_ray`: the jobs of a sweep beside each other on Ray."""
