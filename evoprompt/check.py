@@ -28,7 +28,7 @@ from evoprompt.study.job import check_start, overridden
 from evoprompt.study.rundir import RunDirectory
 from evoprompt.study.settings import Settings, read_settings
 from evoprompt.surveys import load_instrument
-from evoprompt.sweep import planned, one_line
+from evoprompt.sweep import one_line, planned
 
 HELP = """\
 python -m evoprompt.check [arguments of python -m evoprompt.run]

@@ -89,7 +89,8 @@ def _single(config: DictConfig, output: Path, given: Sequence[str]) -> float:
         raise KeyboardInterrupt(
             f"; continue with: python -m evoprompt.run resume={plain['resume'] or output}"
         ) from None
-    if plain["report"]:
+    own = plain["resume"] and not any(_key(override) == "report" for override in given)
+    if outcome.directory.stored_config().get("report", True) if own else plain["report"]:
         write_report(outcome.directory.path)
     closing_table(outcome, console)
     return _loss(outcome.metrics)

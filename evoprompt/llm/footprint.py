@@ -13,7 +13,7 @@ from torch import nn
 
 from evoprompt.errors import UserError
 from evoprompt.llm.hub import WEIGHTS, Source, explain, find_model, require_safetensors
-from evoprompt.llm.model import POCKET, POCKET_FOLDER, ModelSpec, _require_causal
+from evoprompt.llm.model import POCKET, POCKET_FOLDER, ModelSpec, require_causal
 
 __all__ = ["Footprint", "footprint", "locate", "missing_weights"]
 
@@ -71,7 +71,7 @@ def footprint(spec: ModelSpec, source: Source) -> Footprint:
     offline = source.unreachable is not None
     try:
         config = AutoConfig.from_pretrained(source.path, revision=source.commit, local_files_only=offline, **trust)
-        _require_causal(spec.name, config)
+        require_causal(spec.name, config)
         with torch.device("meta"):
             model = AutoModelForCausalLM.from_config(config, **trust)
     except UserError:

@@ -218,7 +218,7 @@ def _load(spec: ModelSpec, source: Source, options: dict[str, Any]) -> tuple[Any
     trust = {"trust_remote_code": spec.trust_remote_code}
     where = {"revision": source.commit, "local_files_only": source.unreachable is not None, **trust}
     config = AutoConfig.from_pretrained(source.path, **where)
-    _require_causal(spec.name, config)
+    require_causal(spec.name, config)
     require_safetensors(source)
     try:
         tokenizer = AutoTokenizer.from_pretrained(source.path, **where)
@@ -252,7 +252,7 @@ def _load(spec: ModelSpec, source: Source, options: dict[str, Any]) -> tuple[Any
     return model, tokenizer
 
 
-def _require_causal(name: str, config: Any) -> None:
+def require_causal(name: str, config: Any) -> None:
     from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
 
     own = None if config.is_encoder_decoder else MODEL_FOR_CAUSAL_LM_MAPPING_NAMES.get(config.model_type)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import errno
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -47,13 +48,13 @@ def run_job(config: Mapping[str, Any], output: Path, overrides: Sequence[str], c
         require_same(stored, fresh, directory.path)
         settings = read_settings(fresh)
         console.print(f"continuing {directory.path}", markup=False)
-        with directory.locked():
+        with directory.locked(), _full_disk_told(directory):
             if directory.recall().get("failure"):
                 directory.remember(failure=None)
             return Study(settings, directory, console).run()
     directory = RunDirectory(output)
     settings = _begun(directory, fresh)
-    with directory.locked(), _undone_if_refused(directory):
+    with directory.locked(), _undone_if_refused(directory), _full_disk_told(directory):
         return Study(settings, directory, console).run()
 
 
@@ -80,7 +81,7 @@ def run_sweep_job(config: Mapping[str, Any], output: Path, job: Mapping[str, Any
         console.print(f"continuing {directory.path}", markup=False)
     else:
         settings = _begun(directory, fresh)
-    with directory.locked(), _undone_if_refused(directory):
+    with directory.locked(), _undone_if_refused(directory), _full_disk_told(directory):
         directory.remember(job=job, failure=None)
         return Study(settings, directory, console).run()
 
@@ -111,6 +112,20 @@ def check_start(settings: Settings) -> None:
         read_expert(named)
     except UserError as error:
         raise UserError(f"space.init_expert: {error}") from None
+
+
+@contextmanager
+def _full_disk_told(directory: RunDirectory) -> Iterator[None]:
+    """Say in a line that there is no room, and how to go on when there is."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+            raise
+        raise UserError(
+            f"cannot write to {directory.path}: {error.strerror}; free some space and continue with "
+            f"resume={directory.path}: all that could be written is kept"
+        ) from None
 
 
 @contextmanager
