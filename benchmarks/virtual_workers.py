@@ -80,7 +80,7 @@ class VirtualWorkers:
         self._done(call)
         return None
 
-    def evaluate(self, handle: Any, parts: Sequence[Trials]) -> Hashable:
+    def evaluate(self, handle: Any, parts: Sequence[Trials], probe: bool) -> Hashable:
         """Work that ends when the worker has come to it and done it."""
         self.clock += self.driver_s / 2
         self.calls += 1
@@ -92,6 +92,10 @@ class VirtualWorkers:
             for part, seconds in zip(parts, took, strict=True)
         ]
         return number
+
+    def reached(self, call: Hashable) -> bool:
+        """Nobody dies here."""
+        return True
 
     def answers(self, call: Hashable) -> list[Answer]:
         """The losses, the first coordinates."""

@@ -32,8 +32,8 @@ class Pooled(Evaluator, Protocol):
 class Notes(Protocol):
     """Who keeps account of a search while it runs."""
 
-    def loss_of(self, number: int) -> float | None:
-        """The loss of a trial that is known already, from before an interruption."""
+    def losses_of(self, trials: Trials) -> dict[int, float]:
+        """Losses, by number, of those trials that are known already, from before an interruption."""
 
     def outstanding(self) -> Trials | None:
         """Trials that were asked for before an interruption and not told."""
@@ -51,8 +51,9 @@ class Notes(Protocol):
 class Unrecorded:
     """Notes that nobody takes."""
 
-    def loss_of(self, number: int) -> float | None:
+    def losses_of(self, trials: Trials) -> dict[int, float]:
         """None: nothing is known."""
+        return {}
 
     def outstanding(self) -> Trials | None:
         """None: nothing was asked for."""
@@ -86,14 +87,19 @@ def generational(optimizer: Optimizer, evaluator: Pooled, notes: Notes = _UNRECO
     >>> optimizer.evaluations, optimizer.best.loss < 1e-3
     (200, True)
     """
+    _require_empty(evaluator)
     first = True
     while optimizer.should_stop() is None:
         generation, trials = optimizer.generation, optimizer.ask()
         if not len(trials):
             return
-        losses = {number: notes.loss_of(number) for number in trials.ids.tolist()}
-        for part in cut(trials, evaluator.batch_size):  # as they are cut when nothing is known
-            evaluator.submit(part[np.flatnonzero([losses[number] is None for number in part.ids.tolist()])])
+        losses = notes.losses_of(trials)
+        if not losses:
+            evaluator.submit(trials)
+        for part in cut(trials, evaluator.batch_size) if losses else ():  # as they were cut
+            left = [row for row, number in enumerate(part.ids.tolist()) if number not in losses]
+            for some in [left] if len(left) == len(part) else [[row] for row in left]:  # as they were tried one by one
+                evaluator.submit(part[some])
         for part, evaluation in evaluator.collect():
             losses |= zip(part.ids.tolist(), evaluation.loss.tolist(), strict=True)
             notes.told(generation, part, evaluation, evaluator.stats())
@@ -102,6 +108,11 @@ def generational(optimizer: Optimizer, evaluator: Pooled, notes: Notes = _UNRECO
         first = False
         optimizer.tell(trials, np.array([losses[number] for number in trials.ids.tolist()], dtype=np.float64))
         notes.settled(optimizer, evaluator.stats())
+
+
+def _require_empty(evaluator: Pooled) -> None:
+    if left := evaluator.stats().outstanding:
+        raise RuntimeError(f"{left} candidates of another search are in this evaluator; collect them or make a new one")
 
 
 def _tell_idle(size: int, evaluator: Pooled) -> None:
@@ -137,6 +148,7 @@ def steady_state(optimizer: Optimizer, evaluator: Pooled, notes: Notes = _UNRECO
     >>> optimizer.evaluations, optimizer.best.loss < 1e-3
     (200, True)
     """
+    _require_empty(evaluator)
     waiting = 0  # for so many results
 
     def submit(trials: Trials) -> None:

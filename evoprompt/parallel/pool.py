@@ -7,6 +7,7 @@ clock with a thousand workers.
 from __future__ import annotations
 
 import logging
+import textwrap
 from collections import deque
 from collections.abc import Hashable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -35,6 +36,9 @@ CALL_SECONDS = 0.002  # of the driver for a call, with room to spare: many worke
 PREFETCH_BELOW = 0.5  # seconds of a call: a worker with shorter ones gets the next before it is done
 TICK_SECONDS = 1.0  # how often the pool looks after workers that hang, are lost or could be added
 HANG_SECONDS, HANG_FACTOR = 600.0, 20.0  # a micro-batch hangs after the first, or so many times the longest one
+FIRST_HANG_SECONDS = 3600.0  # while nobody knows how long one takes
+REST_SECONDS, LONGEST_REST_SECONDS = 1.0, 60.0  # before a failed start is tried again, twice as long every time
+SUSPECT = 3  # calls in a row that all raise, while others' do not: then it is the worker
 PACE_MEMORY = 0.5  # weight of the past in a worker's mean seconds per micro-batch
 
 BuildError = tuple[bool, str, str]  # is it a UserError, its message, the traceback
@@ -70,8 +74,11 @@ class Workers(Protocol):
     def started(self, handle: Any, call: Hashable) -> BuildError | None:
         """The outcome of a finished start. Raises `WorkerDiedError`."""
 
-    def evaluate(self, handle: Any, parts: Sequence[Trials]) -> Hashable:
-        """Begin to evaluate micro-batches."""
+    def evaluate(self, handle: Any, parts: Sequence[Trials], probe: bool) -> Hashable:
+        """Begin to evaluate micro-batches; with `probe`, so that `reached` can tell of it."""
+
+    def reached(self, call: Hashable) -> bool:
+        """Whether the worker is known to have come to a probed call."""
 
     def answers(self, call: Hashable) -> list[Answer]:
         """The outcome of a finished evaluation. Raises `WorkerDiedError` or `CallFailedError`."""
@@ -106,10 +113,14 @@ class PoolStats:
 
 @dataclass(eq=False)
 class _Job:
-    """A micro-batch, how many workers died of it, and whether it must travel alone for that to be told."""
+    """A micro-batch, how many workers died of it, and whether it must travel alone for that to be told.
+
+    `missed` counts workers that were dead perhaps before they came to it.
+    """
 
     trials: Trials
     deaths: int = 0
+    missed: int = 0
     alone: bool = False
 
 
@@ -118,19 +129,26 @@ class _Call:
     token: Hashable
     jobs: list[_Job]
     begun: float  # when the worker came to it, as far as the driver knows
+    probed: bool  # whether its worker had nothing to do, and so might have been dead for long
 
 
 @dataclass(eq=False)
 class _Slot:
-    """A place for a worker; the one in it is replaced when it dies. Starting while `starting` is set."""
+    """A place for a worker; the one in it is replaced when it dies.
+
+    It is starting while `starting` is set, up when `up` is, and otherwise rests until it is tried again.
+    """
 
     name: str
     handle: Any = None
     starting: Hashable | None = None
-    since: float = 0.0
+    up: bool = False
+    since: float = 0.0  # when it began to start, or may again
     calls: deque[_Call] = field(default_factory=deque)
     pace: float | None = None  # seconds per micro-batch
     failed_starts: int = 0
+    raised: int = 0  # calls in a row of which nothing came but exceptions
+    others: int = 0  # results of the whole pool when that began
     wants: int = 1  # micro-batches that should be its own at any time
 
     def free_at(self, now: float) -> float:
@@ -150,8 +168,8 @@ class Pool:
       gets less, and near the end of the queue nothing that others would finish sooner.
     - A micro-batch that a worker died with goes to the head of the queue. After `max_retries` more deaths its
       candidates are tried one by one, and one that kills a worker again has failed.
-    - Workers are replaced when they die or hang, given up where no node has room for them, and added where
-      one has.
+    - A worker that dies, hangs or raises on everything is replaced; a start that fails is tried again, later every
+      time. Workers are given up where no node has room for them, and added where one has.
 
     Parameters
     ----------
@@ -163,10 +181,10 @@ class Pool:
     timeout_s : float
         Seconds that a worker may take to come up.
     max_retries : int
-        How often a micro-batch is tried again after the death of a worker, and how often in a row a worker may die
-        while it starts.
+        How often a micro-batch is tried again after the death of a worker.
     hang_s : float, optional
-        Seconds after which a micro-batch counts as hung; by default 600, or 20 times the longest so far.
+        Seconds after which a micro-batch counts as hung; by default 600, or 20 times the longest so far, and an hour
+        before the first is done.
     """
 
     def __init__(
@@ -188,8 +206,7 @@ class Pool:
         self._hungry: dict[_Slot, None] = {}
         self._names = self._up = self._queued = self._wanted = 0
         self._more = False
-        self._broken = 0  # slots given up because the objective cannot be built any more
-        self._full_at: int | None = None  # room there seemed to be when a worker did not come up
+        self._results = 0
         self._bare_since: float | None = None
         self._looked_after = workers.now()
         self._longest = 0.0
@@ -221,20 +238,19 @@ class Pool:
         now = self.workers.now()
         deadline = None if timeout is None else now + timeout
         while self._unfinished:
-            self._look_after()
-            self._refill()
-            left = np.inf if deadline is None else max(0.0, deadline - self.workers.now())
             if not self._ready:
-                done = self.workers.wait(list(self._heads), min(TICK_SECONDS, left))
-                if not done and left == 0.0:
-                    return
-                for token in done:
-                    self._finish(self._heads.pop(token))
+                left = np.inf if deadline is None else max(0.0, deadline - self.workers.now())
+                for token in self.workers.wait(list(self._heads), min(TICK_SECONDS, left)):
+                    if token in self._heads:  # else its worker was ended over another one
+                        self._finish(self._heads.pop(token))
+                self._look_after()
                 self._refill()
             while self._ready:  # a caller may leave between any two
                 trials, evaluation = self._ready.popleft()
                 self._unfinished -= len(trials)
                 yield trials, evaluation
+            if deadline is not None and self.workers.now() >= deadline:
+                return
 
     def stats(self) -> PoolStats:
         """What happened so far."""
@@ -271,7 +287,7 @@ class Pool:
         if problem is None:
             self._count_time()
             self._up += 1
-            slot.starting, slot.failed_starts = None, 0
+            slot.up, slot.starting, slot.failed_starts = True, None, 0
             self._hungry[slot] = None
         return problem
 
@@ -292,8 +308,9 @@ class Pool:
             return
         jobs = [self._queue.popleft() for _ in range(size)]
         self._queued -= sum(len(job.trials) for job in jobs)
-        token = self.workers.evaluate(slot.handle, [job.trials for job in jobs])
-        slot.calls.append(_Call(token, jobs, self.workers.now()))
+        idle = not slot.calls
+        token = self.workers.evaluate(slot.handle, [job.trials for job in jobs], probe=idle)
+        slot.calls.append(_Call(token, jobs, self.workers.now(), idle))
         if len(slot.calls) == 1:
             self._heads[token] = slot
         self._feed_or_not(slot)
@@ -333,12 +350,14 @@ class Pool:
         """Whether the others would be done with all that is left clearly before this slot with its parcel."""
         if self._more or slot.pace is None or len(self._queue) >= 2 * len(self.slots):
             return False
-        now = self.workers.now()
+        now, left = self.workers.now(), len(self._queue)
         end = slot.free_at(now) + (size - 0.2) * slot.pace
-        others = [other for other in self.slots if other is not slot and other.pace and other.starting is None]
-        return sum(max(0, int((end - other.free_at(now)) / (other.pace or 1.0))) for other in others) >= len(
-            self._queue
-        )
+        for other in self.slots:
+            if other is not slot and other.pace and other.up:
+                left -= max(0, int((end - other.free_at(now)) / other.pace))
+                if left <= 0:
+                    return True
+        return False
 
     # -- taking results in
 
@@ -354,19 +373,40 @@ class Pool:
             return
         except CallFailedError as failure:
             answers = [(failed(len(job.trials), slot.name), str(failure)) for job in call.jobs]
+            if len(call.jobs) > 1:  # which of them it was is found out one by one
+                answers = []
+                self._put([_Job(job.trials, job.deaths, job.missed, alone=True) for job in call.jobs], first=True)
+        if self._is_suspect(slot, answers):
+            self._bury(slot, f"raised on everything, others did not: {answers[-1][1]}")
+            return
         slot.calls.popleft()
         if slot.calls:
             slot.calls[0].begun = self.workers.now()
             self._heads[slot.calls[0].token] = slot
-        self._learn_pace(slot, [evaluation.seconds for evaluation, _ in answers])
+        self._learn_pace(slot, [evaluation.seconds for evaluation, error in answers if error is None])
         self._feed_or_not(slot)
-        for job, (evaluation, error) in zip(call.jobs, answers, strict=True):
+        for job, (evaluation, error) in zip(call.jobs, answers, strict=False):
             if error is not None:
                 self.last_error = error
                 logger.warning("the objective raised on one of the trials %s: %s", job.trials.ids.tolist(), error)
             self._ready.append((job.trials, evaluation))
 
+    def _is_suspect(self, slot: _Slot, answers: list[Answer]) -> bool:
+        """Whether a worker gave nothing but exceptions for some calls, while others gave results."""
+        good = sum(error is None for _, error in answers)
+        self._results += good
+        if good or not answers:
+            slot.raised = 0
+            return False
+        if not slot.raised:
+            slot.others = self._results
+        slot.raised += 1
+        return slot.raised >= SUSPECT and self._results > slot.others
+
     def _learn_pace(self, slot: _Slot, seconds: list[float]) -> None:
+        """From micro-batches that were evaluated to their ends."""
+        if not seconds:
+            return
         self._busy += sum(seconds)
         self._longest = max(self._longest, *seconds)
         mean = sum(seconds) / len(seconds)
@@ -377,37 +417,34 @@ class Pool:
         try:
             problem = self.take_start(slot)
         except WorkerDiedError as death:
-            if not self.start_again(slot, death):
-                self._drop(slot, broken=True)
+            self.rest(slot, f"worker {slot.name} died while it started: {death}")
             return
         if problem is not None:
-            self._note(problem[1] if problem[0] else f"the factory raised in worker {slot.name}: {problem[1]}")
-            self._drop(slot, broken=True)
+            self.rest(slot, f"worker {slot.name} could not build its objective: {problem[1]}")
 
-    def start_again(self, slot: _Slot, death: WorkerDiedError) -> bool:
-        """Restart a worker that died while it started; False if it did so too often."""
+    def start_again(self, slot: _Slot, death: WorkerDiedError) -> None:
+        """Restart at once a worker that died while it started."""
         slot.failed_starts += 1
         self._note(f"worker {slot.name} died while it started: {death}")
-        if slot.failed_starts > self.max_retries:
-            return False
         self._restart(slot)
-        return True
 
     def _bury(self, slot: _Slot, what: str) -> None:
         """Restart a worker that is gone, and queue what it had, or give it up."""
         head, *later = slot.calls
-        ids = [int(number) for job in head.jobs for number in job.trials.ids]
-        self._note(f"worker {slot.name} {what}; it had the trials {ids}")
+        ids = np.concatenate([job.trials.ids for job in head.jobs]).tolist()
+        self._note(f"worker {slot.name} {what}; it had the trials {textwrap.shorten(str(ids), 80)}")
+        missed = head.probed and not self.workers.reached(head.token)
         again = []
         for job in head.jobs:
             if len(head.jobs) > 1:  # nobody knows which one it died of
-                again.append(_Job(job.trials, job.deaths, alone=True))
+                again.append(_Job(job.trials, job.deaths, job.missed, alone=True))
                 continue
-            job.deaths += 1
+            job.missed += missed
+            job.deaths += not missed or job.missed > len(self.slots)
             if job.deaths <= self.max_retries:
                 again.append(job)
             elif len(job.trials) > 1:
-                again += [_Job(one, self.max_retries, alone=True) for one in cut(job.trials, 1)]
+                again += [_Job(one, self.max_retries, job.missed, alone=True) for one in cut(job.trials, 1)]
             else:
                 logger.warning("trial %d has failed: no worker survives it (%s)", job.trials.ids[0], what)
                 self._ready.append((job.trials, failed(1, slot.name)))
@@ -417,46 +454,49 @@ class Pool:
     # -- looking after the workers
 
     def _look_after(self) -> None:
-        """Every second: end what hangs, give up what does not come up, fit the number of workers to the room."""
+        """Every second: end what hangs, try starts again, fit the number of workers to the room."""
         now = self.workers.now()
-        if now - self._looked_after < TICK_SECONDS and self.slots:
+        if now - self._looked_after < TICK_SECONDS:
             return
         self._looked_after = now
-        limit = self.hang_s or max(HANG_SECONDS, HANG_FACTOR * self._longest)
+        longest = max(HANG_SECONDS, HANG_FACTOR * self._longest) if self._longest else FIRST_HANG_SECONDS
         for slot in self.slots:
+            limit = self.hang_s or longest
             if slot.calls and now - slot.calls[0].begun > limit * len(slot.calls[0].jobs):
-                self._bury(slot, f"gave no answer for {now - slot.calls[0].begun:.0f} s")
-        room = self.workers.room()
-        self._drop_late(now, room)
-        self._fit(room)
+                self._bury(slot, f"gave no answer for {now - slot.calls[0].begun:.0f} s (hang_timeout)")
+            elif slot.starting is not None and now - slot.since > self.timeout_s:
+                self.rest(slot, f"worker {slot.name} was not ready {self.timeout_s:g} s after it was started (timeout)")
+            elif slot.starting is None and not slot.up and now >= slot.since:
+                self._begin(slot)
+        self._fit()
         self._require_workers(now)
 
-    def _drop_late(self, now: float, room: int) -> None:
-        """Give up starts that take too long, and those for which no node is left."""
-        for slot in [slot for slot in self.slots if slot.starting is not None]:
-            if now - slot.since > self.timeout_s:
-                self._note(f"worker {slot.name} was not ready {self.timeout_s:g} s after it was started")
-                self._full_at = room
-                self._drop(slot)
-            elif len(self.slots) > room:
-                self._note(f"no node has room for worker {slot.name} any more")
-                self._drop(slot)
-
-    def _fit(self, room: int) -> None:
-        """Add workers where nodes have come."""
-        if self._full_at is not None and room <= self._full_at:
-            return
-        self._full_at = None
-        for _ in range((room if self.most is None else min(room, self.most)) - self._broken - len(self.slots)):
+    def _fit(self) -> None:
+        """Drop workers that no node has room for, and add some where nodes have come."""
+        room = self.workers.room()
+        for slot in [slot for slot in self.slots if not slot.up][: max(0, len(self.slots) - room)]:
+            self._note(f"no node has room for worker {slot.name} any more")
+            self._kill(slot)
+            self._want(slot, 0)
+            self.slots.remove(slot)
+        for _ in range((room if self.most is None else min(room, self.most)) - len(self.slots)):
             self._add()
 
     def _require_workers(self, now: float) -> None:
-        if self.slots:
+        """Raise if there has been no worker for so long that none will come."""
+        if self._up:
             self._bare_since = None
             return
         self._bare_since = now if self._bare_since is None else self._bare_since
-        if self._broken or now - self._bare_since > self.timeout_s:
+        if now - self._bare_since > self.timeout_s:
             raise WorkersLostError(f"no worker is left to evaluate with; the last one was lost to: {self.last_error}")
+
+    def rest(self, slot: _Slot, why: str) -> None:
+        """Let a worker that did not come up rest before it is tried again."""
+        self._note(why)
+        self._kill(slot)
+        slot.failed_starts += 1
+        slot.since = self.workers.now() + min(REST_SECONDS * 2 ** (slot.failed_starts - 1), LONGEST_REST_SECONDS)
 
     def _add(self) -> None:
         slot = _Slot(f"{self.workers.label}-{self._names}")
@@ -475,25 +515,21 @@ class Pool:
         self.restarts += 1
         self._begin(slot)
 
-    def _drop(self, slot: _Slot, broken: bool = False) -> None:
-        self._kill(slot)
-        self._want(slot, 0)
-        self.slots.remove(slot)
-        self._broken += broken
-
     def _want(self, slot: _Slot, micro_batches: int) -> None:
         self._wanted += micro_batches - slot.wants
         slot.wants = micro_batches
 
     def _kill(self, slot: _Slot) -> None:
         self._count_time()
-        self._up -= slot.starting is None
+        self._up -= slot.up
         self._hungry.pop(slot, None)
         for token in (slot.starting, *(call.token for call in slot.calls)):
             self._heads.pop(token, None)
         slot.calls.clear()
-        slot.pace = slot.starting = None
-        self.workers.kill(slot.handle)
+        slot.up, slot.pace, slot.starting, slot.raised = False, None, None, 0
+        if slot.handle is not None:
+            self.workers.kill(slot.handle)
+            slot.handle = None
 
     def _count_time(self) -> None:
         """Add the time since the last count to every worker that is up; called before their number changes."""

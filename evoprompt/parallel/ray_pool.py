@@ -45,10 +45,13 @@ class RayEvaluator:
         Seconds that a worker may take to come up and build its objective.
     max_retries : int
         How often a micro-batch is tried again after the death of a worker before its candidates are tried one by one,
-        and how often in a row a worker may die while it starts.
+        and how often a worker may die while it first starts.
     hang_s : float, optional
         Seconds after which a micro-batch counts as hung and its worker is killed; by default 600, or 20 times the
         longest so far.
+    numerics : str, optional
+        What the objective computes in, such as "torch.bfloat16 on cuda", if it tells so by its attribute ``numerics``;
+        workers that compute in another dtype are refused.
 
     Attributes
     ----------
@@ -81,6 +84,7 @@ class RayEvaluator:
         timeout_s: float = 120,
         max_retries: int = 2,
         hang_s: float | None = None,
+        numerics: str | None = None,
     ) -> None:
         self.batch_size = check_batch_size(batch_size)
         wanted = WorkerRequest(num_workers, cpus_per_worker, gpus_per_worker)
@@ -88,7 +92,7 @@ class RayEvaluator:
         self._closed = False
         self._pool: Pool | None = None
         try:
-            self._workers = RayWorkers(factory, self.request)
+            self._workers = RayWorkers(factory, self.request, numerics)
             self._pool = Pool(self._workers, batch_size, num_workers, timeout_s, max_retries, hang_s)
             self._pool.start(num_workers or self._workers.room())
             self._await_workers()
@@ -109,11 +113,6 @@ class RayEvaluator:
         slots = self._pool.slots if self._pool else []
         where = self._workers.processes
         return {slot.name: where[slot.handle] for slot in slots if slot.starting is None and slot.handle in where}
-
-    @property
-    def numerics(self) -> set[str]:
-        """What the objectives say they compute in, such as "bfloat16 on cuda": their attribute ``numerics``."""
-        return self._workers.numerics
 
     def stats(self) -> PoolStats:
         """Workers, how busy they were, and what waits."""
@@ -194,8 +193,9 @@ class RayEvaluator:
                 try:
                     problem = pool.take_start(slot)
                 except WorkerDiedError as death:
-                    if not pool.start_again(slot, death):
+                    if slot.failed_starts == pool.max_retries:
                         raise RuntimeError(f"worker {slot.name} dies while it builds the objective: {death}") from death
+                    pool.start_again(slot, death)
                     starting[slot.starting] = slot
                     continue
                 if problem is not None:

@@ -32,18 +32,24 @@ class Worker:
         """Host name and process id."""
         return socket.gethostname(), os.getpid()
 
-    def build(self, pickled_factory: bytes) -> tuple[bool, str, str] | None:
-        """Call the factory; ``None`` if that went well, else whether it is a ``UserError``, its message and trace."""
+    def build(self, pickled_factory: bytes, numerics: str | None) -> tuple[bool, str, str] | None:
+        """Call the factory; ``None`` if that went well, else whether it is a ``UserError``, its message and trace.
+
+        An objective whose ``numerics`` begin with another word than those given is refused.
+        """
         try:
             self.objective = pickle.loads(pickled_factory)()
         except Exception as error:
             message = str(error) if isinstance(error, UserError) else describe_error(error)
             return isinstance(error, UserError), message, traceback.format_exc()
+        own = getattr(self.objective, "numerics", None)
+        if numerics and own and own.split()[0] != numerics.split()[0]:
+            message = (
+                f"worker {self.name} computes in {own}, the driver, which measures the baselines and the result, in "
+                f"{numerics}; run the command where it has the same device, or set model.dtype"
+            )
+            return True, message, ""
         return None
-
-    def numerics(self) -> str | None:
-        """What the objective says it computes in, where it does."""
-        return getattr(self.objective, "numerics", None)
 
     def evaluate(
         self, ids: list[NDArray[np.int64]], x: NDArray[np.floating[Any]]

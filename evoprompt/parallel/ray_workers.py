@@ -27,6 +27,8 @@ class RayWorkers:
         Takes nothing, returns an objective.
     request : WorkerRequest
         What each actor takes.
+    numerics : str, optional
+        What its objective must compute in.
 
     Raises
     ------
@@ -36,10 +38,10 @@ class RayWorkers:
 
     label = "ray"
 
-    def __init__(self, factory: Callable[[], Objective], request: WorkerRequest) -> None:
+    def __init__(self, factory: Callable[[], Objective], request: WorkerRequest, numerics: str | None = None) -> None:
         import ray
 
-        self.ray, self.request = ray, request
+        self.ray, self.request, self.numerics = ray, request, numerics
         try:
             pickled = ray.cloudpickle.dumps(factory)
         except Exception as error:
@@ -50,7 +52,7 @@ class RayWorkers:
         self._factory = ray.put(pickled)
         self.greetings: dict[Any, Any] = {}  # of each actor, its call that tells its process
         self.processes: dict[Any, tuple[str, int]] = {}
-        self.numerics: set[str] = set()
+        self._probes: dict[Hashable, Any] = {}  # of each call that was sent to an idle worker, the one before it
         self._actor = ray.remote(Worker).options(
             num_cpus=request.cpus,
             num_gpus=request.gpus,
@@ -71,28 +73,43 @@ class RayWorkers:
         """Begin to start an actor."""
         actor = self._actor.remote(name)
         self.greetings[actor] = actor.hello.remote()
-        return actor, actor.build.remote(self._factory)
+        return actor, actor.build.remote(self._factory, self.numerics)
 
     def started(self, handle: Any, call: Hashable) -> BuildError | None:
         """The outcome of a start. Raises `WorkerDiedError`."""
         try:
             problem: BuildError | None = self.ray.get(call)
             self.processes[handle] = self.ray.get(self.greetings[handle])
-            self.numerics |= {told for told in [self.ray.get(handle.numerics.remote())] if told}
         except self.ray.exceptions.RayError as error:
             raise WorkerDiedError(_cause(error)) from error
         return problem
 
-    def evaluate(self, handle: Any, parts: Sequence[Trials]) -> Hashable:
-        """Begin to evaluate micro-batches; their points travel as one array."""
+    def evaluate(self, handle: Any, parts: Sequence[Trials], probe: bool) -> Hashable:
+        """Begin to evaluate micro-batches; their points travel as one array, a probe before them."""
+        probing = handle.hello.remote() if probe else None
         x = parts[0].x if len(parts) == 1 else np.concatenate([part.x for part in parts])
         call: Hashable = handle.evaluate.remote([part.ids for part in parts], x)
+        if probe:
+            self._probes[call] = probing
         return call
+
+    def reached(self, call: Hashable) -> bool:
+        """Whether the probe before a call was answered."""
+        probing = self._probes.pop(call)
+        if not self.ray.wait([probing], timeout=0)[0]:
+            return False
+        try:
+            self.ray.get(probing)
+        except self.ray.exceptions.RayError:
+            return False
+        return True
 
     def answers(self, call: Hashable) -> list[Answer]:
         """The outcome of a call. Raises `WorkerDiedError` or `CallFailedError`."""
         try:
-            return [(_detached(evaluation), error) for evaluation, error in self.ray.get(call)]
+            found = [(_detached(evaluation), error) for evaluation, error in self.ray.get(call)]
+            self._probes.pop(call, None)
+            return found
         except self.ray.exceptions.RayTaskError as error:
             raise CallFailedError(_cause(error)) from error
         except self.ray.exceptions.RayError as error:

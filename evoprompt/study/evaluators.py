@@ -7,7 +7,6 @@ from contextlib import contextmanager
 
 import torch
 
-from evoprompt.errors import UserError
 from evoprompt.objectives import SurveyAlignment, SurveyAlignmentFactory
 from evoprompt.parallel import LocalEvaluator, RayEvaluator, choose_executor
 from evoprompt.parallel.ray_cluster import WorkerRequest, joined, usable_cpus
@@ -68,7 +67,7 @@ def make_evaluator(
     if not on_ray(settings):
         return LocalEvaluator(objective, wanted.batch_size)
     request = worker_request(settings)
-    evaluator = RayEvaluator(
+    return RayEvaluator(
         factory,
         wanted.batch_size,
         request.num_workers,
@@ -78,12 +77,5 @@ def make_evaluator(
         timeout_s=wanted.timeout,
         max_retries=wanted.max_retries,
         hang_s=wanted.hang_timeout,
+        numerics=objective.numerics,
     )
-    other = {numerics for numerics in evaluator.numerics if numerics.split()[0] != objective.numerics.split()[0]}
-    if other:
-        evaluator.close()
-        raise UserError(
-            f"the workers compute in {' and '.join(sorted(other))}, this process, which measures the baselines and the "
-            f"result, in {objective.numerics}; run the command where it has the same device, or set model.dtype"
-        )
-    return evaluator

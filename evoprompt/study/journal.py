@@ -39,6 +39,7 @@ ROW = np.dtype(
         ("utilisation", "<f8"),
         ("queue", "<i8"),
         ("worker", "<U32"),
+        ("point", "<u4"),  # CRC-32 of the candidate
     ]
 )
 RESULT = ("evaluation", "generation", "trial", "loss", *DIMENSIONS, "invalid", "failed")
@@ -118,9 +119,11 @@ class Journal:
             os.close(descriptor)
 
     def told(self) -> NDArray[Any]:
-        """Every row of an evaluation, in order of arrival."""
+        """The row of every evaluated trial, in order of arrival; of one that was evaluated again, the last."""
         rows = np.concatenate([np.empty(0, ROW), *self.rows])
-        return rows[rows["event"] == TELL]
+        rows = rows[rows["event"] == TELL]
+        last = len(rows) - 1 - np.unique(rows["trial"][::-1], return_index=True)[1]
+        return rows[np.sort(last)]
 
 
 def as_history(rows: NDArray[Any]) -> pd.DataFrame:
@@ -156,7 +159,7 @@ def _frames(path: Path) -> Iterator[tuple[NDArray[Any], int]]:
     while place + FRAME.size <= len(data):
         size, checksum = FRAME.unpack_from(data, place)
         start, place = place + FRAME.size, place + FRAME.size + size
-        if place > len(data) or size % ROW.itemsize or zlib.crc32(data[start:place]) != checksum:
+        if not size or place > len(data) or size % ROW.itemsize or zlib.crc32(data[start:place]) != checksum:
             return
         yield np.frombuffer(data, ROW, size // ROW.itemsize, start), place
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
+import zlib
 from collections.abc import Callable
 from typing import Any
 
@@ -88,12 +89,25 @@ class Record:
                 self._note_pending(optimizer.ask(int(rows["trial"][0])))
             else:
                 x = np.stack([self.pending.pop(int(number)) for number in rows["trial"]])
-                optimizer.tell(Trials(rows["trial"], x), rows["loss"])
+                trials = Trials(rows["trial"], x)
+                if points(trials) != rows["point"].tolist():
+                    raise UserError(
+                        f"{self.directory.path} cannot be continued: the search does not come to the candidates that "
+                        "its journal holds; use the versions that run.json names"
+                    )
+                optimizer.tell(trials, rows["loss"])
 
-    def loss_of(self, number: int) -> float | None:
-        """The loss of a trial that was told before."""
-        row = self.known.get(number)
-        return None if row is None else float(row["loss"])
+    def losses_of(self, trials: Trials) -> dict[int, float]:
+        """Losses of the trials that were told before; one that was another point then is evaluated again."""
+        found, others = {}, 0
+        for number, point in zip(trials.ids.tolist(), points(trials), strict=True):
+            row = self.known.get(number)
+            if row is not None and row["point"] == point:
+                found[number] = float(row["loss"])
+            others += row is not None and row["point"] != point
+        if others:
+            logger.warning("%d candidates are others than before the interruption and are evaluated again", others)
+        return found
 
     def asked(self, count: int, trials: Trials, optimizer: Optimizer) -> None:
         """Note trials that a steady-state run asked for."""
@@ -111,7 +125,7 @@ class Record:
         rows["seconds"] = evaluation.seconds / len(trials)
         rows["elapsed"] = self._elapsed + time.monotonic() - self._began
         rows["workers"], rows["utilisation"], rows["queue"] = stats.workers, stats.utilisation, stats.queued
-        rows["worker"] = evaluation.worker
+        rows["worker"], rows["point"] = evaluation.worker, points(trials)
         self.known |= {int(row["trial"]): row for row in rows}
         for number in trials.ids.tolist():
             self.pending.pop(number, None)
@@ -175,6 +189,11 @@ class Record:
 
     def _note_pending(self, trials: Trials) -> None:
         self.pending |= dict(zip(trials.ids.tolist(), trials.x, strict=True))
+
+
+def points(trials: Trials) -> list[int]:
+    """A checksum of each candidate."""
+    return [zlib.crc32(np.ascontiguousarray(row).tobytes()) for row in trials.x]
 
 
 def write_history(directory: RunDirectory, journal: Journal, ordered: bool) -> None:

@@ -68,11 +68,12 @@ def run_search(
             try:
                 (steady_state if steady else generational)(optimizer, evaluator, record)
             except WorkersLostError as error:
-                raise UserError(f"{error}; continue with resume={directory.path}") from None
+                how = f"; continue with resume={directory.path}" if len(record) else ""
+                raise UserError(f"{error}{how}") from None
             finally:
                 last_error = evaluator.last_error
                 evaluator.close()
-            record.checkpoint(optimizer, last=True)
+        record.checkpoint(optimizer, last=True)
     reason, best = optimizer.should_stop(), optimizer.best
     if best is None or reason == "failed":
         last = f" (the last error: {last_error})" if last_error else ""

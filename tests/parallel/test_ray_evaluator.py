@@ -191,7 +191,7 @@ def test_a_reader_may_leave_between_any_two_results() -> None:
 
 
 def test_losing_the_last_worker_for_good_is_an_error_that_says_why(tmp_path: Path) -> None:
-    with RayEvaluator(BuildsOnce(tmp_path), batch_size=2, num_workers=1) as pool:
+    with RayEvaluator(BuildsOnce(tmp_path), batch_size=2, num_workers=1, timeout_s=8) as pool:
         pool.submit(numbered_trials(4))
         with pytest.raises(RuntimeError, match=r"no worker is left.*OSError: the model folder is gone"):
             list(pool.collect())

@@ -160,7 +160,7 @@ def search(
 def test_workers_that_compute_in_another_dtype_than_the_driver_are_refused(pocket: FrozenModel, tmp_path: Path) -> None:
     other = ModelSpec(device="cpu", dtype="bfloat16", threads=1)
     with pytest.raises(
-        UserError, match=r"workers compute in torch\.bfloat16 on cpu, this process.*torch\.float32 on cpu"
+        UserError, match=r"worker ray-0 computes in torch\.bfloat16 on cpu, the driver.*torch\.float32 on cpu"
     ):
         search(tmp_path, pocket, other, executor={"kind": "ray", "workers": 1})
 
