@@ -303,6 +303,8 @@ class Pool:
                     self._give(slot)
 
     def _give(self, slot: _Slot) -> None:
+        if slot.raised >= SUSPECT and self._waits_for_others(slot):
+            return
         size = self._parcel(slot)
         if self._others_sooner(slot, size):
             return
@@ -314,6 +316,14 @@ class Pool:
         if len(slot.calls) == 1:
             self._heads[token] = slot
         self._feed_or_not(slot)
+
+    def _waits_for_others(self, slot: _Slot) -> bool:
+        """Whether a worker that raised on everything gets nothing: others may show whether it is the worker."""
+        if self._results > slot.others and not slot.calls:
+            self._note(f"worker {slot.name} raised on everything, others did not: {self.last_error}")
+            self._restart(slot)
+            return True
+        return any(other.calls for other in self.slots if other is not slot)
 
     def _put(self, jobs: list[_Job], first: bool = False) -> None:
         """Queue jobs, at the end or before all others."""

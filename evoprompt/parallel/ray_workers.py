@@ -95,7 +95,9 @@ class RayWorkers:
 
     def reached(self, call: Hashable) -> bool:
         """Whether the probe before a call was answered."""
-        probing = self._probes.pop(call)
+        probing = self._probes.pop(call, None)
+        if probing is None:
+            return True  # it was answered
         if not self.ray.wait([probing], timeout=0)[0]:
             return False
         try:

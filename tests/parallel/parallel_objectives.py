@@ -172,3 +172,38 @@ class FillsMemory:
             return first_coordinate(x)
 
         return objective
+
+
+@dataclass(frozen=True)
+class OneIsBroken:
+    """In the first worker that asks, everything raises."""
+
+    folder: Path
+
+    def __call__(self) -> Objective:
+        broken = self.folder / "broken"
+        mine = not broken.exists()
+        broken.touch()
+
+        def objective(x: np.ndarray) -> Evaluation:
+            if mine:
+                raise RuntimeError("the device is in a bad state")
+            time.sleep(0.02)
+            return first_coordinate(x)
+
+        return objective
+
+
+class Unpicklable:
+    """What no process can send to another."""
+
+    def __reduce__(self) -> str:
+        raise TypeError("this stays where it is")
+
+
+def with_a_metric_that_cannot_travel() -> Objective:
+    def objective(x: np.ndarray) -> Evaluation:
+        metrics = {"odd": np.array([Unpicklable() if value == 7.0 else None for value in x[:, 0]], dtype=object)}
+        return Evaluation(x[:, 0], metrics)
+
+    return objective

@@ -18,6 +18,7 @@ from parallel_objectives import (
     BuildsOnce,
     HangsOnce,
     Kills,
+    OneIsBroken,
     Raises,
     Slow,
     SmallNet,
@@ -27,12 +28,14 @@ from parallel_objectives import (
     raising,
     refusing,
     sleeping,
+    with_a_metric_that_cannot_travel,
 )
 
 import evoprompt.parallel
 from evoprompt.errors import UserError
+from evoprompt.optim import DifferentialEvolution
 from evoprompt.optim.protocol import Objective
-from evoprompt.parallel import LocalEvaluator, RayEvaluator, evaluate
+from evoprompt.parallel import LocalEvaluator, RayEvaluator, evaluate, generational
 
 CHECKOUT = Path(evoprompt.parallel.__file__).parents[2]
 
@@ -161,6 +164,53 @@ def test_a_worker_that_hangs_is_killed_and_its_micro_batch_goes_to_the_next(tmp_
         assert "gave no answer for" in str(pool.last_error)
         assert time.monotonic() - before < 60
     np.testing.assert_array_equal(gathered.evaluation.loss, np.arange(12))
+
+
+def test_candidates_do_not_pay_for_workers_that_died_while_idle(tmp_path: Path) -> None:
+    with RayEvaluator(healthy, batch_size=1, num_workers=4, cpus_per_worker=0.25) as pool:
+        for _, victim in list(pool.processes.values())[:3]:
+            os.kill(victim, signal.SIGKILL)
+        gathered = evaluate(pool, numbered_trials(2))
+        np.testing.assert_array_equal(gathered.evaluation.loss, [0, 1])
+
+
+def test_a_driver_that_comes_late_ends_no_healthy_worker(tmp_path: Path) -> None:
+    with RayEvaluator(Slow(tmp_path, seconds=0.2), batch_size=1, num_workers=2, hang_s=1) as pool:
+        pool.submit(numbered_trials(4))
+        time.sleep(2.5)
+        assert sorted(int(part.ids[0]) for part, _ in pool.collect()) == [0, 1, 2, 3]
+        assert pool.restarts == 0
+
+
+def test_a_worker_that_raises_on_everything_is_replaced(tmp_path: Path) -> None:
+    with RayEvaluator(OneIsBroken(tmp_path), batch_size=1, num_workers=2) as pool:
+        gathered = evaluate(pool, numbered_trials(60))
+        assert pool.restarts == 1
+        assert "the device is in a bad state" in str(pool.last_error)
+    assert np.isnan(gathered.evaluation.loss).sum() <= 3
+
+
+def test_a_metric_that_cannot_travel_fails_its_micro_batch_alone() -> None:
+    with RayEvaluator(with_a_metric_that_cannot_travel, batch_size=1, num_workers=1) as pool:
+        evaluate(pool, numbered_trials(40, first_id=100))  # it learns that several can go together
+        gathered = evaluate(pool, numbered_trials(40))
+    np.testing.assert_array_equal(np.flatnonzero(np.isnan(gathered.evaluation.loss)), [7])
+
+
+def test_a_timeout_is_kept_while_results_keep_coming(tmp_path: Path) -> None:
+    with RayEvaluator(Slow(tmp_path, seconds=0.05), batch_size=1, num_workers=2) as pool:
+        pool.submit(numbered_trials(200))
+        began = time.monotonic()
+        some = len(list(pool.collect(timeout=1)))
+        assert time.monotonic() - began < 2
+        assert 0 < some < 200
+
+
+def test_a_search_does_not_begin_on_what_another_left(tmp_path: Path) -> None:
+    with RayEvaluator(healthy, batch_size=1, num_workers=1) as pool:
+        pool.submit(numbered_trials(3))
+        with pytest.raises(RuntimeError, match="3 candidates of another search are in this evaluator"):
+            generational(DifferentialEvolution([(0, 1)] * 2, budget=20, seed=0), pool)
 
 
 def test_short_micro_batches_travel_together_and_come_back_apart() -> None:

@@ -78,6 +78,24 @@ def test_a_frame_with_a_wrong_byte_ends_the_journal(tmp_path: Path) -> None:
         Journal(path).since(len(data))
 
 
+def test_zeros_at_the_end_as_a_power_failure_leaves_them_are_left_out(tmp_path: Path) -> None:
+    path = tmp_path / "journal.bin"
+    Journal(path).append(rows(0, 2))
+    with path.open("ab") as file:
+        file.write(bytes(64))
+    again = Journal(path)
+    assert [len(frame) for frame in again.rows] == [2]
+    again.append(rows(2, 1))
+    assert Journal(path).told()["trial"].tolist() == [0, 1, 2]
+
+
+def test_of_a_trial_that_was_evaluated_again_the_last_row_counts(tmp_path: Path) -> None:
+    journal = Journal(tmp_path / "journal.bin")
+    journal.append(rows(0, 3))
+    journal.append(rows(1, 1))
+    assert journal.told()["trial"].tolist() == [0, 2, 1]
+
+
 def test_another_file_is_no_journal(tmp_path: Path) -> None:
     (tmp_path / "journal.bin").write_text("some text that is longer than the first line of a journal")
     with pytest.raises(UserError, match=r"journal\.bin is not a journal"):

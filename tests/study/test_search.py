@@ -75,6 +75,22 @@ class Told:
         )
 
 
+def search(
+    folder: Path, pocket: FrozenModel, workers: ModelSpec, **config: Any
+) -> tuple[RunDirectory, SearchResult, Optimizer]:
+    """A small search of `pocket` by `workers`."""
+    config = {"culture": {"key": "arab"}, "budget": 24, "seed": 0, **config}
+    directory = RunDirectory(folder)
+    directory.create(config)
+    space = make_space("random_projection", np.zeros((2, pocket.hidden), np.float32), scale=1.0, dimensions=8)
+    factory = SurveyAlignmentFactory(workers, space, balanced_plan(vsm13()), get_culture("arab").target, np.zeros(6))
+    updating = "immediate" if config.get("loop") == "steady" else "deferred"
+    optimizer = make_optimizer("de", bounds=space.bounds, budget=24, seed=0, popsize=8, updating=updating)
+    objective = factory.around(Respondent(pocket))
+    settings, quiet = read_settings(config), Console(quiet=True)
+    return directory, run_search(settings, factory, objective, optimizer, directory, quiet, lambda: None), optimizer
+
+
 def losses(trials: Trials) -> Evaluation:
     return Evaluation(np.abs(trials.x - 0.3).sum(axis=1))
 
@@ -101,6 +117,32 @@ def test_a_steady_run_is_repeated_from_its_journal_with_and_without_its_checkpoi
         assert sorted(repeated.pending) == sorted(record.pending)
         np.testing.assert_array_equal(again.population[0], optimizer.population[0])
         np.testing.assert_array_equal(again.ask(3).x, copy.deepcopy(optimizer).ask(3).x)
+
+
+def test_a_generation_that_was_half_told_is_completed_with_the_same_points_only(tmp_path: Path) -> None:
+    told = Told(tmp_path, loop="generational")
+    optimizer, record = told.optimizer(), told.record()
+    trials = optimizer.ask()
+    record.told(0, trials[:5], losses(trials[:5]), PoolStats(1, 1.0, 2.0, 0, 0, 0))
+    again = told.record()
+    assert again.losses_of(trials) == dict(zip(range(5), losses(trials).loss[:5].tolist(), strict=True))
+    moved = Trials(trials.ids, trials.x + 1e-6)
+    assert again.losses_of(moved) == {}
+
+
+@pytest.mark.parametrize("loop", ["generational", "steady"])
+def test_a_search_whose_last_result_was_recorded_when_it_was_killed_still_writes_its_history(
+    pocket: FrozenModel, tmp_path: Path, loop: str
+) -> None:
+    directory, result, _ = search(tmp_path / "whole", pocket, pocket.spec, loop=loop)
+    journal = directory.journal.read_bytes()
+    killed = RunDirectory(tmp_path / "killed")
+    killed.path.mkdir()
+    killed.journal.write_bytes(journal)
+    killed, again, _ = search(tmp_path / "killed", pocket, pocket.spec, loop=loop)
+    assert again.best.loss == result.best.loss
+    assert killed.journal.read_bytes() == journal
+    pd.testing.assert_frame_equal(pd.read_parquet(killed.history), pd.read_parquet(directory.history))
 
 
 def test_a_checkpoint_that_an_earlier_version_left_is_refused(tmp_path: Path) -> None:
@@ -139,21 +181,6 @@ def test_when_every_candidate_raises_the_last_error_is_told(pocket: FrozenModel,
     history = pd.read_parquet(directory.history)
     assert len(history) == 8
     assert history["failed"].all()
-
-
-def search(
-    folder: Path, pocket: FrozenModel, workers: ModelSpec, **config: Any
-) -> tuple[RunDirectory, SearchResult, Optimizer]:
-    """A small search of `pocket` by `workers`."""
-    config = {"culture": {"key": "arab"}, "budget": 24, "seed": 0, **config}
-    directory = RunDirectory(folder)
-    directory.create(config)
-    space = make_space("random_projection", np.zeros((2, pocket.hidden), np.float32), scale=1.0, dimensions=8)
-    factory = SurveyAlignmentFactory(workers, space, balanced_plan(vsm13()), get_culture("arab").target, np.zeros(6))
-    optimizer = make_optimizer("de", bounds=space.bounds, budget=24, seed=0, popsize=8)
-    objective = factory.around(Respondent(pocket))
-    settings, quiet = read_settings(config), Console(quiet=True)
-    return directory, run_search(settings, factory, objective, optimizer, directory, quiet, lambda: None), optimizer
 
 
 @pytest.mark.slow
