@@ -184,10 +184,11 @@ def _executor(config: Mapping[str, Any]) -> ExecutorSettings:
         raise unknown_name("executor", executor.kind, EXECUTORS)
     _whole("executor.batch_size", executor.batch_size, least=1)
     _whole("executor.max_retries", executor.max_retries, least=0)
-    for name in ("timeout", "hang_timeout"):
-        seconds = getattr(executor, name)
-        if not (isinstance(seconds, int | float) and seconds > 0) and not (name == "hang_timeout" and seconds is None):
-            raise UserError(f"executor.{name}={seconds!r} must be a number of seconds above 0")
+    _number("executor.timeout", executor.timeout, "of seconds above 0", zero=False)
+    for name in ("hang_timeout", "cpus_per_worker", "gpus_per_worker"):
+        if getattr(executor, name) is not None:
+            unit = "of seconds above 0" if name == "hang_timeout" else "of at least 0"
+            _number(f"executor.{name}", getattr(executor, name), unit, zero=name != "hang_timeout")
     if executor.workers not in (None, "auto"):
         _whole("executor.workers", executor.workers, least=1)
     return executor
@@ -221,6 +222,11 @@ def _whole(name: str, value: Any, least: int) -> int:
     if not isinstance(value, int) or isinstance(value, bool) or value < least:
         raise UserError(f"{name}={value!r} must be a whole number of at least {least}")
     return value
+
+
+def _number(name: str, value: Any, unit: str, zero: bool) -> None:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not (value > 0 or (zero and value == 0)):
+        raise UserError(f"{name}={value!r} must be a number {unit}")
 
 
 def differences(old: Mapping[str, Any], new: Mapping[str, Any], prefix: str = "") -> list[str]:
