@@ -11,7 +11,7 @@ import os
 import socket
 import sys
 import textwrap
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -29,7 +29,8 @@ REACH_SECONDS = 10.0
 class WorkerRequest:
     """How many workers, and what each of them takes.
 
-    `num_workers` None stands for as many as there is room for, `gpus` None for one each where there are GPUs.
+    `num_workers` None stands for as many as there is room for, `gpus` None for one each where there are GPUs, `cpus`
+    None for as many as `threads`, or all of the smallest node. `threads` None is as many as there are whole CPUs.
 
     Raises
     ------
@@ -45,8 +46,9 @@ class WorkerRequest:
     """
 
     num_workers: int | None
-    cpus: float
+    cpus: float | None
     gpus: float | None
+    threads: int | None = None
 
     def __post_init__(self) -> None:
         number = self.num_workers
@@ -62,18 +64,26 @@ class WorkerRequest:
 
     def __str__(self) -> str:
         workers = "1 Ray worker" if self.num_workers == 1 else f"{self.num_workers or 'as many'} Ray workers"
-        return f"{workers} of {self.cpus:g} CPU and {self.gpus or 0:g} GPU each"
+        return f"{workers} of {self.cpus or self.computing:g} CPU and {self.gpus or 0:g} GPU each"
 
     @property
-    def threads(self) -> int:
+    def computing(self) -> int:
         """Threads that a worker computes with."""
-        return max(1, int(self.cpus))
+        return self.threads or max(1, int(self.cpus or 1))
+
+    def on(self, nodes: Sequence[Mapping[str, float]]) -> WorkerRequest:
+        """The same with the shares that nodes of these resources make of what was left open."""
+        smallest = min((node["CPU"] for node in nodes if node.get("CPU", 0) >= 1), default=1)
+        cpus = min(self.computing, int(smallest)) if self.cpus is None else self.cpus
+        there = float(any(node.get("GPU", 0) >= 1 for node in nodes))
+        return replace(self, cpus=cpus, gpus=there if self.gpus is None else self.gpus)
 
     def room_in(self, resources: Mapping[str, float]) -> int:
         """How many workers a node with these resources can hold; none is spread over nodes, no fraction over GPUs."""
         rooms, gpus = [], resources.get("GPU", 0.0)
-        if self.cpus > 0:
-            rooms.append(math.floor(resources.get("CPU", 0.0) / self.cpus + 1e-9))
+        cpus = self.computing if self.cpus is None else self.cpus
+        if cpus > 0:
+            rooms.append(math.floor(resources.get("CPU", 0.0) / cpus + 1e-9))
         if self.gpus:
             rooms.append(math.floor(gpus / self.gpus) if self.gpus >= 1 else int(gpus) * math.floor(1 / self.gpus))
         return min([*rooms] if self.num_workers is None else [self.num_workers, *rooms])
@@ -121,8 +131,7 @@ def connect(address: str | None, request: WorkerRequest) -> tuple[bool, WorkerRe
     if started:
         _start(address, request)
     try:
-        if request.gpus is None:
-            request = replace(request, gpus=1.0 if ray.cluster_resources().get("GPU", 0) >= 1 else 0.0)
+        request = request.on([node["Resources"] for node in ray.nodes() if node["Alive"]])
         _check_cluster(request)
     except BaseException:
         if started:
@@ -159,7 +168,7 @@ def _start(address: str | None, request: WorkerRequest) -> None:
             address="local",
             num_cpus=usable_cpus()
             if request.num_workers is None
-            else max(1, math.ceil(request.num_workers * request.cpus)),
+            else max(1, math.ceil(request.num_workers * (request.cpus or 1))),
             include_dashboard=False,
             object_store_memory=OBJECT_STORE_BYTES,
             **quiet,
@@ -191,9 +200,10 @@ def _check_reachable(address: str) -> None:
 
 def _check_this_machine(request: WorkerRequest) -> None:
     cpus = usable_cpus()
-    if request.num_workers is not None and request.num_workers * request.cpus > cpus + 1e-9:
+    needed = (request.num_workers or 1) * (request.cpus or 1)
+    if needed > cpus + 1e-9:
         raise UserError(
-            f"{request} need {request.num_workers * request.cpus:g} CPU, and this machine has {cpus}; "
+            f"{request} need {needed:g} CPU, and this machine has {cpus}; "
             "ask for fewer workers, a smaller cpus_per_worker, or give the address of a Ray cluster"
         )
 

@@ -33,8 +33,8 @@ class RayEvaluator:
         Candidates per micro-batch.
     num_workers : int, optional
         Number of actors; by default as many as the cluster has room for, also when nodes join later.
-    cpus_per_worker : float
-        What Ray reserves for each. A worker computes with as many threads as it has whole CPUs, at least one.
+    cpus_per_worker : float, optional
+        What Ray reserves for each; ``None`` for as many as ``threads``, or all of the smallest node.
     gpus_per_worker : float, optional
         By default 1 if the cluster has GPUs, else 0. A fraction shares a GPU. Ray hides the GPUs from a worker without
         a share.
@@ -52,6 +52,8 @@ class RayEvaluator:
     numerics : str, optional
         What the objective computes in, such as "torch.bfloat16 on cuda", if it tells so by its attribute ``numerics``;
         workers that compute in another dtype are refused.
+    threads : int, optional
+        That a worker computes with; by default as many as it has whole CPUs, at least one.
 
     Attributes
     ----------
@@ -78,16 +80,17 @@ class RayEvaluator:
         factory: Callable[[], Objective],
         batch_size: int,
         num_workers: int | None = None,
-        cpus_per_worker: float = 1,
+        cpus_per_worker: float | None = 1,
         gpus_per_worker: float | None = 0,
         address: str | None = None,
         timeout_s: float = 120,
         max_retries: int = 2,
         hang_s: float | None = None,
         numerics: str | None = None,
+        threads: int | None = None,
     ) -> None:
         self.batch_size = check_batch_size(batch_size)
-        wanted = WorkerRequest(num_workers, cpus_per_worker, gpus_per_worker)
+        wanted = WorkerRequest(num_workers, cpus_per_worker, gpus_per_worker, threads)
         self._owns_ray, self.request = connect(address, wanted)
         self._closed = False
         self._pool: Pool | None = None

@@ -58,7 +58,7 @@ class RayWorkers:
             num_gpus=request.gpus,
             max_restarts=0,
             max_task_retries=0,
-            runtime_env={"env_vars": {"PYTHONPATH": import_path(), "OMP_NUM_THREADS": str(request.threads)}},
+            runtime_env={"env_vars": {"PYTHONPATH": import_path(), "OMP_NUM_THREADS": str(request.computing)}},
         )
 
     def now(self) -> float:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from evoprompt.llm.model import POCKET
 from evoprompt.llm.numerics import SHARDED
@@ -76,15 +76,13 @@ def _pool(settings: Settings, findings: Findings, machine: Machine) -> _Pool:
         findings.line("cluster", str(cluster))
         for node in cluster.kinds():
             findings.line("", node)
-    if request.gpus is None:
-        request = replace(request, gpus=1.0 if cluster.total("GPU") >= 1 else 0.0)
-    return _Pool(request, cluster, here=wanted.address is None)
+    return _Pool(request.on(cluster.nodes), cluster, here=wanted.address is None)
 
 
 def _show_workers(pool: _Pool, threads: int, findings: Findings) -> None:
     cpus, gpus = pool.request.cpus, pool.request.gpus
     findings.line("workers", f"{pool.count}, each with {cpus:g} CPU, {gpus:g} GPU and {counted(threads, 'thread')}")
-    if pool.device == "cpu" and threads > max(cpus, 1):
+    if pool.device == "cpu" and threads > max(cpus or 0, 1):
         findings.note(
             f"a worker's model.threads={threads} are more than the CPUs that it reserves: with "
             f"executor.cpus_per_worker={threads} workers keep out of each other's way"
@@ -101,7 +99,7 @@ def _check_room(pool: _Pool, wanted: ExecutorSettings, findings: Findings) -> No
             "executor.gpus_per_worker"
         )
         return
-    needed = {"CPU": request.cpus * pool.count, "GPU": (request.gpus or 0) * pool.count}
+    needed = {"CPU": (request.cpus or 0) * pool.count, "GPU": (request.gpus or 0) * pool.count}
     short = [name for name, amount in needed.items() if amount > cluster.free.get(name, 0) + 1e-9]
     if short:
         findings.note(

@@ -25,16 +25,15 @@ def on_ray(settings: Settings) -> bool:
 def worker_request(settings: Settings) -> WorkerRequest:
     """How many workers, and what each takes.
 
-    Unless it is given, a worker takes as many CPUs as the model computes with, but where a number of workers is asked
-    for on this machine no more than its share of it.
+    Unless it is given, a worker takes as many CPUs as the model computes with, or all of the smallest node; where a
+    number of workers is asked for on this machine, no more than its share.
     """
     wanted, threads = settings.executor, settings.model.threads
     number = None if wanted.workers in (None, "auto") else int(wanted.workers)
     cpus = wanted.cpus_per_worker
-    if cpus is None:
-        share = usable_cpus() // number if number and wanted.address is None else threads
-        cpus = max(1, min(threads, share))
-    return WorkerRequest(number, cpus, 0 if settings.model.device == "cpu" else wanted.gpus_per_worker)
+    if cpus is None and wanted.address is None:
+        cpus = max(1, min(threads, usable_cpus() // (number or 1)))
+    return WorkerRequest(number, cpus, 0 if settings.model.device == "cpu" else wanted.gpus_per_worker, threads)
 
 
 @contextmanager
@@ -78,4 +77,5 @@ def make_evaluator(
         max_retries=wanted.max_retries,
         hang_s=wanted.hang_timeout,
         numerics=objective.numerics,
+        threads=request.threads,
     )

@@ -242,9 +242,7 @@ def test_workers_that_cpus_would_allow_and_memory_does_not(findings: Findings) -
     wanted = settings(executor={"kind": "ray", "workers": "auto"})
     check_executor(wanted, Machine(16, 100 * GIB, ()), model, findings)  # type: ignore[arg-type]
     (problem,) = findings.problems
-    assert problem.startswith(
-        "16 workers of 29.9 GiB each do not fit into the memory of this machine beside the driver"
-    )
+    assert problem.startswith("8 workers of 29.9 GiB each do not fit into the memory of this machine beside the driver")
     assert "use executor.workers=2" in problem
 
 
