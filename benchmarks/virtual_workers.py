@@ -7,6 +7,7 @@ from collections import deque
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass, field
 from itertools import count
+from time import process_time
 from typing import Any
 
 import numpy as np
@@ -38,6 +39,9 @@ class VirtualWorkers:
         Seconds that the driver needs to send a call and to take its answer in, together.
     latency_s
         Seconds until what was sent arrives.
+    charged
+        Whether the CPU time that this process takes between two answers, for scheduling and for the optimizer, passes
+        on the virtual clock too.
 
     Attributes
     ----------
@@ -53,9 +57,11 @@ class VirtualWorkers:
         slowness: Sequence[float],
         driver_s: float,
         latency_s: float,
+        charged: bool = False,
     ) -> None:
         self.seconds, self.slowness, self.driver_s, self.latency_s = seconds, list(slowness), driver_s, latency_s
-        self.clock = 0.0
+        self.charged = charged
+        self.clock, self._left = 0.0, process_time()
         self.calls = 0
         self._numbers = count()
         self._heads: list[tuple[float, int]] = []
@@ -105,6 +111,13 @@ class VirtualWorkers:
 
     def wait(self, calls: Sequence[Hashable], timeout: float) -> list[Hashable]:
         """Let the clock run to the next answer."""
+        if self.charged:
+            self.clock += process_time() - self._left
+        done = self._arrived(timeout)
+        self._left = process_time()
+        return done
+
+    def _arrived(self, timeout: float) -> list[Hashable]:
         if not self._heads or self._heads[0][0] > self.clock + timeout:
             self.clock += timeout
             return []
