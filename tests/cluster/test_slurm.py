@@ -7,6 +7,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -28,8 +29,8 @@ STAND_INS = {
 @pytest.fixture
 def machine(tmp_path: Path) -> Iterator[Path]:
     """A folder whose `bin` holds the stand-ins; short, as Ray has sockets below it."""
-    folder = Path(f"/tmp/slurm-{os.getpid()}-{time.monotonic_ns() % 10**6}")
-    (folder / "bin").mkdir(parents=True)
+    folder = Path(tempfile.mkdtemp(prefix="slurm-"))
+    (folder / "bin").mkdir()
     for name, text in STAND_INS.items():
         stand_in = folder / "bin" / name
         stand_in.write_text(f"#!/bin/bash\n{text}\n")

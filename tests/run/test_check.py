@@ -9,6 +9,7 @@ import shutil
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -260,8 +261,8 @@ def test_workers_that_a_generation_has_no_work_for_are_noted(
 @pytest.fixture
 def home(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """A home with a Ray token; its path is short, as Ray has sockets below it."""
-    home = Path(f"/tmp/check-{os.getpid()}")
-    (home / ".ray").mkdir(parents=True)
+    home = Path(tempfile.mkdtemp(prefix="check-"))
+    (home / ".ray").mkdir()
     (home / ".ray" / "auth_token").write_text("a" * 64)
     monkeypatch.setenv("HOME", str(home))
     yield home
