@@ -6,7 +6,6 @@ import logging
 from collections import Counter
 
 import numpy as np
-import pytest
 from faulty_workers import Chances, FaultyWorkers
 from hypothesis import given, settings
 from hypothesis import strategies as st
