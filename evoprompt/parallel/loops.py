@@ -52,7 +52,7 @@ class Unrecorded:
     """Notes that nobody takes."""
 
     def losses_of(self, trials: Trials) -> dict[int, float]:
-        """None: nothing is known."""
+        """Nothing is known."""
         return {}
 
     def outstanding(self) -> Trials | None:

@@ -9,7 +9,7 @@ from typing import Self
 from evoprompt.errors import UserError
 from evoprompt.optim.protocol import Evaluation, Objective, Trials
 from evoprompt.parallel.batching import check_batch_size
-from evoprompt.parallel.pool import BuildError, Pool, PoolStats, WorkerDiedError
+from evoprompt.parallel.pool import BuildError, Pool, PoolStats, WorkerDiedError, WorkersLostError
 from evoprompt.parallel.ray_cluster import WorkerRequest, connect
 from evoprompt.parallel.ray_workers import RayWorkers
 
@@ -48,7 +48,7 @@ class RayEvaluator:
         and how often a worker may die while it first starts.
     hang_s : float, optional
         Seconds after which a micro-batch counts as hung and its worker is killed; by default 600, or 20 times the
-        longest so far.
+        longest so far, and 3600 before the first is done.
     numerics : str, optional
         What the objective computes in, such as "torch.bfloat16 on cuda", if it tells so by its attribute ``numerics``;
         workers that compute in another dtype are refused.
@@ -69,8 +69,10 @@ class RayEvaluator:
     UserError
         If the workers do not fit into the cluster or do not come up in time, there is no cluster at the address, the
         factory cannot be pickled, or it raised a ``UserError``.
+    WorkersLostError
+        If a worker's process died again and again while it started.
     RuntimeError
-        If the factory raised anything else, or its process died again and again.
+        If the factory raised anything else.
     ValueError
         If ``batch_size`` is not a whole number of at least 1.
     """
@@ -197,7 +199,9 @@ class RayEvaluator:
                     problem = pool.take_start(slot)
                 except WorkerDiedError as death:
                     if slot.failed_starts == pool.max_retries:
-                        raise RuntimeError(f"worker {slot.name} dies while it builds the objective: {death}") from death
+                        raise WorkersLostError(
+                            f"worker {slot.name} dies whenever it builds the objective: {death}"
+                        ) from death
                     pool.start_again(slot, death)
                     starting[slot.starting] = slot
                     continue

@@ -110,12 +110,13 @@ class RayWorkers:
         """The outcome of a call. Raises `WorkerDiedError` or `CallFailedError`."""
         try:
             found = [(_detached(evaluation), error) for evaluation, error in self.ray.get(call)]
-            self._probes.pop(call, None)
-            return found
         except self.ray.exceptions.RayTaskError as error:
+            self._probes.pop(call, None)
             raise CallFailedError(_cause(error)) from error
         except self.ray.exceptions.RayError as error:
-            raise WorkerDiedError(_cause(error)) from error
+            raise WorkerDiedError(_cause(error)) from error  # `reached` asks the probe
+        self._probes.pop(call, None)
+        return found
 
     def wait(self, calls: Sequence[Hashable], timeout: float) -> list[Hashable]:
         """Those of the calls that are finished: one as soon as there is one, and what else is by then."""

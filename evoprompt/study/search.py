@@ -64,15 +64,13 @@ def run_search(
             record.repeat(optimizer, events)
         if optimizer.should_stop() is None or record.pending:
             progress.begin(len(record))
-            evaluator = make_evaluator(settings, factory, objective)
             try:
-                (steady_state if steady else generational)(optimizer, evaluator, record)
+                with make_evaluator(settings, factory, objective) as evaluator:
+                    (steady_state if steady else generational)(optimizer, evaluator, record)
+                last_error = evaluator.last_error
             except WorkersLostError as error:
                 how = f"; continue with resume={directory.path}" if len(record) else ""
                 raise UserError(f"{error}{how}") from None
-            finally:
-                last_error = evaluator.last_error
-                evaluator.close()
         record.checkpoint(optimizer, last=True)
     reason, best = optimizer.should_stop(), optimizer.best
     if best is None or reason == "failed":

@@ -23,6 +23,7 @@ from parallel_objectives import (
     Slow,
     SmallNet,
     chosen_at_random,
+    dying,
     healthy,
     numbered_trials,
     raising,
@@ -35,7 +36,7 @@ import evoprompt.parallel
 from evoprompt.errors import UserError
 from evoprompt.optim import DifferentialEvolution
 from evoprompt.optim.protocol import Objective
-from evoprompt.parallel import LocalEvaluator, RayEvaluator, evaluate, generational
+from evoprompt.parallel import LocalEvaluator, RayEvaluator, WorkersLostError, evaluate, generational
 
 CHECKOUT = Path(evoprompt.parallel.__file__).parents[2]
 
@@ -277,6 +278,11 @@ def test_a_factory_that_raises_gives_its_message() -> None:
         RayEvaluator(raising, batch_size=1, num_workers=1)
     with pytest.raises(UserError, match=r"^unknown model 'lama'; did you mean llama\?$"):
         RayEvaluator(refusing, batch_size=1, num_workers=1)
+
+
+def test_a_factory_that_kills_its_process_is_tried_again_and_then_told() -> None:
+    with pytest.raises(WorkersLostError, match=r"worker ray-0 dies whenever it builds the objective: .*ActorDied"):
+        RayEvaluator(dying, batch_size=1, num_workers=1, max_retries=1)
 
 
 def test_a_factory_that_cannot_be_pickled_is_refused_by_its_name() -> None:
