@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
+from collections.abc import Iterator
 
 import numpy as np
+import pytest
 from faulty_workers import Chances, FaultyWorkers
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -32,6 +34,16 @@ def require_sound(pool: Pool) -> None:
     assert all(slot in pool._hungry for slot in pool.slots if slot.up and not slot.calls)
 
 
+@pytest.fixture(scope="module", autouse=True)
+def _told_to_nobody() -> Iterator[None]:
+    """Thousands of faults would be thousands of lines."""
+    logger = logging.getLogger("evoprompt.parallel")
+    before = logger.level
+    logger.setLevel(logging.CRITICAL)
+    yield
+    logger.setLevel(before)
+
+
 @settings(max_examples=150, deadline=None)
 @given(
     seed=st.integers(0, 10**6),
@@ -56,7 +68,6 @@ def test_every_candidate_comes_back_once_whatever_happens(
     seed: int, seconds: float, chances: Chances, rooms: list, first_room: int, most: int | None, batch_size: int,
     losses: int, more: bool,
 ) -> None:  # fmt: skip
-    logging.getLogger("evoprompt.parallel").setLevel(logging.CRITICAL)
     workers = FaultyWorkers(seed, seconds, chances, [(0.0, first_room), *rooms])
     pool = Pool(workers, batch_size, most, timeout_s=30, max_retries=2, hang_s=60)
     pool.start(min(first_room, most or first_room))
