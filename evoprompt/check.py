@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,7 @@ from rich.console import Console
 from evoprompt.errors import UserError
 from evoprompt.preflight.executor import check_executor
 from evoprompt.preflight.findings import Findings, counted
+from evoprompt.preflight.launcher import check_launcher
 from evoprompt.preflight.machine import show_machine, this_machine
 from evoprompt.preflight.model import check_model
 from evoprompt.preflight.search import check_search
@@ -49,6 +50,7 @@ class Asked:
     settings: Settings
     folder: Path
     launcher: str
+    launching: Mapping[str, Any]
     jobs: int | None
     resumed: bool
     placed: str | None
@@ -94,6 +96,7 @@ def read(given: Sequence[str]) -> Asked:
         config = compose(flags.config_name or "config", overrides, return_hydra_config=True)
     folder = Path(config.hydra.sweep.dir if jobs else config.hydra.run.dir)
     changed = [one for one in config.hydra.overrides.task if not one.startswith("resume=")]
+    launching: Any = OmegaConf.to_container(config.hydra.launcher)
     with open_dict(config):
         del config["hydra"]
     plain: dict[str, Any] = OmegaConf.to_container(config, resolve=True)  # type: ignore[assignment]
@@ -106,7 +109,7 @@ def read(given: Sequence[str]) -> Asked:
     if settings.survey.wording_file:
         load_instrument(settings.survey.wording_file)
     placed = RunDirectory(folder).recall().get("model", {}).get("placed") if resumed else None
-    return Asked(settings, folder, launcher, len(jobs) if jobs else None, bool(resumed), placed)
+    return Asked(settings, folder, launcher, launching, len(jobs) if jobs else None, bool(resumed), placed)
 
 
 def report(asked: Asked, findings: Findings) -> int:
@@ -115,6 +118,8 @@ def report(asked: Asked, findings: Findings) -> int:
     if asked.jobs:
         findings.section("sweep")
         findings.line("jobs", f"{asked.jobs}; what follows is about the first one")
+        if asked.launcher == "evoprompt_ray":
+            check_launcher(asked.launching, settings, machine, findings)
     show_machine(machine, findings)
     model = check_model(settings.model, machine, findings)
     if model is not None and asked.placed not in (None, model.placed):

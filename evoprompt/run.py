@@ -9,7 +9,7 @@ import sys
 import traceback
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO, cast
 
 import hydra
 from hydra.core.config_store import ConfigStore
@@ -20,6 +20,7 @@ from omegaconf.errors import OmegaConfBaseException
 from evoprompt import sweep
 from evoprompt.errors import UserError, unknown_name
 from evoprompt.study.sweepdir import SweepDirectory
+from evoprompt.study.unfailing import Unfailing
 from evoprompt.surveys import cultures
 from evoprompt.sweep import one_line, resume_arguments
 
@@ -41,7 +42,7 @@ class _Lines(logging.Handler):
         message = " ".join(record.getMessage().split())
         if message not in self.shown:
             self.shown.add(message)
-            print(f"evoprompt: {message}", file=sys.stderr)
+            _say(message)
 
 
 _lines = _Lines()
@@ -135,6 +136,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         hydra.main(config_path=str(CONF), config_name="config", version_base="1.3")(sweep.hydra_job)()
     except (UserError, HydraException, OmegaConfBaseException) as error:
         return _stopped(refused_key(str(error), given) or one_line(error), 2)
+    except sweep.SweepRefused as error:
+        return _stopped(str(error), 2)
     except KeyboardInterrupt as stop:
         return _stopped(f"interrupted{stop if sweep.begun is None else ''}", 130)
     except (PermissionError, NotADirectoryError, FileExistsError, IsADirectoryError) as error:
@@ -149,7 +152,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _stopped(f"the launcher gave up: {one_line(error):.200}; the traceback is in {crash}", 1)
     for message in sweep.refused:
         _say(message)
-    return _list_jobs(sweep.begun) if sweep.begun else 2 if sweep.refused else 0
+    return max(_list_jobs(sweep.begun) if sweep.begun else 0, 2 if sweep.refused else 0)
 
 
 def resuming(given: list[str]) -> list[str]:
@@ -192,4 +195,5 @@ def _list_jobs(directory: SweepDirectory) -> int:
 
 
 if __name__ == "__main__":
+    sys.stdout, sys.stderr = (cast(TextIO, Unfailing(stream)) for stream in (sys.stdout, sys.stderr))
     sys.exit(main())

@@ -8,7 +8,7 @@ import re
 import traceback
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO, cast
 
 import yaml
 from hydra.core.config_loader import ConfigLoader
@@ -23,7 +23,9 @@ from omegaconf.errors import OmegaConfBaseException
 from rich.console import Console
 
 from evoprompt.errors import UserError
+from evoprompt.study.rundir import TakenError
 from evoprompt.study.sweepdir import SweepDirectory, job_record, note_failure
+from evoprompt.study.unfailing import Unfailing
 
 __all__ = ["Planner", "hydra_job", "one_line", "resume_arguments"]
 
@@ -31,7 +33,11 @@ BASIC_SWEEPER = "hydra._internal.core_plugins.basic_sweeper.BasicSweeper"
 FREE_ON_RESUME = re.compile(r"executor(\..+)?|hydra/launcher|hydra\.launcher\..+")
 
 begun: SweepDirectory | None = None  # the sweep of this command; in a launcher's worker processes there is none
-refused: list[str] = []  # what stopped a single run; kept from Hydra, which would show it at length
+refused: list[str] = []  # what stopped runs whose folders do not say it; kept from Hydra, which would show it at length
+
+
+class SweepRefused(BaseException):
+    """A sweep that must not begin in its folder."""
 
 
 class Planner(Callback):
@@ -40,14 +46,17 @@ class Planner(Callback):
     def on_multirun_start(self, config: DictConfig, **_: Any) -> None:
         """Write `sweep.json`; only Hydra's own sweeper knows all of its jobs in advance."""
         global begun
-        begun = SweepDirectory(config.hydra.sweep.dir)
-        sweeper = config.hydra.sweeper
+        directory, sweeper = SweepDirectory(config.hydra.sweep.dir), config.hydra.sweeper
         if sweeper._target_ == BASIC_SWEEPER:
             fixed = [f"{key}={value}" for key, value in (sweeper.params or {}).items()]
+            jobs = planned([*fixed, *config.hydra.overrides.task], GlobalHydra.instance().config_loader())
+            try:
+                directory.require_same(jobs)
+            except TakenError as error:
+                raise SweepRefused(one_line(error)) from None
             with contextlib.suppress(OSError):  # Hydra writes there next, and its error is shown
-                begun.remember_plan(
-                    planned([*fixed, *config.hydra.overrides.task], GlobalHydra.instance().config_loader())
-                )
+                directory.remember_plan(jobs)
+        begun = directory
 
 
 def planned(overrides: Sequence[str], loader: ConfigLoader | None = None) -> list[tuple[str, ...]]:
@@ -110,6 +119,9 @@ def _sweep_job(config: DictConfig, output: Path, job: dict[str, Any]) -> float:
                 write_report(output)
             if not job["skipped"]:
                 closing_table(outcome, console)
+        except TakenError as error:
+            refused.append(f"{' '.join(job['overrides'])}: {one_line(error)}")
+            return float("nan")
         except (UserError, OmegaConfBaseException) as error:
             note_failure(output, job, "refused", one_line(error))
             return float("nan")
@@ -132,8 +144,8 @@ def _output_of(folder: Path) -> Iterator[None]:
         return
     with (
         (folder / "log.txt").open("a", encoding="utf-8", buffering=1) as log,
-        contextlib.redirect_stdout(log),
-        contextlib.redirect_stderr(log),
+        contextlib.redirect_stdout(cast(TextIO, Unfailing(log))),
+        contextlib.redirect_stderr(cast(TextIO, Unfailing(log))),
     ):
         yield
 

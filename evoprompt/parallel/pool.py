@@ -38,7 +38,7 @@ TICK_SECONDS = 1.0  # how often the pool looks after workers that hang, are lost
 HANG_SECONDS, HANG_FACTOR = 600.0, 20.0  # a micro-batch hangs after the first, or so many times the longest one
 FIRST_HANG_SECONDS = 3600.0  # while nobody knows how long one takes
 REST_SECONDS, LONGEST_REST_SECONDS = 1.0, 60.0  # before a failed start is tried again, twice as long every time
-SUSPECT = 3  # calls in a row that all raise, while others' do not: then it is the worker
+SUSPECT = 2  # micro-batches on which a worker raised and another did not: then it is the worker
 PACE_MEMORY = 0.5  # weight of the past in a worker's mean seconds per micro-batch
 
 BuildError = tuple[bool, str, str]  # is it a UserError, its message, the traceback
@@ -115,13 +115,15 @@ class PoolStats:
 class _Job:
     """A micro-batch, how many workers died of it, and whether it must travel alone for that to be told.
 
-    `missed` counts workers that were dead perhaps before they came to it.
+    `missed` counts workers that were dead perhaps before they came to it; `doubted` is the worker that raised on all of
+    it, whereupon another one is asked.
     """
 
     trials: Trials
     deaths: int = 0
     missed: int = 0
     alone: bool = False
+    doubted: Any = None
 
 
 @dataclass(eq=False)
@@ -147,8 +149,8 @@ class _Slot:
     calls: deque[_Call] = field(default_factory=deque)
     pace: float | None = None  # seconds per micro-batch
     failed_starts: int = 0
-    raised: int = 0  # calls in a row of which nothing came but exceptions
-    others: int = 0  # results of the whole pool when that began
+    contradicted: int = 0  # micro-batches on which it raised and another worker did not
+    suspicions: int = 0  # how often that was taken for a fault of the worker in this place
     wants: int = 1  # micro-batches that should be its own at any time
 
     def free_at(self, now: float) -> float:
@@ -168,8 +170,9 @@ class Pool:
       gets less, and near the end of the queue nothing that others would finish sooner.
     - A micro-batch that a worker died with goes to the head of the queue. After `max_retries` more deaths its
       candidates are tried one by one, and one that kills a worker again has failed.
-    - A worker that dies, hangs or raises on everything is replaced; a start that fails is tried again, later every
-      time. Workers are given up where no node has room for them, and added where one has.
+    - A micro-batch on which a worker raised is given to another one before it counts as failed. A worker that dies,
+      hangs, or raises where others do not is replaced; a start that fails is tried again, later every time. Workers
+      are given up where no node has room for them, and added where one has.
 
     Parameters
     ----------
@@ -206,7 +209,6 @@ class Pool:
         self._hungry: dict[_Slot, None] = {}
         self._names = self._up = self._queued = self._wanted = 0
         self._more = False
-        self._results = 0
         self._bare_since: float | None = None
         self._looked_after = workers.now()
         self._longest = 0.0
@@ -303,7 +305,7 @@ class Pool:
                     self._give(slot)
 
     def _give(self, slot: _Slot) -> None:
-        if slot.raised >= SUSPECT and self._waits_for_others(slot):
+        if not self._put_forward(slot):
             return
         size = self._parcel(slot)
         if self._others_sooner(slot, size):
@@ -317,13 +319,16 @@ class Pool:
             self._heads[token] = slot
         self._feed_or_not(slot)
 
-    def _waits_for_others(self, slot: _Slot) -> bool:
-        """Whether a worker that raised on everything gets nothing: others may show whether it is the worker."""
-        if self._results > slot.others and not slot.calls:
-            self._note(f"worker {slot.name} raised on everything, others did not: {self.last_error}")
-            self._restart(slot)
-            return True
-        return any(other.calls for other in self.slots if other is not slot)
+    def _put_forward(self, slot: _Slot) -> bool:
+        """Bring a job that is not for others alone to the head of the queue; whether there is one."""
+        others = any(other.up for other in self.slots if other is not slot)
+        for place, job in enumerate(self._queue):
+            if job.doubted is None or job.doubted is not slot.handle or not others:
+                if place:
+                    del self._queue[place]
+                    self._queue.appendleft(job)
+                return True
+        return False
 
     def _put(self, jobs: list[_Job], first: bool = False) -> None:
         """Queue jobs, at the end or before all others."""
@@ -358,7 +363,12 @@ class Pool:
 
     def _others_sooner(self, slot: _Slot, size: int) -> bool:
         """Whether the others would be done with all that is left clearly before this slot with its parcel."""
-        if self._more or slot.pace is None or len(self._queue) >= 2 * len(self.slots):
+        if (
+            self._more
+            or slot.pace is None
+            or len(self._queue) >= 2 * len(self.slots)
+            or self._queue[0].doubted is not None
+        ):
             return False
         now, left = self.workers.now(), len(self._queue)
         end = slot.free_at(now) + (size - 0.2) * slot.pace
@@ -386,9 +396,6 @@ class Pool:
             if len(call.jobs) > 1:  # which of them it was is found out one by one
                 answers = []
                 self._put([_Job(job.trials, job.deaths, job.missed, alone=True) for job in call.jobs], first=True)
-        if self._is_suspect(slot, answers):
-            self._bury(slot, f"raised on everything, others did not: {answers[-1][1]}")
-            return
         slot.calls.popleft()
         if slot.calls:
             slot.calls[0].begun = self.workers.now()
@@ -396,22 +403,33 @@ class Pool:
         self._learn_pace(slot, [evaluation.seconds for evaluation, error in answers if error is None])
         self._feed_or_not(slot)
         for job, (evaluation, error) in zip(call.jobs, answers, strict=False):
-            if error is not None:
-                self.last_error = error
-                logger.warning("the objective raised on one of the trials %s: %s", job.trials.ids.tolist(), error)
-            self._ready.append((job.trials, evaluation))
+            self._judge(slot, job, evaluation, error)
 
-    def _is_suspect(self, slot: _Slot, answers: list[Answer]) -> bool:
-        """Whether a worker gave nothing but exceptions for some calls, while others gave results."""
-        good = sum(error is None for _, error in answers)
-        self._results += good
-        if good or not answers:
-            slot.raised = 0
-            return False
-        if not slot.raised:
-            slot.others = self._results
-        slot.raised += 1
-        return slot.raised >= SUSPECT and self._results > slot.others
+    def _judge(self, slot: _Slot, job: _Job, evaluation: Evaluation, error: str | None) -> None:
+        """Take a result; where a worker raised on a whole micro-batch, another is asked whether it does too."""
+        if error is not None:
+            self.last_error = error
+            others = any(other.up for other in self.slots if other is not slot)
+            if job.doubted is None and others and not np.isfinite(evaluation.loss).any():
+                job.doubted, job.alone = slot.handle, True
+                self._put([job], first=True)
+                return
+            logger.warning("the objective raised on one of the trials %s: %s", job.trials.ids.tolist(), error)
+        elif job.doubted is not None:
+            self._suspect(next((other for other in self.slots if other.handle is job.doubted), None))
+        self._ready.append((job.trials, evaluation))
+
+    def _suspect(self, slot: _Slot | None) -> None:
+        """Replace a worker that raised where another did not, at once if it happens again; later every time."""
+        if slot is None:  # it is gone already
+            return
+        slot.contradicted += 1
+        if slot.contradicted < SUSPECT:
+            return
+        self._put([job for call in slot.calls for job in call.jobs], first=True)
+        slot.suspicions += 1
+        self.restarts += 1
+        self.rest(slot, f"worker {slot.name} raised where others did not: {self.last_error}", slot.suspicions)
 
     def _learn_pace(self, slot: _Slot, seconds: list[float]) -> None:
         """From micro-batches that were evaluated to their ends."""
@@ -501,12 +519,13 @@ class Pool:
         if now - self._bare_since > self.timeout_s:
             raise WorkersLostError(f"no worker is left to evaluate with; the last one was lost to: {self.last_error}")
 
-    def rest(self, slot: _Slot, why: str) -> None:
-        """Let a worker that did not come up rest before it is tried again."""
+    def rest(self, slot: _Slot, why: str, times: int | None = None) -> None:
+        """Let a worker that did not come up, or is suspected, rest before it is tried again."""
         self._note(why)
         self._kill(slot)
-        slot.failed_starts += 1
-        slot.since = self.workers.now() + min(REST_SECONDS * 2 ** (slot.failed_starts - 1), LONGEST_REST_SECONDS)
+        if times is None:
+            times = slot.failed_starts = slot.failed_starts + 1
+        slot.since = self.workers.now() + min(REST_SECONDS * 2 ** (times - 1), LONGEST_REST_SECONDS)
 
     def _add(self) -> None:
         slot = _Slot(f"{self.workers.label}-{self._names}")
@@ -536,7 +555,7 @@ class Pool:
         for token in (slot.starting, *(call.token for call in slot.calls)):
             self._heads.pop(token, None)
         slot.calls.clear()
-        slot.up, slot.pace, slot.starting, slot.raised = False, None, None, 0
+        slot.up, slot.pace, slot.starting, slot.contradicted = False, None, None, 0
         if slot.handle is not None:
             self.workers.kill(slot.handle)
             slot.handle = None

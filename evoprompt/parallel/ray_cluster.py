@@ -64,7 +64,8 @@ class WorkerRequest:
 
     def __str__(self) -> str:
         workers = "1 Ray worker" if self.num_workers == 1 else f"{self.num_workers or 'as many'} Ray workers"
-        return f"{workers} of {self.cpus or self.computing:g} CPU and {self.gpus or 0:g} GPU each"
+        cpus = self.computing if self.cpus is None else self.cpus
+        return f"{workers} of {cpus:g} CPU and {self.gpus or 0:g} GPU each"
 
     @property
     def computing(self) -> int:
@@ -130,6 +131,8 @@ def connect(address: str | None, request: WorkerRequest) -> tuple[bool, WorkerRe
     started = not ray.is_initialized()
     if started:
         _start(address, request)
+    elif address not in (None, "auto"):
+        _require_same_cluster(str(address))
     try:
         request = request.on([node["Resources"] for node in ray.nodes() if node["Alive"]])
         _check_cluster(request)
@@ -138,6 +141,26 @@ def connect(address: str | None, request: WorkerRequest) -> tuple[bool, WorkerRe
             ray.shutdown()
         raise
     return started, request
+
+
+def _require_same_cluster(address: str) -> None:
+    """Refuse an address other than that of the cluster to which this process is connected."""
+    import ray
+
+    here = str(ray.get_runtime_context().gcs_address)
+    if address.startswith("ray://"):
+        return  # a client's address names no cluster
+    host, _, port = address.rpartition(":")
+    own_host, _, own_port = here.rpartition(":")
+    try:
+        same = port == own_port and socket.gethostbyname(host) in (own_host, socket.gethostbyname(own_host))
+    except OSError:
+        same = False
+    if not same:
+        raise UserError(
+            f"this process is connected to the Ray cluster at {here}, not {address}; leave the address out, or with "
+            "hydra/launcher=evoprompt_ray give it as hydra.launcher.address"
+        )
 
 
 @contextmanager
@@ -168,7 +191,7 @@ def _start(address: str | None, request: WorkerRequest) -> None:
             address="local",
             num_cpus=usable_cpus()
             if request.num_workers is None
-            else max(1, math.ceil(request.num_workers * (request.cpus or 1))),
+            else max(1, math.ceil(request.num_workers * (1 if request.cpus is None else request.cpus))),
             include_dashboard=False,
             object_store_memory=OBJECT_STORE_BYTES,
             **quiet,
@@ -200,7 +223,7 @@ def _check_reachable(address: str) -> None:
 
 def _check_this_machine(request: WorkerRequest) -> None:
     cpus = usable_cpus()
-    needed = (request.num_workers or 1) * (request.cpus or 1)
+    needed = (request.num_workers or 1) * (1 if request.cpus is None else request.cpus)
     if needed > cpus + 1e-9:
         raise UserError(
             f"{request} need {needed:g} CPU, and this machine has {cpus}; "

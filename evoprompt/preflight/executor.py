@@ -84,8 +84,8 @@ def _show_workers(pool: _Pool, threads: int, findings: Findings) -> None:
     findings.line("workers", f"{pool.count}, each with {cpus:g} CPU, {gpus:g} GPU and {counted(threads, 'thread')}")
     if pool.device == "cpu" and threads > max(cpus or 0, 1):
         findings.note(
-            f"a worker's model.threads={threads} are more than the CPUs that it reserves: with "
-            f"executor.cpus_per_worker={threads} workers keep out of each other's way"
+            f"a worker's model.threads={threads} are more than the CPUs that it reserves, and workers get into each "
+            f"other's way; take model.threads={max(1, int(cpus or 1))}, or fewer workers"
         )
 
 

@@ -18,8 +18,13 @@ def save_checkpoint(folder: Path, evaluations: int, state: Mapping[str, Any]) ->
     folder.mkdir(parents=True, exist_ok=True)
     final = folder / f"{evaluations:09d}"
     partial = folder / f"{evaluations:09d}.partial"
-    shutil.rmtree(partial, ignore_errors=True)
-    save_state(partial, state)
+    for left in folder.glob("*.partial"):  # of a save that was killed or found no room
+        shutil.rmtree(left, ignore_errors=True)
+    try:
+        save_state(partial, state)
+    except OSError:
+        shutil.rmtree(partial, ignore_errors=True)
+        raise
     if final.exists():
         shutil.rmtree(final)
     os.replace(partial, final)

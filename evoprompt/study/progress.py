@@ -72,6 +72,7 @@ class SearchProgress:
         loss = math.nan if best is None else best.loss
         self._scalars(done, rate, loss, optimizer.failed, stats)
         busy = f"{stats.workers} workers {stats.utilisation:.0%} busy, " if stats.workers > 1 else ""
+        busy += f"{stats.queued} queued, " if stats.queued and stats.workers > 1 else ""
         shown = "-" if best is None else f"{best.loss:.2f}"
         shown += f" ({optimizer.failed} failed)" if optimizer.failed else ""
         shown += f" ({stats.restarts} workers restarted)" if stats.restarts else ""

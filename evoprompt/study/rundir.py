@@ -22,6 +22,10 @@ SCHEMA_VERSION = 1
 PACKAGES = ("evoprompt", "numpy", "scipy", "torch", "transformers", "ray", "hydra-core", "nevergrad", "cma")
 
 
+class TakenError(UserError):
+    """A folder belongs to a run that goes on elsewhere or was asked for something else: nothing is written there."""
+
+
 class RunDirectory:
     """Paths inside a run's folder."""
 
@@ -84,14 +88,14 @@ class RunDirectory:
 
         Raises
         ------
-        UserError
+        TakenError
             Another process is running here.
         """
         with (self.path / ".lock").open("w") as file:
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except OSError:
-                raise UserError(f"another process is running in {self.path}; wait for it, or end it") from None
+                raise TakenError(f"another process is running in {self.path}; wait for it, or end it") from None
             yield
 
     def remember(self, **values: Any) -> None:

@@ -13,6 +13,7 @@ from evoprompt.llm.numerics import QUANTIZATIONS
 from evoprompt.objectives import respondent_options
 from evoprompt.optim import OPTIMIZERS, capabilities_of
 from evoprompt.prompts import space_options
+from evoprompt.study.rundir import TakenError
 from evoprompt.surveys import Culture, cultures, custom_culture, get_culture, sample_respondents
 from evoprompt.surveys.anchoring import TREATMENTS
 from evoprompt.surveys.respondents import ATTRIBUTES, DEFAULT_ATTRIBUTES, count_respondents
@@ -248,7 +249,7 @@ def require_same(old: Mapping[str, Any], new: Mapping[str, Any], folder: Path) -
 
     Raises
     ------
-    UserError
+    TakenError
         Lists what differs.
     """
     batch = [dict(config.get("executor") or {}).get("batch_size") for config in (old, new)]
@@ -256,4 +257,4 @@ def require_same(old: Mapping[str, Any], new: Mapping[str, Any], folder: Path) -
     if batch[0] != batch[1]:
         found.append(f"executor.batch_size: {batch[0]!r} -> {batch[1]!r}")
     if found:
-        raise UserError(f"{folder} was run with another configuration; what differs: {'; '.join(found)}")
+        raise TakenError(f"{folder} was run with another configuration; what differs: {'; '.join(found)}")

@@ -64,7 +64,7 @@ class Study:
         began = time.monotonic()
         settings, directory = self.settings, self.directory
         if directory.metrics.exists():
-            directory.remember(status="finished")
+            directory.remember(status="finished", failure=None)
             return Outcome(directory.read_metrics(), directory)
         with cluster(settings):
             return self._run(began)
@@ -107,7 +107,7 @@ class Study:
         self._remember_scoring(objective)
         self._export(frozen, prompt, metrics)
         write_json(directory.metrics, metrics)
-        directory.remember(status="finished", seconds=metrics["seconds"])
+        directory.remember(status="finished", failure=None, seconds=metrics["seconds"])
         return Outcome(metrics, directory)
 
     def _check_inputs(self, frozen: FrozenModel) -> None:

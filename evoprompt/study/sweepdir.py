@@ -12,7 +12,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
-from evoprompt.study.rundir import RunDirectory, write_json
+from evoprompt.study.rundir import RunDirectory, TakenError, write_json
 
 NOT_THE_RESULT = ("executor", "report")  # overrides that may differ when a job is continued
 State = Literal["finished", "skipped", "refused", "crashed", "unfinished", "waiting"]
@@ -45,10 +45,30 @@ class SweepDirectory:
         self.plan = self.path / "sweep.json"
         self.multirun = self.path / "multirun.yaml"  # Hydra's
 
+    def require_same(self, jobs: Sequence[Sequence[str]]) -> None:
+        """Refuse a plan without a job that has begun here under another: a sweep may grow, not change.
+
+        Raises
+        ------
+        TakenError
+            Names the first such job.
+        """
+        new = {_asked(overrides) for overrides in jobs}
+        for job in self.jobs() if self._planned else ():
+            record = _read(RunDirectory(job.folder).run) if job.folder else {}
+            overrides = record.get("job", {}).get("overrides")
+            if overrides is not None and _asked(overrides) not in new:
+                raise TakenError(
+                    f"{self.path} holds a sweep with other settings, to which {job.name} belongs; go on with it by "
+                    f"resume={self.path}, or choose another folder by hydra.sweep.dir"
+                )
+
     def remember_plan(self, jobs: Sequence[Sequence[str]]) -> None:
         """Write down the overrides of every job that there is to be, in the order of their numbers."""
         self.path.mkdir(parents=True, exist_ok=True)
         write_json(self.plan, {"jobs": [list(job) for job in jobs]})
+        self.__dict__.pop("_planned", None)
+        self.__dict__.pop("_shared", None)
 
     def jobs(self) -> list[SweepJob]:
         """Every job of the plan; where there is none, every job that has begun."""
@@ -100,6 +120,11 @@ def note_failure(folder: Path, job: Mapping[str, Any], kind: Literal["refused", 
 def _identity(number: int, overrides: Sequence[str]) -> tuple[int, tuple[str, ...]]:
     """A job is the same when another executor goes on with it."""
     return number, tuple(one for one in overrides if not one.lstrip("+").startswith(NOT_THE_RESULT))
+
+
+def _asked(overrides: Sequence[str]) -> frozenset[str]:
+    """What a job was asked for, whatever its number."""
+    return frozenset(one.lstrip("+") for one in _identity(0, overrides)[1])
 
 
 def _job(name: str, folder: Path, record: Mapping[str, Any]) -> SweepJob:

@@ -57,7 +57,9 @@ fi
 await 300 "all ${#nodes[@]} nodes are" python -c "$count_nodes" "$address" "${#nodes[@]}"
 
 # Two minutes before the time limit SLURM sends TERM; the driver then stops and says how to go on.
-python -m "evoprompt.${COMMAND:-run}" "$@" "executor.address=$address" &
+where=("executor.address=$address")
+if [[ " $* " == *" hydra/launcher=evoprompt_ray "* ]]; then where=("hydra.launcher.address=$address"); fi
+python -m "evoprompt.${COMMAND:-run}" "$@" "${where[@]}" &
 driver=$!
 trap 'kill -INT "$driver"' TERM
 status=0

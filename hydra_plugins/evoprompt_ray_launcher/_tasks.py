@@ -54,6 +54,20 @@ class Options:
             if value is not None and not (math.isfinite(value) and value >= least):
                 raise UserError(f"hydra.launcher.{name}={value!r} must be a number of at least {least}")
 
+    def check_address(self, wanted: Sequence[str | None]) -> None:
+        """Refuse jobs that would join a cluster while the launcher starts one of its own.
+
+        Raises
+        ------
+        UserError
+            One of the jobs has an `executor.address`.
+        """
+        given = next((address for address in wanted if address is not None), None)
+        if given is not None and self.address is None:
+            raise UserError(
+                f"executor.address={given} needs the launcher on that cluster too; add hydra.launcher.address={given}"
+            )
+
 
 @dataclass(eq=False)
 class Job:
@@ -115,13 +129,32 @@ def cluster(options: Options, jobs: Sequence[Job]) -> Iterator[None]:
 
     connected = ray.is_initialized()
     here = options.address is None
+    options.check_address([OmegaConf.select(job.config, "executor.address", default=None) for job in jobs])
     connect(options.address, WorkerRequest(usable_cpus(), 1, 0) if here else WorkerRequest(1, 0, 0))
     try:
+        _fit(jobs, options)
         _await_room(max(job.cpus for job in jobs), options, 0 if here and not connected else options.timeout)
         yield
     finally:
         if not connected:
             ray.shutdown()
+
+
+def _fit(jobs: Sequence[Job], options: Options) -> None:
+    """Let no job reserve more CPUs than a node has unless that was asked for, and tell of GPUs that none will see."""
+    import ray
+
+    nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+    largest = max((node.get("CPU", 0) for node in nodes), default=0)
+    for job in jobs if options.cpus_per_job is None and largest else ():
+        job.cpus = min(job.cpus, largest)
+    gpus = sum(node.get("GPU", 0) for node in nodes)
+    wanting = [job for job in jobs if OmegaConf.select(job.config, "model.device", default="auto") != "cpu"]
+    if gpus and wanting and not options.gpus_per_job:
+        print(
+            f"evoprompt: of the cluster's {gpus:g} GPUs the jobs see none; hydra.launcher.gpus_per_job=1 gives each one",
+            file=sys.stderr,
+        )
 
 
 def _await_room(cpus: float, options: Options, timeout: float) -> None:

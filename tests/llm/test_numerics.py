@@ -31,7 +31,10 @@ def logits(frozen: FrozenModel) -> torch.Tensor:
     ("device", "said"),
     [
         ("cuda:99", "is not there"),
-        *((kind, "is not served; use auto, cpu, cuda, cuda:<number> or sharded") for kind in ("gpu", "mps", "xpu", "meta", 0)),
+        *(
+            (kind, "is not served; use auto, cpu, cuda, cuda:<number> or sharded")
+            for kind in ("gpu", "mps", "xpu", "meta", 0)
+        ),
     ],
 )
 def test_a_device_that_is_not_there_is_refused(device: str, said: str) -> None:

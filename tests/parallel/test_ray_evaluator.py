@@ -24,6 +24,7 @@ from parallel_objectives import (
     SmallNet,
     chosen_at_random,
     dying,
+    first_coordinate,
     healthy,
     numbered_trials,
     raising,
@@ -188,7 +189,21 @@ def test_a_worker_that_raises_on_everything_is_replaced(tmp_path: Path) -> None:
         gathered = evaluate(pool, numbered_trials(60))
         assert pool.restarts == 1
         assert "the device is in a bad state" in str(pool.last_error)
-    assert np.isnan(gathered.evaluation.loss).sum() <= 3
+    assert np.isfinite(gathered.evaluation.loss).all(), "what it failed on was given to the other"
+
+
+def test_a_broken_worker_does_not_change_a_generational_search(tmp_path: Path) -> None:
+    def search(evaluator: LocalEvaluator | RayEvaluator) -> DifferentialEvolution:
+        optimizer = DifferentialEvolution([(0, 1)] * 3, budget=96, seed=0, popsize=16, variant="shade")
+        generational(optimizer, evaluator)
+        return optimizer
+
+    alone = search(LocalEvaluator(first_coordinate, batch_size=4))
+    with RayEvaluator(OneIsBroken(tmp_path), batch_size=4, num_workers=2) as pool:
+        beside = search(pool)
+        assert pool.restarts == 1
+    assert (beside.best.loss, beside.evaluations, beside.failed) == (alone.best.loss, 96, 0)
+    np.testing.assert_array_equal(beside.best.x, alone.best.x)
 
 
 def test_a_metric_that_cannot_travel_fails_its_micro_batch_alone() -> None:

@@ -46,6 +46,7 @@ LARGE = {
     "vocab_size": 128256,
     "tie_word_embeddings": False,
 }
+SWEEP = ["-m", "+culture=usa,china", "hydra/launcher=evoprompt_ray"]
 PROBLEMS = {
     "more workers than CPUs": (["executor.workers=999"], "999 Ray workers of 1 CPU and 0 GPU each do not fit"),
     "an address where nothing answers": (["executor.address=127.0.0.1:1"], "nothing answers at the Ray address"),
@@ -60,6 +61,19 @@ PROBLEMS = {
     "an attention that is not installed": (["model.attention=flash_attention_3"], "is not installed here"),
     "a budget below the population": (["budget=5", "optimizer.popsize=8"], "budget"),
     "an option that no optimizer has": (["+optimizer.no_such=1"], "optimizer 'de'"),
+    "a launcher's cluster where nothing answers": (
+        [*SWEEP, "hydra.launcher.address=127.0.0.1:1"],
+        "nothing answers at the Ray address",
+    ),
+    "jobs that no node can hold": ([*SWEEP, "hydra.launcher.cpus_per_job=4096"], "no node can hold a job of 4096 CPU"),
+    "a launcher's option that makes no sense": (
+        [*SWEEP, "hydra.launcher.gpus_per_job=1.5"],
+        "gpus_per_job=1.5 must be",
+    ),
+    "jobs that would join another cluster": (
+        [*SWEEP, "executor.address=127.0.0.1:1"],
+        "add hydra.launcher.address=127.0.0.1:1",
+    ),
     "an output that cannot be written": (["hydra.run.dir=a-file/run"], "a-file"),
     "an output that holds a run": (["hydra.run.dir=a-run"], "a-run holds a run already"),
 }

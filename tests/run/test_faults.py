@@ -117,6 +117,16 @@ def test_a_full_disk_stops_nothing_and_loses_nothing(reference: Path, tmp_path: 
     same_result(reference, folder)
 
 
+def test_output_that_nobody_can_keep_ends_no_run(tmp_path: Path) -> None:
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(
+            [sys.executable, "-m", "evoprompt.run", "+culture=arab", *SMALL, "report=false", "hydra.run.dir=run"],
+            cwd=tmp_path, env=environment(), stdout=full, stderr=full, check=False,
+        )  # fmt: skip
+    assert done.returncode == 0
+    assert (tmp_path / "run" / "metrics.json").exists()
+
+
 @pytest.mark.slow
 def test_a_disk_that_stays_full_ends_the_run_with_words_and_it_can_go_on(
     reference: Path, command: Command, tmp_path: Path

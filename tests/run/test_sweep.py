@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import signal
@@ -158,8 +159,29 @@ def test_a_sweep_is_continued_with_its_own_settings_only(sweep: Path, command: C
     shutil.copytree(sweep, tmp_path / "sweep")
     done = command(tmp_path, "-m", "+culture=usa", "seed=range(2)", *TINY, "budget=24", "hydra.sweep.dir=sweep")
     assert done.returncode == 2
-    assert "what differs: budget: 16 -> 24" in done.stderr
-    assert "finished already" not in done.stdout
+    assert "holds a sweep with other settings, to which job 0" in done.stderr
+    for name in ("sweep.json", "multirun.yaml", "usa-seed0-0/run.json", "usa-seed1-1/run.json"):
+        assert (tmp_path / "sweep" / name).read_bytes() == (sweep / name).read_bytes()
+    done = command(tmp_path, "-m", "+culture=usa", "seed=range(3)", *TINY, "hydra.sweep.dir=sweep")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("finished already") == 2
+
+
+def test_the_same_command_beside_a_live_sweep_is_refused_and_does_it_no_harm(command: Command, tmp_path: Path) -> None:
+    longer = ["-m", "+culture=usa", "seed=0", *TINY, "budget=400", "hydra.sweep.dir=sweep"]
+    process = begin(tmp_path, *longer)
+    run = tmp_path / "sweep" / "usa-seed0-0"
+    while not len(Journal(run / "journal.bin").told()):
+        assert process.poll() is None, process.communicate()
+        time.sleep(0.005)
+    second = command(tmp_path, *longer)
+    assert process.poll() is None, "the sweep must not be over for this to be a test"
+    assert second.returncode == 2
+    assert "another process is running in" in second.stderr
+    _, said = process.communicate(timeout=300)
+    assert (process.returncode, said) == (0, "")
+    record = json.loads((run / "run.json").read_text())
+    assert (record["status"], record["failure"]) == ("finished", None)
 
 
 @pytest.mark.slow
@@ -181,12 +203,13 @@ def test_jobs_that_use_ray_themselves_find_room_beside_the_launcher(
         ("gpus_per_job=1.5", "hydra.launcher.gpus_per_job=1.5 must be a whole number or less than 1"),
         ("jobs_at_once=0", "hydra.launcher.jobs_at_once=0 must be a number of at least 1"),
         ("address=localhost:1", "nothing answers at the Ray address 'localhost:1'"),
+        ("address=null executor.address=h:1", "executor.address=h:1 needs the launcher on that cluster too"),
     ],
 )
 def test_what_no_cluster_can_do_is_refused_in_one_line(
     option: str, said: str, command: Command, tmp_path: Path
 ) -> None:
-    done = command(tmp_path, "-m", "+culture=usa", *TINY, RAY, f"hydra.launcher.{option}", timeout=120)
+    done = command(tmp_path, "-m", "+culture=usa", *TINY, RAY, *f"hydra.launcher.{option}".split(), timeout=120)
     assert done.returncode == 2, done.stderr
     assert done.stderr.count("\n") == 1
     assert said in done.stderr

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import resource
 import shutil
 import subprocess
 import sys
@@ -28,6 +29,18 @@ from evoprompt.study.checkpoint import load_checkpoint, save_checkpoint
 from evoprompt.study.record import Record
 from evoprompt.study.search import SearchFailedError, SearchResult, run_search
 from evoprompt.surveys import balanced_plan, get_culture, vsm13
+
+
+def test_a_checkpoint_that_found_no_room_leaves_nothing(tmp_path: Path) -> None:
+    (tmp_path / "000000003.partial").mkdir()  # of one that was killed
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, limits[1]))
+    try:
+        with pytest.raises(OSError, match="too large"):
+            save_checkpoint(tmp_path, 4, {"x": np.zeros(10_000)})
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_the_newest_two_checkpoints_are_kept_and_a_torn_one_is_passed_over(tmp_path: Path) -> None:
