@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,8 @@ from safetensors.torch import load_file, save_file
 
 from evoprompt.errors import UserError
 from evoprompt.experts.card import card
-from evoprompt.llm import FrozenModel, make_sheet
+from evoprompt.llm import FrozenModel, ModelSpec, load_model, make_sheet
+from evoprompt.llm.conversation import Message, make_context
 
 SCHEMA_VERSION = 2  # of 1 the fingerprints are of another kind: of some loaded weights, not of the checkpoint
 WEIGHTS, CONFIG, PROVENANCE, CARD = "adapter_model.safetensors", "adapter_config.json", "expert.json", "README.md"
@@ -44,6 +46,29 @@ class Expert:
         """Whether PEFT, which puts a prompt before everything, puts it where it was evolved."""
         return bool(self.provenance.get("served_by_peft", self.placement == "prefix"))
 
+    def prompt_embeds(self, text: str | Sequence[Message], frozen: FrozenModel | None = None) -> torch.Tensor:
+        """What the base model reads for a question under this expert: embeddings (tokens, hidden).
+
+        The tensor that the prompt-embedding inputs of vLLM (`{"prompt_embeds": ...}`) and SGLang (`input_embeds`) take.
+
+        Parameters
+        ----------
+        text
+            A question, put into the user's turn, or a whole conversation.
+        frozen
+            The base model; None loads it by the name that `expert.json` has.
+
+        Raises
+        ------
+        UserError
+            It is another model, or it does not take the conversation.
+        """
+        if frozen is None:
+            frozen = _base(self.provenance["base_model"]["name"], self.provenance["base_model"]["revision"])
+        self.check_base(frozen)
+        messages = [{"role": "user", "content": text}] if isinstance(text, str) else text
+        return make_context(frozen, messages, self.placement).embedded(frozen, self.prompt)
+
     def check_base(self, frozen: FrozenModel) -> None:
         """Refuse a base model other than the one the prompt was evolved on.
 
@@ -63,6 +88,11 @@ class Expert:
                 f"this expert was evolved on {base['name']!r} (fingerprint {base['fingerprint']}), "
                 f"not on {frozen.spec.name!r} (fingerprint {frozen.fingerprint}); load the former"
             )
+
+
+@cache
+def _base(name: str, revision: str | None) -> FrozenModel:
+    return load_model(ModelSpec(name=name, revision=revision))
 
 
 def served_by_peft(frozen: FrozenModel, placement: str) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
 from functools import cache
@@ -19,7 +19,9 @@ logger = logging.getLogger(__name__)
 
 TODAY = date(2025, 1, 1)  # for templates that write the date: the same prompt is asked every day
 _FAILURES = (TemplateError, TypeError, ValueError)  # ValueError: several templates and none of them the default
-_SYSTEM, _QUESTION, _ANSWER = (f"\ue000{turn}\ue000" for turn in ("system", "question", "answer"))
+_MARK = "\ue000"  # of a private use: no text needs it
+_SYSTEM, _QUESTION, _ANSWER = (f"{_MARK}{turn}{_MARK}" for turn in ("system", "question", "answer"))
+_PLAIN = {"system": "{}\n", "user": "Question: {}\nAnswer:", "assistant": " {}\n"}
 _OPENED = re.compile(r"([<\[])(\w+)([>\]])\s*\Z")  # what a template opens and leaves open: <think>, [THINK]
 _BUNDLED = str(resources.files("evoprompt.llm") / "pocket")  # plain by design, so nothing is said about it
 
@@ -76,6 +78,43 @@ def prompts(tokenizer: Any, texts: Sequence[str], placement: str) -> tuple[list[
     shown = [whole.replace(_SYSTEM, "", 1) for whole in written]
     between = _between(tokenizer, frame, system)
     return [Prompt(text, at.get(placement, len(text) - len(tail))) for text in shown], between
+
+
+def converse(tokenizer: Any, messages: Sequence[Mapping[str, Any]], placement: str) -> tuple[Prompt, str]:
+    """A conversation's text up to where the next answer begins, and what stands between the two.
+
+    Without a chat template, instructions are lines of their own and the rest is written as questions and answers.
+
+    Raises
+    ------
+    UserError
+        The chat template fails on the conversation or does not show a text that marks the soft prompt's place.
+    """
+    if tokenizer.chat_template is None:
+        prompts(tokenizer, [], placement)  # says so once
+        text = "".join(_PLAIN[message["role"]].format(message["content"]) for message in messages)
+        return Prompt(text, {"prefix": None, "system": 0, "suffix": len(text)}[placement]), ""
+    turns = [{"role": m["role"], "content": m["content"].replace(_MARK, "")} for m in messages]
+    system = turns[0]["role"] == "system" or (placement == "system" and _takes_system(tokenizer))
+    if placement == "system" and turns[0]["role"] != "system" and system:
+        turns.insert(0, {"role": "system", "content": ""})
+    if placement == "system":
+        turns[0]["content"] = _SYSTEM + turns[0]["content"]
+    elif placement == "suffix":
+        turns[-1]["content"] += _SYSTEM
+    try:
+        (whole,) = _render(tokenizer, [turns])
+    except _FAILURES as error:
+        reason = str(error).partition("\n")[0]
+        name = tokenizer.name_or_path
+        raise UserError(f"the chat template of model {name!r} does not take this conversation: {reason}") from error
+    text, found, rest = whole.partition(_SYSTEM)
+    if placement != "prefix" and not found:
+        raise UserError(
+            f"the chat template of model {tokenizer.name_or_path!r} does not show where the soft prompt goes "
+            f"({placement} placement) in this conversation"
+        )
+    return Prompt(text + rest, len(text) if found else None), prompts(tokenizer, ["?"], placement)[1]
 
 
 def _turns(text: str, system: bool) -> list[dict[str, str]]:

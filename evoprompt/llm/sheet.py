@@ -73,7 +73,7 @@ def make_sheet(
     asked = tuple(tuple(of) for of in labels)
     _check(texts, asked)
     written, between = prompts(tokenizer, texts, placement)
-    writer = _Writer(tokenizer, between, chat=tokenizer.chat_template is not None)
+    writer = Writer(tokenizer, between, chat=tokenizer.chat_template is not None)
     whole = writer.answered(written, [of[0] for of in asked])
     known: dict[tuple[tuple[str, ...], str], tuple[Tokens, ...]] = {}
     after, options = [], []
@@ -135,10 +135,10 @@ def require_known(tokenizer: Any, ids: Iterable[int], vocabulary: int) -> None:
 
 def encode(tokenizer: Any, text: str) -> Tokens:
     """Token ids of a text with what the tokenizer writes before it, but nothing after it."""
-    return _Writer(tokenizer, "").encode([text])[0]
+    return Writer(tokenizer, "").encode([text])[0]
 
 
-class _Writer:
+class Writer:
     """Tokenises prompts with their answers; `between` is the text between the two.
 
     A text begins as the tokenizer begins one, a chat as its template does.

@@ -152,7 +152,7 @@ def _fit(jobs: Sequence[Job], options: Options) -> None:
     wanting = [job for job in jobs if OmegaConf.select(job.config, "model.device", default="auto") != "cpu"]
     if gpus and wanting and not options.gpus_per_job:
         print(
-            f"evoprompt: of the cluster's {gpus:g} GPUs the jobs see none; hydra.launcher.gpus_per_job=1 gives each one",
+            f"evoprompt: jobs see none of the cluster's {gpus:g} GPUs; hydra.launcher.gpus_per_job=1 gives each one",
             file=sys.stderr,
         )
 
