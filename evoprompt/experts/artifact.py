@@ -16,7 +16,7 @@ from safetensors.torch import load_file, save_file
 
 from evoprompt.errors import UserError
 from evoprompt.experts.card import card
-from evoprompt.llm import FrozenModel, ModelSpec, load_model, make_sheet
+from evoprompt.llm import PLACEMENTS, FrozenModel, ModelSpec, load_model, make_sheet
 from evoprompt.llm.conversation import Message, make_context
 
 SCHEMA_VERSION = 2  # of 1 the fingerprints are of another kind: of some loaded weights, not of the checkpoint
@@ -193,11 +193,29 @@ def read_expert(folder: str | Path) -> Expert:
         adapter = json.loads((path / CONFIG).read_text(encoding="utf-8"))
     except (OSError, SafetensorError, UnicodeDecodeError, json.JSONDecodeError) as error:
         raise UserError(f"{path} is not a complete expert folder: {error}") from None
+    _require_fields(path / PROVENANCE, provenance)
     prompt = tensors.get(KEY)
-    expected = (adapter.get("num_virtual_tokens"), adapter.get("token_dim"))
+    known = adapter if isinstance(adapter, dict) else {}
+    expected = (known.get("num_virtual_tokens"), known.get("token_dim"))
     if prompt is None or tuple(prompt.shape) != expected:
         found = "nothing" if prompt is None else tuple(prompt.shape)
         raise UserError(f"{path / WEIGHTS} holds {found} under {KEY!r}, its config says {expected}")
     if hashlib.sha256(prompt.numpy().tobytes()).hexdigest() != provenance.get("prompt_sha256"):
         raise UserError(f"{path / WEIGHTS} is not the prompt that {PROVENANCE} describes; export the expert again")
+    if not torch.isfinite(prompt).all():
+        raise UserError(f"{path / WEIGHTS} holds numbers that are not finite; export the expert again")
     return Expert(prompt, provenance)
+
+
+def _require_fields(file: Path, provenance: Any) -> None:
+    """Refuse a provenance without what every reader of it needs."""
+    for path in (("culture", "key"), ("culture", "name"), ("base_model", "name"), ("base_model", "fingerprint")):
+        found = provenance
+        for key in path:
+            found = found.get(key) if isinstance(found, dict) else None
+        if not isinstance(found, str):
+            raise UserError(f"{file} has no text under {'.'.join(path)}; export the expert again")
+    if not isinstance(provenance["culture"].get("targets", {}), dict):
+        raise UserError(f"{file} has culture.targets that are no mapping; export the expert again")
+    if provenance.get("placement") not in PLACEMENTS:
+        raise UserError(f"{file} has placement {provenance.get('placement')!r}; known: {', '.join(PLACEMENTS)}")

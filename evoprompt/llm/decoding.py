@@ -251,6 +251,7 @@ class _Batch:
         self._keeps = "past_key_values" in known  # others, such as Mamba, read everything again at each step
         self._last = {"logits_to_keep": 1} if "logits_to_keep" in known else {}
         self.cache: Any = None
+        self.mask = torch.empty(0)  # which tokens are not padding, (rows, tokens)
         self._read([row.embedded for row in rows])
 
     @property

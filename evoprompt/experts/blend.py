@@ -1,0 +1,34 @@
+"""Experts between experts: weighted means of soft prompts."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+
+from evoprompt.errors import UserError
+from evoprompt.experts.artifact import Expert
+
+
+def blend(experts: Sequence[Expert], weights: Sequence[float]) -> torch.Tensor:
+    """The weighted mean (tokens, hidden) of the experts' soft prompts; weights are made to sum to 1.
+
+    What it answers lies nowhere by right: measure it before believing in it (`python -m evoprompt.experts blend`).
+
+    Raises
+    ------
+    UserError
+        They differ in base model, placement or number of tokens, or the weights are not one each, or not positive.
+    """
+    if len(experts) < 2 or len(weights) != len(experts) or not all(0 < w < float("inf") for w in weights):
+        raise UserError(f"{len(experts)} experts with the weights {list(weights)}; give two or more, each a weight > 0")
+    for what, values in (
+        ("base models", [expert.provenance["base_model"]["fingerprint"] for expert in experts]),
+        ("placements", [expert.placement for expert in experts]),
+        ("numbers of tokens", [len(expert.prompt) for expert in experts]),
+    ):
+        if len(set(values)) > 1:
+            raise UserError(f"these experts have different {what} ({', '.join(map(str, values))}); blend alike ones")
+    share = torch.tensor(weights, dtype=torch.float32)
+    stacked = torch.stack([expert.prompt for expert in experts])
+    return torch.einsum("e,eth->th", share / share.sum(), stacked)

@@ -1,0 +1,22 @@
+"""Routing: which experts answer a query, and how their answers become one."""
+
+from evoprompt.routing.committee import COMPOSITIONS, Answer, Committee, Opinion, Voice
+from evoprompt.routing.queries import Query, bundled_queries, load_queries
+from evoprompt.routing.router import Choice, Route, Router, load_router
+from evoprompt.routing.signals import Profile
+
+__all__ = [
+    "COMPOSITIONS",
+    "Answer",
+    "Choice",
+    "Committee",
+    "Opinion",
+    "Profile",
+    "Query",
+    "Route",
+    "Router",
+    "Voice",
+    "bundled_queries",
+    "load_queries",
+    "load_router",
+]

@@ -1,0 +1,251 @@
+"""The committee: chosen experts answer in one batch over the shared base model, and their answers are composed."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from evoprompt.errors import UserError, unknown_name
+from evoprompt.experts import Expert, Registry
+from evoprompt.llm import FrozenModel, Respondent
+from evoprompt.llm.conversation import Message, answer_stops, make_context
+from evoprompt.llm.decoding import GREEDY, Decoder, Sampling, Stream, decode
+from evoprompt.routing.router import Route, Router
+from evoprompt.routing.signals import UNKNOWN, Profile
+from evoprompt.surveys import DIMENSIONS, Question
+
+COMPOSITIONS = ("mixture", "panel", "synthesis")
+LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
+
+
+@dataclass(frozen=True)
+class Voice:
+    """Who speaks: an expert, or the base model alone where `expert` is None; `weight` is its share in a mixture."""
+
+    name: str
+    expert: Expert | None
+    weight: float = 1.0
+
+    @property
+    def label(self) -> str:
+        """What it is called in an answer."""
+        return str(self.expert.provenance["culture"]["name"]) if self.expert else "base model"
+
+
+BASE = Voice("base", None)
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a committee said: `text`, and by whom; `panel` has each voice's own answer where there are such."""
+
+    text: str
+    voices: tuple[Voice, ...]
+    composition: str
+    panel: Mapping[str, str] = field(default_factory=dict)
+    route: Route | None = None
+
+
+@dataclass(frozen=True)
+class Opinion:
+    """A distribution over the options of a question.
+
+    Attributes
+    ----------
+    options
+        Their texts.
+    shares
+        (options,) the weighted mean of the voices'.
+    by_voice
+        Each voice's own, the mean over both orders of the options.
+    log_probabilities
+        Each voice's, (2, options), of the labels as the options are shown in ascending and descending order: an order's
+        probabilities sum to the voice's `label_mass` in it.
+    label_mass
+        Each voice's mean probability of answering with any of the labels.
+    """
+
+    options: tuple[str, ...]
+    shares: NDArray[np.float64]
+    by_voice: Mapping[str, NDArray[np.float64]]
+    log_probabilities: Mapping[str, NDArray[np.float64]]
+    label_mass: Mapping[str, float]
+    voices: tuple[Voice, ...]
+    route: Route | None = None
+
+
+class Committee:
+    """Experts over one frozen model, and the router that chooses among them.
+
+    Parameters
+    ----------
+    frozen
+        The base model.
+    registry
+        The experts; may be reloaded at any time.
+    router
+        Who chooses; None: only experts that are named can be asked.
+    k
+        Most experts of one answer.
+    """
+
+    def __init__(self, frozen: FrozenModel, registry: Registry, router: Router | None = None, k: int = 3) -> None:
+        self.frozen, self.registry, self.router, self.k = frozen, registry, router, k
+        self.stops = answer_stops(frozen)
+        self._respondents: dict[str, Respondent] = {}
+
+    def route(self, query: str, profile: Profile = UNKNOWN, k: int | None = None) -> tuple[Route, tuple[Voice, ...]]:
+        """Who should answer a query, and why; the base model where nobody is chosen.
+
+        Raises
+        ------
+        UserError
+            There is no router, or the query is empty.
+        """
+        if self.router is None:
+            raise UserError("this committee has no router; name an expert")
+        by_culture: dict[str, tuple[str, Expert]] = {}
+        for name, expert in self.registry.experts.items():
+            by_culture.setdefault(expert.culture, (name, expert))
+        contrast = {culture: profile_of(expert) for culture, (_, expert) in by_culture.items()}
+        route = self.router.route(query, profile, tuple(by_culture), k or self.k, contrast)
+        voices = tuple(
+            Voice(*by_culture[choice.culture], weight)
+            for choice, weight in zip(route.chosen, route.weights if route.chosen else (), strict=True)
+        )
+        return route, voices or (BASE,)
+
+    def voice(self, name: str) -> Voice:
+        """A single expert, or `base`.
+
+        Raises
+        ------
+        UserError
+            There is none of this name, or it is left out.
+        """
+        return BASE if name == BASE.name else Voice(name, self.registry[name])
+
+    def streams(
+        self, messages: Sequence[Message], voices: Sequence[Voice], composition: str, sampling: Sampling = GREEDY
+    ) -> list[Stream]:
+        """What has to be decoded: one stream for a mixture, else one for each voice.
+
+        Raises
+        ------
+        UserError
+            The composition is unknown, or the model does not take the conversation.
+        """
+        if composition not in COMPOSITIONS:
+            raise unknown_name("composition", composition, COMPOSITIONS)
+        rows = [self._row(messages, voice) for voice in voices]
+        if composition == "mixture" or len(voices) == 1:
+            return [Stream(rows, [voice.weight for voice in voices], sampling)]
+        return [Stream([row], (1.0,), sampling) for row in rows]
+
+    def synthesis(
+        self, messages: Sequence[Message], voices: Sequence[Voice], answers: Sequence[str], sampling: Sampling
+    ) -> Stream:
+        """The call that merges a panel's answers: the base model reads them behind the question."""
+        said = "\n".join(f"- {voice.label}: {answer}" for voice, answer in zip(voices, answers, strict=True))
+        asked = (
+            f"{messages[-1]['content']}\n\nPeople of different cultures answered:\n{said}\n\n"
+            "Write one short answer that tells what they agree on and names who sees it differently."
+        )
+        merged = [*messages[:-1], {"role": "user", "content": asked}]
+        return Stream([self._row(merged, BASE)], (1.0,), sampling)
+
+    def answer(
+        self,
+        query: str | Sequence[Message],
+        composition: str = "mixture",
+        profile: Profile = UNKNOWN,
+        voices: Sequence[Voice] | None = None,
+        sampling: Sampling = GREEDY,
+    ) -> Answer:
+        """Route a query or a conversation's last question, unless voices are given, and answer it."""
+        messages = [{"role": "user", "content": query}] if isinstance(query, str) else list(query)
+        route = None
+        if voices is None:
+            route, voices = self.route(str(messages[-1]["content"]), profile)
+        streams = self.streams(messages, voices, composition, sampling)
+        said = decode(Decoder(self.frozen), streams, self.stops)
+        if (len(said) == 1 and len(voices) > 1) or len(voices) == 1:
+            return Answer(said[0], tuple(voices), composition, {}, route)
+        panel = {voice.name: text for voice, text in zip(voices, said, strict=True)}
+        if composition == "synthesis":
+            last = self.synthesis(messages, voices, said, sampling)
+            (text,) = decode(Decoder(self.frozen), [last], self.stops)
+        else:
+            text = panel_text(voices, said)
+        return Answer(text, tuple(voices), composition, panel, route)
+
+    def opinion(
+        self, question: str, options: Sequence[str], profile: Profile = UNKNOWN, voices: Sequence[Voice] | None = None
+    ) -> Opinion:
+        """The distribution over a survey question's options, weighted over the voices.
+
+        Asked with the options in ascending and in descending order; the mean of both is what counts, as in the surveys.
+
+        Raises
+        ------
+        UserError
+            There are fewer than two options, more than letters, or two alike.
+        """
+        shown = tuple(" ".join(option.split()) for option in options)
+        if not 2 <= len(shown) <= len(LETTERS) or len(set(shown)) < len(shown) or not all(shown):
+            raise UserError(f"options {list(options)!r} must be 2 to {len(LETTERS)} different texts")
+        route = None
+        if voices is None:
+            route, voices = self.route(question, profile)
+        labels = tuple(LETTERS[: len(shown)])
+        orders = (tuple(range(len(shown))), tuple(range(len(shown)))[::-1])
+        texts = [Question(0, question, tuple(shown[i] for i in order), labels, order).text() for order in orders]
+        found: dict[str, NDArray[np.float64]] = {}
+        for voice in voices:
+            prompt = torch.zeros(0, self.frozen.hidden) if voice.expert is None else voice.expert.prompt
+            respondent = self._respondent("prefix" if voice.expert is None else voice.expert.placement)
+            given, said = respondent.answer_with_mass(prompt[None], respondent.sheet(texts, [labels] * 2))
+            asked = np.log(given[0].astype(np.float64) * said[0][:, None])
+            found[voice.name] = np.stack([row[np.argsort(order)] for row, order in zip(asked, orders, strict=True)])
+        own = {name: _normalised(scores) for name, scores in found.items()}
+        weights = np.array([voice.weight for voice in voices]) / sum(voice.weight for voice in voices)
+        shares = np.array(weights @ np.stack([own[voice.name] for voice in voices]))
+        mass = {name: float(np.exp(scores).sum(axis=1).mean()) for name, scores in found.items()}
+        return Opinion(shown, shares, own, found, mass, tuple(voices), route)
+
+    def _row(self, messages: Sequence[Message], voice: Voice) -> torch.Tensor:
+        if voice.expert is None:
+            return make_context(self.frozen, messages).embedded(self.frozen)
+        return make_context(self.frozen, messages, voice.expert.placement).embedded(self.frozen, voice.expert.prompt)
+
+    def _respondent(self, placement: str) -> Respondent:
+        if placement not in self._respondents:
+            self._respondents[placement] = Respondent(self.frozen, placement)
+        return self._respondents[placement]
+
+
+def _normalised(scores: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Log scores (orders, options) -> the mean of the orders' distributions (options,)."""
+    shares = np.exp(scores - scores.max(axis=1, keepdims=True))
+    return np.asarray((shares / shares.sum(axis=1, keepdims=True)).mean(axis=0))
+
+
+def panel_text(voices: Sequence[Voice], answers: Sequence[str]) -> str:
+    """A panel's answers, each attributed.
+
+    >>> panel_text([BASE], ["Bow."])
+    'base model: Bow.'
+    """
+    return "\n".join(f"{voice.label}: {answer}" for voice, answer in zip(voices, answers, strict=True))
+
+
+def profile_of(expert: Expert) -> list[float]:
+    """The dimension scores (6,) that an expert was measured to have, or its culture's targets; NaN where unknown."""
+    evolved: Any = expert.provenance.get("arms", {}).get("evolved", {}).get("held_out", {})
+    scores = evolved.get("dimensions") or expert.provenance["culture"].get("targets", {})
+    return [float("nan") if scores.get(d) is None else float(scores[d]) for d in DIMENSIONS]

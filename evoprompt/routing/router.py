@@ -1,0 +1,298 @@
+"""The router: which experts should answer a query, how sure that is, and why."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+
+from evoprompt.errors import UserError
+from evoprompt.llm import FrozenModel
+from evoprompt.routing.encoders import Encoder, encoder_from
+from evoprompt.routing.lexicon import Lexicon, bundled_lexicon
+from evoprompt.routing.signals import FEATURES, LIMIT, UNKNOWN, Evidence, Floats, Profile, gather
+
+SCHEMA_VERSION = 1
+TABLE, WEIGHTS = "router.json", "router.safetensors"
+EXPLAINED = 10  # of the likeliest cultures, reasons are told
+NEED_FEATURES = ("best", "second", "need", "named elsewhere", "told elsewhere", "profile")
+_REASONS = {
+    "name": "names {}",
+    "term": "says {}",
+    "ambiguous": "may mean {}",
+    "spelling": "may be misspelt: {}",
+    "script": "is written in the script of {}",
+    "location": "the user is in {}",
+    "language": "the user's language is {}",
+}
+
+
+@dataclass(frozen=True)
+class Choice:
+    """One culture's claim to a query: a calibrated probability and its reasons, the strongest first."""
+
+    culture: str
+    probability: float
+    reasons: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Route:
+    """What a router makes of a query.
+
+    Attributes
+    ----------
+    chosen
+        Cultures whose experts should answer, the likeliest first; empty: the base model alone.
+    ranked
+        Every culture by probability, the likeliest ones with their reasons.
+    needs_experts
+        Probability that the answer depends on a culture that there is an expert of, or on culture as such.
+    reason
+        In words, why these or none.
+    spread
+        Whether the question depends on culture and tells none, so that contrasting ones were chosen.
+    """
+
+    chosen: tuple[Choice, ...]
+    ranked: tuple[Choice, ...]
+    needs_experts: float
+    reason: str
+    spread: bool = False
+
+    @property
+    def weights(self) -> tuple[float, ...]:
+        """Weights of the chosen, summing to 1: their probabilities, all alike for a spread."""
+        shares = [1.0 if self.spread else choice.probability for choice in self.chosen]
+        return tuple(share / sum(shares) for share in shares)
+
+
+@dataclass(frozen=True, eq=False)
+class Router:
+    """Scores cultures for queries: two linear models over an encoder and a lexicon.
+
+    The first reads encoded queries and has weights for each culture with examples. The second weighs its log-odds
+    together with names, terms, spelling, script and profile; it is one model for all cultures, so that a culture
+    without examples is served too. Its probabilities are calibrated, see `evoprompt.routing.training`.
+
+    Attributes
+    ----------
+    encoder, lexicon
+        Where the signals come from.
+    cultures
+        Those with examples, c of them.
+    examples
+        (c + 1, d) weights and (c + 1,) biases on encoded queries; the last row is for being about culture at all.
+    pair, need
+        Weights on `FEATURES` and on `NEED_FEATURES`, and after these a bias.
+    threshold, need_threshold
+        Probabilities from which a culture is chosen, and from which experts are asked at all.
+    common
+        Words that are never misspelt names.
+    """
+
+    encoder: Encoder
+    lexicon: Lexicon
+    cultures: tuple[str, ...]
+    examples: tuple[Floats, Floats]
+    pair: Floats
+    need: Floats
+    threshold: float
+    need_threshold: float
+    common: frozenset[str]
+
+    def route(
+        self,
+        query: str,
+        profile: Profile = UNKNOWN,
+        available: Sequence[str] | None = None,
+        k: int = 3,
+        contrast: Mapping[str, Sequence[float]] | None = None,
+    ) -> Route:
+        """Choose who answers a query.
+
+        Parameters
+        ----------
+        query, profile
+            What is asked, and what is known of the user.
+        available
+            Cultures that there are experts of; None: those of the examples.
+        k
+            Most cultures to choose.
+        contrast
+            Positions of the available cultures, among which the ones farthest apart are chosen where a question
+            depends on culture and tells none; None: the base model answers it.
+
+        Raises
+        ------
+        UserError
+            The query is empty, or k is less than one.
+        """
+        if not query.strip():
+            raise UserError("the query is empty; ask something")
+        if k < 1:
+            raise UserError(f"k={k!r} must be a whole number from 1")
+        cultures = tuple(self.cultures if available is None else available)
+        if not cultures:
+            return Route((), (), 0.0, "there are no experts")
+        evidence = self.evidence(query, profile, cultures)
+        logits = self.logits(evidence)
+        needs = float(_sigmoid(self.need_logit(evidence, logits)))
+        order = np.argsort(-logits, kind="stable")
+        chances = _sigmoid(logits)
+        ranked = tuple(
+            Choice(cultures[i], float(chances[i]), self._reasons(evidence, cultures, i) if place < EXPLAINED else ())
+            for place, i in enumerate(order)
+        )
+        if needs < self.need_threshold:
+            return Route((), ranked, needs, _why_none(evidence))
+        chosen = tuple(choice for choice in ranked[:k] if choice.probability >= self.threshold)
+        if chosen:
+            named = "; ".join(f"{choice.culture}: {', '.join(choice.reasons)}" for choice in chosen)
+            return Route(chosen, ranked, needs, named)
+        if contrast:
+            picked = {culture: place for culture, place in contrast.items() if culture in cultures}
+            apart = farthest(picked, k)
+            by_culture = {choice.culture: choice for choice in ranked}
+            spread = tuple(by_culture[culture] for culture in apart)
+            return Route(spread, ranked, needs, "depends on culture and tells none: views far apart", spread=True)
+        return Route((), ranked, needs, "depends on culture and tells none")
+
+    def evidence(self, query: str, profile: Profile, cultures: Sequence[str], hidden: Collection[str] = ()) -> Evidence:
+        """What speaks for each of the cultures."""
+        weights, biases = self.examples
+        scores = np.asarray(self.encoder.encode([query]) @ weights.T)[0] + biases
+        known = dict(zip(self.cultures, scores[:-1], strict=True))
+        examples = np.array([known.get(culture, np.nan) for culture in cultures])
+        return gather(query, profile, cultures, self.lexicon, examples, float(scores[-1]), self.common, hidden)
+
+    def logits(self, evidence: Evidence) -> Floats:
+        """Calibrated log-odds (cultures,)."""
+        return np.asarray(evidence.features @ self.pair[:-1] + self.pair[-1])
+
+    def need_logit(self, evidence: Evidence, logits: Floats) -> float:
+        """Log-odds that experts should answer."""
+        return float(need_features(evidence, logits) @ self.need[:-1] + self.need[-1])
+
+    def _reasons(self, evidence: Evidence, cultures: Sequence[str], row: int) -> tuple[str, ...]:
+        """What raised a culture's log-odds, the strongest first."""
+        culture = cultures[row]
+        told: dict[str, float] = {}
+        for feature, value, weight in zip(FEATURES, evidence.features[row], self.pair, strict=False):
+            for kind in (feature, feature.partition(" of a ")[0], feature.partition(" in a ")[0]):
+                if kind in _REASONS and value * weight > 0:
+                    told[kind] = told.get(kind, 0.0) + value * weight
+                    break
+        gained = evidence.features[row, FEATURES.index("examples")]
+        found = [
+            (share, _REASONS[kind].format(", ".join(evidence.words.get(culture, {}).get(kind, []))))
+            for kind, share in told.items()
+        ]
+        if gained > -1:
+            found.append(((gained + LIMIT / 2) * float(self.pair[0]), "resembles its examples"))
+        return tuple(text for _, text in sorted(found, key=lambda pair: -pair[0]))
+
+    @cached_property
+    def kind(self) -> str:
+        """The encoder's name."""
+        return str(self.encoder.state()["kind"])
+
+    def save(self, folder: Path) -> None:
+        """Write it as JSON and safetensors."""
+        folder.mkdir(parents=True, exist_ok=True)
+        table = {
+            "schema_version": SCHEMA_VERSION,
+            "cultures": self.cultures,
+            "encoder": self.encoder.state(),
+            "pair": dict(zip((*FEATURES, "bias"), self.pair.round(5).tolist(), strict=True)),
+            "need": dict(zip((*NEED_FEATURES, "bias"), self.need.round(5).tolist(), strict=True)),
+            "threshold": self.threshold,
+            "need_threshold": self.need_threshold,
+            "common": sorted(self.common),
+        }
+        text = json.dumps(table, ensure_ascii=False, separators=(",", ":"))
+        (folder / TABLE).write_text(text + "\n", encoding="utf-8")
+        weights, biases = (torch.from_numpy(np.ascontiguousarray(part)) for part in self.examples)
+        save_file({"weights": weights.half(), "biases": biases.float()}, folder / WEIGHTS)
+
+
+def need_features(evidence: Evidence, logits: Floats) -> Floats:
+    """`NEED_FEATURES` of a query: log-odds of its two likeliest cultures among them."""
+    best, second = np.sort(np.concatenate([logits, [-LIMIT, -LIMIT]]))[::-1][:2].clip(-LIMIT, LIMIT)
+    need = evidence.features[0, FEATURES.index("need")]
+    named = evidence.features[:, FEATURES.index("name")].max(initial=0.0)
+    elsewhere = evidence.named_elsewhere is not None
+    rivals = evidence.features[:, [FEATURES.index("rival name"), FEATURES.index("rival term")]].min(axis=0)
+    placed = evidence.features[:, [FEATURES.index("location"), FEATURES.index("language")]].max(initial=0.0)
+    return np.array([best, second, need, elsewhere * (named == 0), float(rivals.max()), placed])
+
+
+def farthest(positions: Mapping[str, Sequence[float]], k: int) -> list[str]:
+    """The k of some positions that are far apart: the pair farthest apart, then always the farthest from those taken.
+
+    >>> farthest({"a": [0, 0], "b": [1, 0], "c": [9, 0], "d": [4, 5]}, 3)
+    ['a', 'c', 'd']
+    """
+    names = sorted(positions)
+    if not names:
+        return []
+    known = np.array([positions[name] for name in names], dtype=float)
+    centred = np.where(np.isnan(known), np.nanmean(known, axis=0), known)
+    distance = np.linalg.norm(centred[:, None] - centred[None], axis=-1)
+    first = np.unravel_index(int(distance.argmax()), distance.shape)
+    taken = [int(place) for place in first][: min(k, len(names))] if k > 1 else [0]
+    while len(taken) < min(k, len(names)):
+        nearest = distance[:, taken].min(axis=1)
+        nearest[taken] = -1.0
+        taken.append(int(nearest.argmax()))
+    return [names[i] for i in dict.fromkeys(taken)]
+
+
+def load_router(
+    folder: Path | None = None, frozen: FrozenModel | None = None, lexicon: Lexicon | None = None
+) -> Router:
+    """A trained router; None is the one that comes with the package.
+
+    Raises
+    ------
+    UserError
+        The folder holds none, or one of another version, or its encoder cannot be had.
+    """
+    path = folder or Path(str(resources.files("evoprompt.routing") / "data" / "router"))
+    try:
+        table: dict[str, Any] = json.loads((path / TABLE).read_text(encoding="utf-8"))
+        tensors = load_file(path / WEIGHTS)
+        if table["schema_version"] != SCHEMA_VERSION:
+            raise UserError(
+                f"router {path} has schema version {table['schema_version']!r}, not {SCHEMA_VERSION}; train it again"
+            )
+        pair = np.array([table["pair"][name] for name in (*FEATURES, "bias")])
+        need = np.array([table["need"][name] for name in (*NEED_FEATURES, "bias")])
+        examples = (tensors["weights"].float().numpy(), tensors["biases"].numpy().astype(np.float64))
+        encoder, cultures = encoder_from(table["encoder"], frozen), tuple(table["cultures"])
+        thresholds = float(table["threshold"]), float(table["need_threshold"])
+        common = frozenset(table["common"])
+    except (OSError, SafetensorError, ValueError, KeyError, TypeError) as error:
+        if isinstance(error, UserError):
+            raise
+        raise UserError(f"{path} holds no router: {error}; train one with python -m evoprompt.routing.train") from None
+    return Router(encoder, lexicon or bundled_lexicon(), cultures, examples, pair, need, *thresholds, common)
+
+
+def _why_none(evidence: Evidence) -> str:
+    if evidence.named_elsewhere:
+        return f"is about {evidence.named_elsewhere}, of which there is no expert"
+    return "needs no culture"
+
+
+def _sigmoid(logits: Any) -> Any:
+    return 1 / (1 + np.exp(-logits))

@@ -1,0 +1,180 @@
+"""Training a router: example queries -> weights, with probabilities calibrated on queries that were left out."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.linear_model import LogisticRegression
+from sklearn.metrics import f1_score
+from sklearn.model_selection import StratifiedKFold
+
+from evoprompt.errors import UserError
+from evoprompt.routing.encoders import Encoder, Vectors
+from evoprompt.routing.lexicon import Lexicon
+from evoprompt.routing.queries import UNSPECIFIC, Query
+from evoprompt.routing.router import Router, need_features
+from evoprompt.routing.signals import FEATURES, Evidence, Floats, Profile, gather
+from evoprompt.routing.text import words
+
+FOLDS = 5
+HIDDEN = 0.35  # share of a culture's terms that are taken for unknown in a second look at the training queries
+THRESHOLDS = np.arange(0.1, 0.9, 0.02)
+PLACED = 2  # users from known places who ask each unspecific question
+FEWEST = 5  # examples of a culture without which it is not learnt
+REGULARISATION = 10.0  # inverse strength, of the weights on encoded queries
+
+
+def train(
+    queries: Sequence[Query], make: Callable[[], Encoder], lexicon: Lexicon, seed: int = 0
+) -> tuple[Router, dict[str, float]]:
+    """Fit a router.
+
+    The log-odds by examples that the second model learns to weigh come from folds in which the query was left out. It
+    sees every query twice, once with some of the lexicon's terms hidden: real users know words that no lexicon has.
+
+    Parameters
+    ----------
+    queries
+        Examples of each culture and of none.
+    make
+        A fresh encoder, called for each fold and once more for all queries.
+    lexicon
+        Names and terms.
+    seed
+        Of the folds and of what is hidden.
+
+    Returns
+    -------
+    tuple
+        The router, and figures of its cross-validation.
+
+    Raises
+    ------
+    UserError
+        No culture has enough examples, or no query is about none.
+    """
+    rng = np.random.default_rng(seed)
+    queries = [*queries, *_placed(queries, lexicon, rng)]
+    counts = Counter(culture for query in queries for culture in query.cultures)
+    cultures = tuple(sorted(culture for culture, count in counts.items() if count >= FEWEST))
+    if not cultures or all(query.cultural for query in queries):
+        raise UserError(
+            f"training needs a culture with {FEWEST} queries and queries about none; there are {dict(counts)} of "
+            f"{len(queries)}"
+        )
+    texts = [query.text for query in queries]
+    labels = _labels(queries, cultures)
+    scores = np.zeros(labels.shape)
+    kinds = [query.kind if query.kind else min(query.cultures, default="none") for query in queries]
+    for fitted, left_out in StratifiedKFold(FOLDS, shuffle=True, random_state=seed).split(texts, kinds):
+        encoder = make()
+        encoder.fit([texts[i] for i in fitted])
+        weights, biases = _examples(encoder.encode([texts[i] for i in fitted]), labels[fitted])
+        scores[left_out] = _scores(encoder.encode([texts[i] for i in left_out]), weights, biases)
+    common = _common(queries)
+    looks = [
+        [
+            gather(query.text, query.profile, cultures, lexicon, row[:-1], row[-1], common, hidden)
+            for query, row in zip(queries, scores, strict=True)
+        ]
+        for hidden in (frozenset(), _hidden(lexicon, rng))
+    ]
+    pair = _pair(looks, labels[:, :-1])
+    need = _need(looks, queries, pair)
+    encoder = make()
+    encoder.fit(texts)
+    examples = _examples(encoder.encode(texts), labels)
+    seen = [evidence.features @ pair[:-1] + pair[-1] for evidence in looks[1]]
+    chance = 1 / (1 + np.exp(-np.array(seen)))
+    threshold, score = _best_threshold(chance, labels[:, :-1], queries)
+    asked = np.array([need_features(e, z) @ need[:-1] + need[-1] for e, z in zip(looks[1], seen, strict=True)])
+    need_threshold = _need_threshold(1 / (1 + np.exp(-asked)), queries)
+    router = Router(encoder, lexicon, cultures, examples, pair, need, threshold, need_threshold, common)
+    return router, {"f1": score, "threshold": threshold, "need_threshold": need_threshold, "queries": len(queries)}
+
+
+def _placed(queries: Sequence[Query], lexicon: Lexicon, rng: np.random.Generator) -> list[Query]:
+    """Queries that depend on culture and tell none, once more from users in known places, whose culture they then need;
+    and some that need none, from such users."""
+    known = sorted({culture for query in queries for culture in query.cultures} & {*lexicon.cultures})
+    placed = []
+    for query in queries:
+        if (query.kind != UNSPECIFIC and (query.cultural or rng.random() > 0.3)) or not known:
+            continue
+        for culture in rng.choice(known, size=PLACED if query.cultural else 1):
+            lists = lexicon.entries[str(culture)]
+            place = str(rng.choice(list(lists.get("places", ())) or [str(culture)]))
+            codes = [code for code in lists.get("codes", ()) if code.islower()]
+            language = str(rng.choice(codes)) if codes else None
+            known_of_user = (Profile(place), Profile(place, language), Profile(None, language))
+            profile = known_of_user[int(rng.integers(len(known_of_user) if language else 1))]
+            label = frozenset([str(culture)]) if query.cultural else frozenset()
+            placed.append(Query(query.text, label, "profile" if query.cultural else query.kind, profile))
+    return placed
+
+
+def _labels(queries: Sequence[Query], cultures: Sequence[str]) -> NDArray[np.int64]:
+    """(n, c + 1): each culture, and being about culture at all."""
+    return np.array([[*(c in q.cultures for c in cultures), q.cultural] for q in queries], dtype=np.int64)
+
+
+def _examples(encoded: Vectors, labels: NDArray[np.int64]) -> tuple[Floats, Floats]:
+    """Weights (c + 1, d) and biases (c + 1,) of a logistic regression for each column."""
+    models = [
+        LogisticRegression(C=REGULARISATION, class_weight="balanced", solver="liblinear").fit(encoded, column)
+        for column in labels.T
+    ]
+    return np.concatenate([model.coef_ for model in models]), np.concatenate([model.intercept_ for model in models])
+
+
+def _scores(encoded: Vectors, weights: Floats, biases: Floats) -> Floats:
+    return np.asarray(encoded @ weights.T) + biases
+
+
+def _common(queries: Sequence[Query]) -> frozenset[str]:
+    """Words of queries that tell no culture: they are no misspelt names."""
+    return frozenset(word for query in queries if not query.cultures for word in words(query.text) if word.isascii())
+
+
+def _hidden(lexicon: Lexicon, rng: np.random.Generator) -> frozenset[str]:
+    terms = sorted({" ".join(words(str(t))) for lists in lexicon.entries.values() for t in lists.get("terms", ())})
+    return frozenset(term for term in terms if rng.random() < HIDDEN)
+
+
+def _pair(looks: Sequence[Sequence[Evidence]], labels: NDArray[np.int64]) -> Floats:
+    features = np.concatenate([evidence.features for look in looks for evidence in look])
+    wanted = np.concatenate([labels.ravel()] * len(looks))
+    rng = np.random.default_rng(0)
+    unseen = features.copy()  # every pair once more as if the culture had no examples
+    unseen[:, FEATURES.index("examples")], unseen[:, FEATURES.index("unseen")] = 0.0, 1.0
+    some = rng.random(len(unseen)) < 0.25
+    model = LogisticRegression(C=1.0, max_iter=2000)
+    model.fit(np.concatenate([features, unseen[some]]), np.concatenate([wanted, wanted[some]]))
+    return np.append(model.coef_[0], model.intercept_[0])
+
+
+def _need(looks: Sequence[Sequence[Evidence]], queries: Sequence[Query], pair: Floats) -> Floats:
+    rows = [need_features(evidence, evidence.features @ pair[:-1] + pair[-1]) for look in looks for evidence in look]
+    wanted = [query.needs_experts for _ in looks for query in queries]
+    model = LogisticRegression(C=1.0, max_iter=2000).fit(np.array(rows), np.array(wanted))
+    return np.append(model.coef_[0], model.intercept_[0])
+
+
+def _best_threshold(chance: Floats, labels: NDArray[np.int64], queries: Sequence[Query]) -> tuple[float, float]:
+    """The probability from which cultures are chosen that gives the best micro-averaged F1."""
+    specific = np.array([query.kind != UNSPECIFIC for query in queries])
+    found = [
+        (float(f1_score(labels[specific], chance[specific] >= at, average="micro", zero_division=0)), -float(at))
+        for at in THRESHOLDS
+    ]
+    score, at = max(found)
+    return round(-at, 2), score
+
+
+def _need_threshold(chance: Floats, queries: Sequence[Query]) -> float:
+    """The probability from which experts are asked that is right most often."""
+    wanted = np.array([query.needs_experts for query in queries])
+    return round(float(max(THRESHOLDS, key=lambda at: ((chance >= at) == wanted).mean())), 2)

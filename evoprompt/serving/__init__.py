@@ -1,0 +1,7 @@
+"""The committee over HTTP: an OpenAI-compatible API and a page, on one model."""
+
+from evoprompt.serving.app import make_app
+from evoprompt.serving.engine import Engine
+from evoprompt.serving.limits import Limits
+
+__all__ = ["Engine", "Limits", "make_app"]

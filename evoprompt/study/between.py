@@ -1,0 +1,109 @@
+"""A culture between others: a blend of their experts, with its survey scores measured."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from evoprompt.errors import UserError
+from evoprompt.experts import Expert, blend, write_expert
+from evoprompt.llm import FrozenModel
+from evoprompt.objectives import make_respondent
+from evoprompt.study.arms import Measurements, SurveyPanel
+from evoprompt.study.rundir import as_json, versions
+from evoprompt.study.settings import SEARCH_RESPONDENTS, SurveySettings, sample_people
+from evoprompt.surveys import DIMENSIONS, Culture, load_instrument, vsm13
+
+EXPORTED = ("loss", "interval", "dimensions", "label_mass", "invalid_rate")
+
+
+@dataclass(frozen=True)
+class Between:
+    """What a blend of experts scores: `target` and `arms` (naive, each expert, the blend) by split as in metrics.json.
+
+    `linear` is where it would be if scores were as linear as prompts: the experts' measured scores, averaged.
+    """
+
+    expert: Expert
+    target: dict[str, float]
+    linear: dict[str, float]
+    arms: dict[str, dict[str, Any]]
+
+
+def measure_between(
+    frozen: FrozenModel, experts: Sequence[Expert], weights: Sequence[float], folder: Path, wordings: str | None = None
+) -> Between:
+    """Blend experts, ask the blend the survey they were evolved on, and write it as an expert of its own.
+
+    Parameters
+    ----------
+    frozen
+        The base model of all of them.
+    experts, weights
+        As `blend` takes them.
+    folder
+        Where the new expert goes; it must not exist.
+    wordings
+        File of the instrument's wordings where it is not the bundled one.
+
+    Raises
+    ------
+    UserError
+        They cannot be blended, were evolved on other wordings or by free text, or the folder exists.
+    """
+    if folder.exists():
+        raise UserError(f"{folder} exists; give a folder that does not")
+    prompt = blend(experts, weights)
+    instrument = load_instrument(wordings) if wordings else vsm13()
+    for expert in experts:
+        expert.check_base(frozen)
+        if expert.provenance["instrument"]["sha256"] != instrument.sha256:
+            raise UserError(f"expert {expert.culture!r} was evolved on other wordings; give their file")
+        if expert.provenance["respondent"]["kind"] != "options":
+            raise UserError(f"expert {expert.culture!r} was evolved in free text, whose answers are not measured here")
+    share = np.array(weights) / np.sum(weights)
+    culture = _culture(experts, share)
+    constant = share @ np.array([expert.provenance["constant"]["values"] for expert in experts])
+    people = sample_people(SurveySettings())[SEARCH_RESPONDENTS:]
+    panel = SurveyPanel(make_respondent(frozen, experts[0].placement), instrument, people)
+    measured = Measurements(panel, culture, constant)
+    measured.measure("naive")
+    for expert in experts:
+        measured.measure(expert.culture, prompt=expert.prompt)
+    measured.measure("evolved", prompt=prompt)
+    scores = [measured.arms[expert.culture]["held_out"]["dimensions"] for expert in experts]
+    arms = {
+        arm: {split: {key: found[key] for key in EXPORTED if key in found} for split, found in splits.items()}
+        for arm, splits in measured.arms.items()
+    }
+    provenance = {
+        "culture": {"key": culture.key, "name": culture.name, "place": culture.place, "edition": culture.edition}
+        | {"targets": dict(culture.targets), "note": culture.note},
+        "instrument": {"name": instrument.name, "sha256": instrument.sha256},
+        "constant": {"values": constant.tolist(), "treatment": "blended", "anchors": []},
+        "respondent": {"kind": "options"},
+        "blended_from": [
+            {"culture": expert.culture, "prompt_sha256": expert.provenance["prompt_sha256"], "weight": float(weight)}
+            for expert, weight in zip(experts, share, strict=True)
+        ],
+        "arms": arms,
+        "versions": versions(),
+    }
+    written = write_expert(folder, prompt, frozen, as_json(provenance), experts[0].placement)
+    linear = {d: float(sum(w * s[d] for w, s in zip(share, scores, strict=True))) for d in DIMENSIONS}
+    return Between(written, dict(culture.targets), linear, measured.arms)
+
+
+def _culture(experts: Sequence[Expert], share: np.ndarray) -> Culture:
+    """The culture that the weighted mean of the targets stands for, on the dimensions that all have."""
+    targets = [expert.provenance["culture"]["targets"] for expert in experts]
+    common = [d for d in DIMENSIONS if all(d in found for found in targets)]
+    mixed = {d: float(sum(w * found[d] for w, found in zip(share, targets, strict=True))) for d in common}
+    names = [expert.provenance["culture"]["name"] for expert in experts]
+    shown = ", ".join(f"{weight:.0%} {name}" for weight, name in zip(share, names, strict=True))
+    key = "-".join(expert.culture for expert in experts)
+    return Culture(key, f"a blend of {shown}", f"a place between {' and '.join(names)}", mixed, "blended")
