@@ -74,7 +74,7 @@ def by_keywords(queries: Sequence[Query]) -> Verdicts:
 
 
 def by_centroids(queries: Sequence[Query], examples: Sequence[Query]) -> Verdicts:
-    """Cosine to the mean example of each culture, above that to the mean of those about none; a cut from training."""
+    """Cosine to the mean example of each culture, above that to the mean of those about none."""
     encoder = TfidfEncoder()
     encoder.fit([query.text for query in examples])
     vectors = encoder.encode([query.text for query in examples])
@@ -87,14 +87,13 @@ def by_centroids(queries: Sequence[Query], examples: Sequence[Query]) -> Verdict
         scores = np.asarray(encoder.encode(texts) @ centroids.T)
         return np.asarray(scores[:, :-1] - scores[:, -1:], dtype=float)
 
-    return _cut(above([query.text for query in queries]), above([query.text for query in examples]), examples)
+    return _cut(above([query.text for query in queries]), above)
 
 
 def by_semantic_router(queries: Sequence[Query], examples: Sequence[Query]) -> Verdicts:
     """The package semantic-router with a route for each culture, over the same vectors, made dense."""
-    from semantic_router import Route
+    from semantic_router import IndexedRouter, Route
     from semantic_router.encoders import DenseEncoder
-    from semantic_router.routers import SemanticRouter
     from sklearn.decomposition import TruncatedSVD
 
     tfidf = TfidfEncoder()
@@ -103,42 +102,37 @@ def by_semantic_router(queries: Sequence[Query], examples: Sequence[Query]) -> V
 
     class Dense(DenseEncoder):
         name: str = "tfidf-svd"
-        score_threshold: float = 0.0
 
         def __call__(self, docs: list[str]) -> list[list[float]]:
             found = reduced.transform(tfidf.encode(docs))
             return list((found / np.maximum(np.linalg.norm(found, axis=1, keepdims=True), 1e-9)).tolist())
 
-    routes = [Route(name=key, utterances=[query.text for query in examples if key in query.cultures]) for key in KEYS]
-    routes.append(Route(name="none", utterances=[query.text for query in examples if not query.cultural]))
-    router = SemanticRouter(encoder=Dense(), routes=routes, auto_sync="local", top_k=10, aggregation="mean")
+    of = {key: [query.text for query in examples if key in query.cultures] for key in KEYS}
+    of["none"] = [query.text for query in examples if not query.cultural]
+    routes = [Route(name=name, utterances=texts) for name, texts in of.items()]
+    router = IndexedRouter(Dense(), routes, top_k=10, aggregation="mean")
 
     def above(texts: Sequence[str]) -> Floats:
         rows = []
         for text in texts:
-            found = {choice.name: choice.similarity_score or 0.0 for choice in _choices(router, text)}
+            found = {choice.name: choice.confidence or 0.0 for choice in router(text, limit=None, threshold=-1.0)}
             rows.append([found.get(key, 0.0) - found.get("none", 0.0) for key in KEYS])
         return np.array(rows)
 
-    return _cut(above([query.text for query in queries]), above([query.text for query in examples]), examples)
+    return _cut(above([query.text for query in queries]), above)
 
 
-def _choices(router: object, text: str) -> list:
-    """Every route's choice for a text."""
-    found = router(text, limit=None)  # type: ignore[operator]
-    return found if isinstance(found, list) else [found] if found and found.name else []
-
-
-def _cut(scores: Floats, known: Floats, examples: Sequence[Query]) -> Verdicts:
-    """Choices by the cut that is best on the examples."""
-    labels = np.array([[key in query.cultures for key in KEYS] for query in examples])
-    cuts = np.quantile(known, np.linspace(0.5, 0.999, 200))
+def _cut(scores: Floats, above: Callable[[Sequence[str]], Floats]) -> Verdicts:
+    """Choices by the cut that is best on the development queries, which are no examples."""
+    queries = load_queries(DEVELOPMENT)
+    known = above([query.text for query in queries])
+    labels = np.array([[key in query.cultures for key in KEYS] for query in queries])
 
     def f1(cut: float) -> float:
         chosen = known >= cut
         return float(2 * (chosen & labels).sum() / max(1, chosen.sum() + labels.sum()))
 
-    cut = max(cuts, key=f1)
+    cut = max(np.quantile(known, np.linspace(0.5, 0.999, 400)), key=f1)
     chance = 1 / (1 + np.exp(-(scores - cut) * 10))
     return Verdicts(chance, scores >= cut, chance.max(axis=1))
 

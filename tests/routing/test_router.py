@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from importlib import resources
 from pathlib import Path
 
 import numpy as np
@@ -228,3 +229,19 @@ def test_every_culture_of_the_committee_is_known_by_names_terms_and_examples() -
     for key in KEYS:
         assert min(len(entries[key]["places"]), len(entries[key]["terms"])) >= 40, key
         assert sum(key in query.cultures for query in examples) >= 30, key
+
+
+def test_a_sentence_transformers_model_can_be_the_encoder(tmp_path: Path) -> None:
+    from sentence_transformers import SentenceTransformer, models
+
+    words = models.Transformer(str(resources.files("evoprompt.llm") / "pocket"))
+    words.tokenizer.pad_token = words.tokenizer.eos_token
+    pooled = models.Pooling(words.get_word_embedding_dimension())
+    SentenceTransformer(modules=[words, pooled], device="cpu").save(str(tmp_path / "model"))
+    encoder = make_encoder("sentence-transformers", str(tmp_path / "model"))
+    some = [query for query in bundled_queries() if query.cultures <= {"japan", "kenya"}][::3]
+    router, _ = train(some, lambda: encoder, bundled_lexicon())
+    router.save(tmp_path / "router")
+    assert load_router(tmp_path / "router").route("What do I bring as omiyage?").chosen[0].culture == "japan"
+    with pytest.raises(UserError, match="cannot be loaded"):
+        make_encoder("sentence-transformers", str(tmp_path / "nowhere"))
