@@ -271,28 +271,40 @@ class _Batch:
     def merge(self, other: _Batch) -> None:
         """Take the rows of another batch in."""
         width = max(self.mask.shape[1], other.mask.shape[1])
-        for mine, theirs in zip(self.cache.layers, other.cache.layers, strict=True):
-            mine.keys = torch.cat([_widened(part.keys, width, -2) for part in (mine, theirs)])
-            mine.values = torch.cat([_widened(part.values, width, -2) for part in (mine, theirs)])
-        self.mask = torch.cat([_widened(part.mask, width, -1) for part in (self, other)])
+        mine, theirs = ([*range(len(batch.rows))] for batch in (self, other))
+        for own, new in zip(self.cache.layers, other.cache.layers, strict=True):
+            own.keys = torch.cat([_widened(own.keys[mine], width, -2), _widened(new.keys[theirs], width, -2)])
+            own.values = torch.cat([_widened(own.values[mine], width, -2), _widened(new.values[theirs], width, -2)])
+        self.mask = torch.cat([_widened(self.mask[mine], width, -1), _widened(other.mask[theirs], width, -1)])
         self.rows = self.rows + other.rows
+        self._select([*range(len(self.rows))])
 
     def keep(self, wanted: list[bool]) -> None:
         """Go on with some of the rows; a cache that cannot give any up keeps all until none is wanted."""
         if all(wanted) or (any(wanted) and not self.joinable):
             return
-        self.rows = [row for row, stays in zip(self.rows, wanted, strict=True) if stays]
-        if not self.rows:
-            return
-        places = torch.tensor(wanted, device=self.mask.device)
-        self.mask = self.mask[places]
-        unused = int((self.mask.cumsum(dim=1) == 0).all(dim=0).sum())  # columns on the left that nobody reads
-        self.mask = self.mask[:, unused:]
+        places = [place for place, stays in enumerate(wanted) if stays]
+        self.rows = [self.rows[place] for place in places]
+        if self.rows:
+            self._select(places)
+
+    def _select(self, places: list[int]) -> None:
+        """Let these places of mask and cache be the batch's rows, with ballast behind them."""
+        places = places + places[:1] * self._ballast()
+        mask = self.mask[places]
+        unused = int((mask.cumsum(dim=1) == 0).all(dim=0).sum())  # columns on the left that nobody reads
+        self.mask = mask[:, unused:]
         for layer in self.cache.layers:
             layer.keys, layer.values = (part[places][:, :, unused:] for part in (layer.keys, layer.values))
 
+    def _ballast(self) -> int:
+        """Copies of the first row to add: a CPU multiplies 4 rows faster than 2 or 3, and 8 faster than 6 or 7."""
+        count = len(self.rows)
+        return -count % 4 if self.frozen.device.type == "cpu" and count in (2, 3, 6, 7) else 0
+
     def _read(self, rows: list[torch.Tensor]) -> None:
         """Read whole rows, embeddings (tokens, H) each."""
+        rows = rows + rows[:1] * self._ballast()
         ones = [torch.ones(len(row), dtype=torch.long, device=row.device) for row in rows]
         self.mask = pad_sequence(ones, batch_first=True, padding_side="left")
         padded = pad_sequence(rows, batch_first=True, padding_side="left")
@@ -304,6 +316,7 @@ class _Batch:
             self._read([row.whole(self.frozen) for row in self.rows])
             return
         ids = [row.stream.said[-1].id if row.stream.said else 0 for row in self.rows]
+        ids += ids[:1] * (len(self.mask) - len(ids))
         tokens = torch.tensor(ids, device=self.frozen.device)
         self.mask = torch.cat([self.mask, self.mask.new_ones(len(ids), 1)], dim=1)
         self._forward(self.frozen.embeddings(tokens)[:, None], self.mask.sum(dim=1, keepdim=True) - 1)
@@ -319,7 +332,7 @@ class _Batch:
             **self._last,
         )
         self.cache = found.past_key_values if self._keeps else None
-        for row, logits in zip(self.rows, found.logits[:, -1].float(), strict=True):
+        for row, logits in zip(self.rows, found.logits[:, -1].float(), strict=False):  # ballast says nothing
             row.logits = logits
 
 
