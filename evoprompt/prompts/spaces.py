@@ -29,7 +29,7 @@ _KINDS: dict[str, type] = {
     "low_rank": LowRank,
 }
 SPACES = tuple(_KINDS)
-DEFAULT_SPACE = "low_rank"
+DEFAULT_SPACE = "random_projection"
 
 OWN_OPTIONS: dict[str, dict[str, Any]] = {
     "full": {"scale": 1.0, "limit": 3.0},

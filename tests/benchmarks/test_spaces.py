@@ -8,7 +8,7 @@ from evoprompt.errors import UserError
 from evoprompt.llm.sheet import PLACEMENTS, make_sheet
 from evoprompt.prompts import space_options
 
-DEFAULT = spaces.variant("low_rank")
+DEFAULT = spaces.variant("random_projection")
 SMALL = ["--spaces", "low_rank,vocab_pca components=3", "--placements", "prefix", "--budgets", "8", "--seeds", "1"]
 
 

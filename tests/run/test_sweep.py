@@ -19,14 +19,7 @@ from evoprompt.study.journal import Journal
 from .conftest import REPOSITORY, Command, environment
 from .test_run import same_result
 
-TINY = [
-    "budget=16",
-    "optimizer.popsize=8",
-    "space=random_projection",
-    "space.dimensions=8",
-    "survey.respondents=2",
-    "survey.examples=1",
-]
+TINY = ["budget=16", "optimizer.popsize=8", "space.dimensions=8", "survey.respondents=2", "survey.examples=1"]
 TINY += ["survey.constant=none", "model.threads=1", "report=false"]
 RAY = "hydra/launcher=evoprompt_ray"
 
