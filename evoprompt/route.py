@@ -161,6 +161,8 @@ def _decoded(decoder: Decoder, streams: Sequence[Any], stops: Sequence[str], liv
                     decoder.remove(stream)
     if live:
         print(file=live)
+    if any(stream.finish == "error" for stream in streams):
+        raise UserError("the model's output is not finite; try another dtype or device")
     return [text.text.strip() for text in texts]
 
 

@@ -13,6 +13,7 @@ from pathlib import Path
 from evoprompt.errors import UserError
 from evoprompt.route import add_committee_arguments, open_committee
 
+LOOPBACK = ("127.0.0.1", "localhost", "::1", "[::1]")
 TOKEN = "EVOPROMPT_TOKEN"
 """Environment variable with the bearer token that clients have to show."""
 
@@ -35,8 +36,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except UserError as error:
         print(f"evoprompt: {' '.join(str(error).split())}", file=sys.stderr)
         return 2
-    app = make_app(committee, limits, token)
-    if token is None and given.host not in ("127.0.0.1", "::1", "localhost"):
+    here = given.host in LOOPBACK
+    app = make_app(committee, limits, token, LOOPBACK if here else None)
+    if token is None and not here:
         print(f"anyone who reaches {given.host} may ask: no token is set", file=sys.stderr)
     shown = f"[{given.host}]" if ":" in given.host else given.host
     print(f"{len(committee.registry)} experts over {committee.frozen.spec.name}")

@@ -83,6 +83,11 @@ class Expert:
                 f"this expert has schema version {self.provenance.get('schema_version')!r}, whose fingerprint of "
                 f"{base['name']!r} cannot be compared with one of version {SCHEMA_VERSION}; evolve the expert again"
             )
+        if self.prompt.shape[1] != frozen.hidden:
+            raise UserError(
+                f"this expert's soft tokens have width {self.prompt.shape[1]}, model {frozen.spec.name!r} takes "
+                f"{frozen.hidden}; load {base['name']!r}"
+            )
         if base["fingerprint"] != frozen.fingerprint:
             raise UserError(
                 f"this expert was evolved on {base['name']!r} (fingerprint {base['fingerprint']}), "
@@ -189,17 +194,19 @@ def read_expert(folder: str | Path) -> Expert:
     path = Path(folder)
     try:
         tensors = load_file(path / WEIGHTS)
-        provenance = json.loads((path / PROVENANCE).read_text(encoding="utf-8"))
+        provenance = json.loads((path / PROVENANCE).read_text(encoding="utf-8"), parse_constant=_no_number)
         adapter = json.loads((path / CONFIG).read_text(encoding="utf-8"))
-    except (OSError, SafetensorError, UnicodeDecodeError, json.JSONDecodeError) as error:
+    except (OSError, SafetensorError, ValueError) as error:
         raise UserError(f"{path} is not a complete expert folder: {error}") from None
     _require_fields(path / PROVENANCE, provenance)
     prompt = tensors.get(KEY)
     known = adapter if isinstance(adapter, dict) else {}
     expected = (known.get("num_virtual_tokens"), known.get("token_dim"))
-    if prompt is None or tuple(prompt.shape) != expected:
+    if prompt is None or tuple(prompt.shape) != expected or prompt.ndim != 2 or not len(prompt):
         found = "nothing" if prompt is None else tuple(prompt.shape)
         raise UserError(f"{path / WEIGHTS} holds {found} under {KEY!r}, its config says {expected}")
+    if prompt.dtype != torch.float32:
+        raise UserError(f"{path / WEIGHTS} holds {prompt.dtype}, a prompt is in torch.float32; export the expert again")
     if hashlib.sha256(prompt.numpy().tobytes()).hexdigest() != provenance.get("prompt_sha256"):
         raise UserError(f"{path / WEIGHTS} is not the prompt that {PROVENANCE} describes; export the expert again")
     if not torch.isfinite(prompt).all():
@@ -215,7 +222,23 @@ def _require_fields(file: Path, provenance: Any) -> None:
             found = found.get(key) if isinstance(found, dict) else None
         if not isinstance(found, str):
             raise UserError(f"{file} has no text under {'.'.join(path)}; export the expert again")
-    if not isinstance(provenance["culture"].get("targets", {}), dict):
-        raise UserError(f"{file} has culture.targets that are no mapping; export the expert again")
+    evolved = _inside(provenance, "arms", "evolved", "held_out", "dimensions")
+    for name, scores in (("culture.targets", _inside(provenance, "culture", "targets")), ("arms", evolved)):
+        numbers = scores.values() if isinstance(scores, dict) else [None] if scores is None else ["no mapping"]
+        if not all(value is None or (isinstance(value, int | float) and abs(value) < 1e6) for value in numbers):
+            raise UserError(f"{file} has scores under {name} that are no numbers; export the expert again")
     if provenance.get("placement") not in PLACEMENTS:
         raise UserError(f"{file} has placement {provenance.get('placement')!r}; known: {', '.join(PLACEMENTS)}")
+
+
+def _inside(value: Any, *path: str) -> Any:
+    """What is under nested keys; None where a key is missing, the value itself where it is no mapping."""
+    for key in path:
+        if value is None or not isinstance(value, dict):
+            break
+        value = value.get(key)
+    return value
+
+
+def _no_number(text: str) -> float:
+    raise ValueError(f"{text} is no number in JSON")

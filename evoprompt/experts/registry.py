@@ -171,6 +171,9 @@ class Registry:
         self._require_own()
         expert = self[name]
         (path,) = (path for path, found in self._read.items() if found is expert)
+        inside = [other for other in self._read if path in other.parents]
+        if inside:
+            raise UserError(f"{path} holds other experts too ({inside[0]}); delete its files by hand")
         shutil.rmtree(path)
         self.reload()
 
@@ -191,6 +194,8 @@ class Registry:
                 expert.check_base(self.frozen)
         except UserError as error:
             return str(error)
+        except Exception as error:  # whatever files can hold
+            return f"{path} cannot be read: {type(error).__name__}: {error}"
         return expert
 
     def _named(self) -> dict[str, Expert]:

@@ -21,6 +21,7 @@ from evoprompt.llm.sampled import gumbel
 
 logger = logging.getLogger(__name__)
 
+COLD = 1e-3  # temperatures below are 0
 BATCH_TOKENS = 16_384  # of all rows together, with the longest answers that they may give
 
 
@@ -364,7 +365,7 @@ def _draw(stream: Stream, scores: torch.Tensor) -> Token | None:
     if not bool(torch.isfinite(scores.max())):
         return None
     sampling, chosen = stream.sampling, scores
-    if sampling.temperature:
+    if sampling.temperature >= COLD:
         chosen = scores / sampling.temperature
         if sampling.top_p < 1:
             ranked, order = torch.softmax(chosen, dim=-1).sort(descending=True)

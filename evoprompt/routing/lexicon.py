@@ -21,6 +21,7 @@ NAMES = ("places", "peoples", "languages")
 KINDS = (*NAMES, "terms", "ambiguous", "codes")
 SHORTEST_MISSPELT = 5  # letters
 SHORTEST_PLAIN = 4  # letters of a term that may be written without its accents
+LOOKED_UP = 200  # words of a query that may be misspelt names
 CLOSE = 0.8  # similarity from which a word counts as misspelt
 
 
@@ -91,7 +92,7 @@ class Lexicon:
                     told.update(phrase.split(), normalised(phrase).split())
                     found += [Hit(culture, _kind(kinds, phrase in proper), phrase) for culture, kinds in known.items()]
                     break
-        for word in spoken:
+        for word in dict.fromkeys(spoken[:LOOKED_UP]):
             if len(word) >= SHORTEST_MISSPELT and word not in told and word not in common and word not in hidden:
                 found += self._misspelt(word, hidden)
         script = script_of(text)

@@ -246,7 +246,9 @@ def farthest(positions: Mapping[str, Sequence[float]], k: int) -> list[str]:
     if not names:
         return []
     known = np.array([positions[name] for name in names], dtype=float)
-    centred = np.where(np.isnan(known), np.nanmean(known, axis=0), known)
+    there = ~np.isnan(known)
+    means = np.where(there, known, 0).sum(axis=0) / np.maximum(there.sum(axis=0), 1)
+    centred = np.where(there, known, means)
     distance = np.linalg.norm(centred[:, None] - centred[None], axis=-1)
     first = np.unravel_index(int(distance.argmax()), distance.shape)
     taken = [int(place) for place in first][: min(k, len(names))] if k > 1 else [0]

@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections.abc import Iterator
-from functools import lru_cache
 
 UNSPACED = re.compile("[\u0e00-\u0e7f\u3040-\u30ff\u3400-\u9fff]+")  # Thai, kana, Han: words are not set apart
 _BREAKS = re.compile(r"[^\w\u0300-\u036f\u0900-\u0dff\u0e00-\u0e7f\u064b-\u065f]+|_+")
@@ -35,7 +34,6 @@ def folded(text: str) -> str:
     return unicodedata.normalize("NFKC", text.replace("\u2019", "'")).casefold().replace("i\u0307", "i")
 
 
-@lru_cache(maxsize=4096)
 def normalised(text: str) -> str:
     """The same with Latin letters without accents.
 

@@ -8,7 +8,7 @@ import json
 import logging
 import time
 import uuid
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Collection, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from importlib import resources
@@ -23,6 +23,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from evoprompt import __version__
 from evoprompt.errors import UserError
+from evoprompt.llm.conversation import check_messages
 from evoprompt.llm.decoding import Sampling, Stream, Token
 from evoprompt.routing import COMPOSITIONS, Committee, Opinion, Profile, Route, Voice
 from evoprompt.routing.committee import panel_text, profile_of
@@ -45,6 +46,9 @@ logger = logging.getLogger(__name__)
 
 RELOAD_S = 2.0  # between looks at the experts' folder
 DEFAULT_TOKENS = 128
+MOST_EXPERTS = 5  # of one answer, unless the operator allows more
+ROUTED = 2_000  # characters of a question by which it is routed
+READ_S = 30.0  # for a request's body to arrive
 PAGE = {"": ("page.html", "text/html"), "page.js": ("page.js", "text/javascript"), "page.css": ("page.css", "text/css")}
 COUNTED = ("/", "/health", "/metrics", "/v1/models", "/v1/experts", "/v1/chat/completions")
 HEADERS = {
@@ -79,7 +83,9 @@ class _Metrics:
         self.experts = Gauge("evoprompt_experts", "Experts that can be asked", **own)
 
 
-def make_app(committee: Committee, limits: Limits = USUAL, token: str | None = None) -> FastAPI:
+def make_app(
+    committee: Committee, limits: Limits = USUAL, token: str | None = None, hosts: Collection[str] | None = None
+) -> FastAPI:
     """The application that serves a committee.
 
     Parameters
@@ -90,6 +96,9 @@ def make_app(committee: Committee, limits: Limits = USUAL, token: str | None = N
         What is taken from clients.
     token
         If given, whoever asks must show it as bearer token; the page and `/health` are open.
+    hosts
+        Names by which it may be called; None: any. Where only this machine may ask, a page from elsewhere that has its
+        own name resolve to this machine must not.
     """
     server = _Server(committee, limits)
 
@@ -103,8 +112,10 @@ def make_app(committee: Committee, limits: Limits = USUAL, token: str | None = N
             await watching
         await asyncio.to_thread(server.engine.close)
 
-    app = FastAPI(title="evoprompt", version=__version__, lifespan=lifespan, docs_url=None, redoc_url=None)
-    app.add_middleware(_Gate, server=server, token=token)
+    app = FastAPI(
+        title="evoprompt", version=__version__, lifespan=lifespan, docs_url=None, redoc_url=None, openapi_url=None
+    )
+    app.add_middleware(_Gate, server=server, token=token, hosts=hosts)
 
     app.add_api_route("/health", server.health, methods=["GET"])
     app.add_api_route("/metrics", server.metrics_page, methods=["GET"])
@@ -172,7 +183,7 @@ class _Server:
             try:
                 left_out = registry.left_out
                 changes = await asyncio.to_thread(registry.reload)
-            except OSError as error:
+            except Exception as error:  # the next look may find it mended
                 logger.warning("the folder of experts cannot be read: %s", error)
                 continue
             if changes:
@@ -240,11 +251,19 @@ class _Server:
             raise RefusedError(413, f"the conversation has more than {self.limits.text} characters", code="too_long")
         if asked.tokens is not None and asked.tokens > self.limits.tokens:
             raise RefusedError(400, f"max_tokens: {asked.tokens} is more than this server's {self.limits.tokens}")
+        most = max(MOST_EXPERTS, self.committee.k)
+        if asked.k is not None and asked.k > most:
+            raise RefusedError(400, f"k: {asked.k} is more than this server's {most}")
+        if asked.options is not None and (asked.stream or len(messages) > 1):
+            raise RefusedError(400, "options: they go with one question, and not with stream")
+        if asked.options is not None:
+            check_messages(messages)
         answer = _Answer(self, asked, messages, composition, voices)
         self.open += 1
         started = False
         try:
-            await answer.prepare()
+            async with asyncio.timeout(self.limits.seconds):
+                await answer.prepare()
             if asked.stream and asked.options is None:
                 started = True
                 return StreamingResponse(
@@ -317,7 +336,7 @@ class _Answer:
         known = Profile(profile.location, profile.language) if profile else Profile()
         committee = self.server.committee
         if not self.voices:
-            query = self.messages[-1]["content"]
+            query = self.messages[-1]["content"][:ROUTED]
             self.route, self.voices = await asyncio.to_thread(committee.route, query, known, self.asked.k)
         voices = self.voices
         if self.asked.options is None:
@@ -462,8 +481,8 @@ async def _unless_gone(work: Any, request: Request) -> Any:
 class _Gate:
     """Before everything else: the token, the size of the body; after it: headers and counts."""
 
-    def __init__(self, app: ASGIApp, server: _Server, token: str | None) -> None:
-        self.app, self.server = app, server
+    def __init__(self, app: ASGIApp, server: _Server, token: str | None, hosts: Collection[str] | None) -> None:
+        self.app, self.server, self.hosts = app, server, hosts
         self.token = token.encode() if token else None
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -495,12 +514,17 @@ class _Gate:
     async def _read(self, receive: Receive) -> tuple[JSONResponse | None, bytes]:
         """The whole body, or the answer to one that is too large."""
         body, more = b"", True
-        while more:
-            message = await receive()
-            body += message.get("body", b"")
-            more = message.get("more_body", False)
-            if len(body) > self.server.limits.body_bytes:
-                return self._too_large(), b""
+        try:
+            async with asyncio.timeout(READ_S):
+                while more:
+                    message = await receive()
+                    body += message.get("body", b"")
+                    more = message.get("more_body", False)
+                    if len(body) > self.server.limits.body_bytes:
+                        return self._too_large(), b""
+        except TimeoutError:
+            told = f"the body did not arrive within {READ_S:g} s"
+            return JSONResponse(problem(told, "invalid_request_error"), 408, headers={"Connection": "close"}), b""
         return None, body
 
     def _too_large(self) -> JSONResponse:
@@ -510,10 +534,16 @@ class _Gate:
     def _refusal(self, path: str, headers: dict[bytes, bytes]) -> JSONResponse | None:
         """The answer to a request that is refused by its headers alone."""
         if self.token is not None and (path.startswith("/v1/") or path == "/metrics"):
-            given = headers.get(b"authorization", b"")
-            if not hmac.compare_digest(given, b"Bearer " + self.token):
+            scheme, _, given = headers.get(b"authorization", b"").partition(b" ")
+            if not hmac.compare_digest(given, self.token) or scheme.lower() != b"bearer":
                 body = problem("give the server's token as bearer token", "authentication_error", "invalid_api_key")
                 return JSONResponse(body, 401, headers={"WWW-Authenticate": "Bearer"})
+        host = headers.get(b"host", b"").decode("latin-1").rpartition(":")[0] or headers.get(b"host", b"").decode(
+            "latin-1"
+        )
+        if self.hosts is not None and host not in self.hosts:
+            told = f"this server is not {host[:80]!r}"
+            return JSONResponse(problem(told, "invalid_request_error", "unknown_host"), 421)
         length = headers.get(b"content-length", b"0")
         if not length.isdigit():
             return JSONResponse(problem("content-length is no number", "invalid_request_error"), 400)

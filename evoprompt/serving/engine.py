@@ -91,7 +91,11 @@ class Engine:
         loop = asyncio.get_running_loop()
         done: asyncio.Future[Result] = loop.create_future()
 
+        given_up = threading.Event()
+
         def work() -> None:
+            if given_up.is_set():
+                return
             try:
                 result = function()
             except Exception as error:
@@ -100,7 +104,10 @@ class Engine:
                 _settle(loop, done, result)
 
         self._order(work)
-        return await done
+        try:
+            return await done
+        finally:
+            given_up.set()
 
     async def run(self, streams: Sequence[Stream], stops: Sequence[str] = ()) -> AsyncIterator[Piece]:
         """Decode streams to their ends, telling their news; left early, they are dropped.
@@ -140,15 +147,18 @@ class Engine:
             with self._wake:
                 while not (self._orders or self._jobs or self._stopping):
                     self._wake.wait()
-                orders, self._orders = self._orders, deque()
+                order = self._orders.popleft() if self._orders else None  # one at a time: none holds up the others
                 stopping = self._stopping
-            for order in orders:
-                order()
             if stopping:
                 self._fail(EngineError("the server is shutting down"))
                 return
-            if self._jobs:
-                self._step()
+            try:
+                if order is not None:
+                    order()
+                if self._jobs:
+                    self._step()
+            except Exception as error:
+                self._start_anew(error)
 
     def _begin(self, job: _Job) -> None:
         try:
@@ -165,13 +175,7 @@ class Engine:
             self._decoder.remove(stream)
 
     def _step(self) -> None:
-        try:
-            moved = self._decoder.step()
-        except Exception as error:
-            logger.exception("the model failed; %d answers are lost", len({*self._jobs.values()}))
-            self._decoder = Decoder(self.frozen)
-            self._fail(EngineError(f"the model failed: {type(error).__name__}"))
-            return
+        moved = self._decoder.step()
         self.steps += 1
         for stream in moved:
             if stream in self._jobs:
@@ -190,6 +194,12 @@ class Engine:
             del self._jobs[stream]
         finish = "stop" if text.stopped else stream.finish
         job.tell(Piece(place, new, tokens, finish))
+
+    def _start_anew(self, error: Exception) -> None:
+        """Go on after a fault: what was under way is lost, with a word to each."""
+        logger.error("the model failed; %d answers are lost", len({*self._jobs.values()}), exc_info=error)
+        self._decoder = Decoder(self.frozen)
+        self._fail(EngineError(f"the model failed: {type(error).__name__}"))
 
     def _fail(self, error: Exception) -> None:
         for job in {*self._jobs.values()}:

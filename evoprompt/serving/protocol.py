@@ -5,27 +5,36 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validator
 
 from evoprompt.llm import FrozenModel
 from evoprompt.llm.decoding import Token
 from evoprompt.routing import Opinion, Route, Voice
 
 
+def _encodable(text: str) -> str:
+    """Refuse half of a surrogate pair: no tokenizer takes it."""
+    text.encode("utf-8")
+    return text
+
+
+Words = Annotated[str, AfterValidator(_encodable)]
+
+
 class TextPart(BaseModel):
     """A part of a message; only text is understood."""
 
     type: Literal["text"]
-    text: str
+    text: Words
 
 
 class ChatMessage(BaseModel):
     """One turn."""
 
     role: Literal["system", "developer", "user", "assistant"]
-    content: str | list[TextPart]
+    content: Words | list[TextPart]
 
     @property
     def turn(self) -> dict[str, str]:
@@ -38,8 +47,8 @@ class UserProfile(BaseModel):
     """What is known of the user."""
 
     model_config = ConfigDict(extra="forbid")
-    location: str | None = Field(default=None, max_length=200)
-    language: str | None = Field(default=None, max_length=60)
+    location: Words | None = Field(default=None, max_length=200)
+    language: Words | None = Field(default=None, max_length=60)
 
 
 class StreamOptions(BaseModel):
@@ -51,7 +60,7 @@ class StreamOptions(BaseModel):
 class ChatRequest(BaseModel):
     """A request for an answer. `profile`, `options`, `k` are evoprompt's own; what else OpenAI knows is ignored."""
 
-    model: str
+    model: Words
     messages: list[ChatMessage] = Field(min_length=1, max_length=256)
     max_tokens: int | None = Field(default=None, ge=1)
     max_completion_tokens: int | None = Field(default=None, ge=1)
@@ -59,13 +68,13 @@ class ChatRequest(BaseModel):
     top_p: float = Field(default=1.0, gt=0, le=1)
     seed: int = Field(default=0, ge=0, lt=2**63)
     n: Literal[1] = 1
-    stop: str | list[str] | None = None
+    stop: Words | list[Words] | None = None
     stream: bool = False
     stream_options: StreamOptions | None = None
     logprobs: bool = False
     top_logprobs: int = Field(default=0, ge=0, le=20)
     profile: UserProfile | None = None
-    options: list[str] | None = Field(default=None, min_length=2, max_length=26)
+    options: list[Words] | None = Field(default=None, min_length=2, max_length=26)
     k: int | None = Field(default=None, ge=1, le=20)
 
     @field_validator("temperature", "top_p", "seed", mode="before")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import shutil
@@ -10,6 +11,7 @@ from pathlib import Path
 import pytest
 import torch
 from peft import PeftModel
+from safetensors.torch import save_file
 
 from evoprompt.errors import UserError
 from evoprompt.experts import BUNDLED, Registry, blend, read_expert, write_expert
@@ -63,12 +65,35 @@ def damage_base(path: Path) -> None:
     (path / "expert.json").write_text(json.dumps(about))
 
 
+def told(path: Path, **changed: object) -> None:
+    about = json.loads((path / "expert.json").read_text())
+    (path / "expert.json").write_text(json.dumps(about | changed))
+
+
+def rewrite(path: Path, dtype: torch.dtype, width: int = 128) -> None:
+    """A prompt of another dtype or width, with a config and a hash that fit it."""
+    prompt = torch.ones(3, width, dtype=dtype)
+    save_file({"prompt_embeddings": prompt}, path / "adapter_model.safetensors")
+    config = json.loads((path / "adapter_config.json").read_text())
+    (path / "adapter_config.json").write_text(json.dumps({**config, "token_dim": width}))
+    told(path, prompt_sha256=hashlib.sha256(prompt.float().numpy().tobytes()).hexdigest())
+
+
 @pytest.mark.parametrize(
     ("damage", "said"),
     [
         (damage_weights, "is not the prompt that expert.json describes"),
         (damage_shape, "holds (3, 128) under 'prompt_embeddings', its config says (9, 128)"),
         (damage_base, "was evolved on 'some/other-model'"),
+        (lambda path: rewrite(path, torch.bfloat16), "holds torch.bfloat16, a prompt is in torch.float32"),
+        (lambda path: rewrite(path, torch.float32, width=7), "soft tokens have width 7, model 'pocket' takes 128"),
+        (lambda path: told(path, arms={"evolved": {"held_out": {"dimensions": {"pdi": "high"}}}}), "are no numbers"),
+        (lambda path: told(path, arms=[]), "are no numbers"),
+        (
+            lambda path: told(path, culture={"key": "arab", "name": "Arab", "targets": {"pdi": "high"}}),
+            "are no numbers",
+        ),
+        (lambda path: told(path, seconds=float("nan")), "NaN is no number in JSON"),
         (lambda path: (path / "adapter_config.json").unlink(), "is not a complete expert folder"),
         (lambda path: (path / "expert.json").write_text("{"), "is not a complete expert folder"),
         (lambda path: (path / "expert.json").write_text("[]"), "has no text under culture.key"),
@@ -118,6 +143,12 @@ def test_experts_are_added_and_removed_without_a_restart(folder: Path, pocket: F
     damage_weights(new)
     with pytest.raises(UserError, match="is not added: "):
         registry.add(new, "third")
+    make(folder / "india" / "inner", pocket, "kenya", 5)
+    registry.reload()
+    with pytest.raises(UserError, match="holds other experts too"):
+        registry.remove("india")
+    shutil.rmtree(folder / "india" / "inner")
+    registry.reload()
     registry.remove("india")
     assert "india" not in registry
     assert not (folder / "india").exists()

@@ -143,7 +143,7 @@ async function ask(event) {
 
 find("ask").addEventListener("submit", ask);
 find("question").addEventListener("keydown", (event) => {
-  if (event.key === "Enter" && !event.shiftKey) {
+  if (event.key === "Enter" && !event.shiftKey && !event.isComposing) {
     event.preventDefault();
     find("ask").requestSubmit();
   }
