@@ -49,6 +49,10 @@ def test_the_wheel_carries_configuration_model_and_survey(wheel: Path) -> None:
         "evoprompt/surveys/data/vsm13.yaml",
         "evoprompt/surveys/data/hofstede_2015.csv",
         "evoprompt/report/page.css",
+        "evoprompt/experts/pocket/kenya/adapter_model.safetensors",
+        "evoprompt/routing/data/lexicon.yaml",
+        "evoprompt/routing/data/router/router.safetensors",
+        "evoprompt/serving/page/page.html",
         "hydra_plugins/evoprompt_ray_launcher/launcher.py",
     ):
         assert name in names, name
