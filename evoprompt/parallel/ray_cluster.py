@@ -147,16 +147,10 @@ def _require_same_cluster(address: str) -> None:
     """Refuse an address other than that of the cluster to which this process is connected."""
     import ray
 
-    here = str(ray.get_runtime_context().gcs_address)
     if address.startswith("ray://"):
         return  # a client's address names no cluster
-    host, _, port = address.rpartition(":")
-    own_host, _, own_port = here.rpartition(":")
-    try:
-        same = port == own_port and socket.gethostbyname(host) in (own_host, socket.gethostbyname(own_host))
-    except OSError:
-        same = False
-    if not same:
+    here = str(ray.get_runtime_context().gcs_address)
+    if address.rpartition(":")[2] != here.rpartition(":")[2]:  # of the port alone: a machine has many names
         raise UserError(
             f"this process is connected to the Ray cluster at {here}, not {address}; leave the address out, or with "
             "hydra/launcher=evoprompt_ray give it as hydra.launcher.address"
