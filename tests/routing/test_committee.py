@@ -118,7 +118,7 @@ def test_options_that_are_none_are_refused(options: list[str], everybody: Commit
 
 
 def test_what_cannot_be_composed_or_asked_is_refused(mixed: Committee) -> None:
-    with pytest.raises(UserError, match="unknown composition 'duet'. Known"):
+    with pytest.raises(UserError, match=r"unknown composition 'duet'\. Known"):
         mixed.answer(GREETING, "duet", voices=voices(mixed, "prefix"))
     with pytest.raises(UserError, match="has no router; name an expert"):
         mixed.answer(GREETING)
