@@ -334,3 +334,13 @@ def test_workers_that_do_not_come_up_in_time_are_an_error_that_counts_them() -> 
 def test_a_number_of_workers_that_is_no_positive_whole_number_is_refused(num_workers: int) -> None:
     with pytest.raises(UserError, match=f"num_workers.*{num_workers}"):
         RayEvaluator(healthy, batch_size=1, num_workers=num_workers)
+
+
+def test_another_clusters_address_is_refused_while_connected_to_one() -> None:
+    with (
+        RayEvaluator(healthy, batch_size=1, num_workers=1),
+        pytest.raises(
+            UserError, match=r"is connected to the Ray cluster at .*, not 192\.0\.2\.1:1; leave the address out"
+        ),
+    ):
+        RayEvaluator(healthy, batch_size=1, num_workers=1, address="192.0.2.1:1")
