@@ -70,7 +70,10 @@ class Raises:
 
 @dataclass(frozen=True)
 class Kills:
-    """Kills its own process with SIGKILL when a victim is in the batch: the first few times, or always."""
+    """Kills its own process with SIGKILL when a victim is in the batch: the first few times, or always.
+
+    It waits a moment before: what it answered the moment it dies may not have left its process yet.
+    """
 
     folder: Path
     victim: int
@@ -81,6 +84,7 @@ class Kills:
             killed = len(list(self.folder.glob("killed-*")))
             if self.victim in x[:, 0] and killed < self.times:
                 (self.folder / f"killed-{killed}").touch()
+                time.sleep(0.3)
                 os.kill(os.getpid(), signal.SIGKILL)
             evaluation = first_coordinate(x)
             with (self.folder / "finished.txt").open("a") as finished:
