@@ -37,6 +37,7 @@ HELD_OUT, DEVELOPMENT = (HERE / "data" / f"routing_{name}.jsonl" for name in ("h
 KEYS = tuple(culture.key for culture in committee())
 MOST = 4  # cultures chosen for a query: some of the labelled ones are about four
 EXPERTS = 200  # among whom a query is routed when that is timed
+PLAIN = "transformers generate"
 QUESTION = "What should I bring when I am invited to dinner, and how do I greet my host?"
 
 Floats = NDArray[np.float64]
@@ -50,9 +51,9 @@ class Verdicts(NamedTuple):
     needs: Floats
 
 
-def by_router(router: Router, queries: Sequence[Query]) -> Verdicts:
+def by_router(router: Router, queries: Sequence[Query], most: int = MOST) -> Verdicts:
     """What one of ours says."""
-    found = [router.route(query.text, query.profile, KEYS, MOST) for query in queries]
+    found = [router.route(query.text, query.profile, KEYS, most) for query in queries]
     ranked = [{choice.culture: choice.probability for choice in route.ranked} for route in found]
     chosen = [{choice.culture for choice in route.chosen} for route in found]
     return Verdicts(
@@ -162,6 +163,7 @@ def quality(options: argparse.Namespace) -> pd.DataFrame:
         "ours, hidden states of pocket": lambda: by_router(
             _trained("hidden", examples, load_model(ModelSpec())), queries
         ),
+        "ours, tfidf, three cultures at most": lambda: by_router(load_router(), queries, 3),
         "keywords of the lexicon": lambda: by_keywords(queries),
         "nearest centroid, tfidf": lambda: by_centroids(queries, examples),
         "semantic-router, tfidf reduced to 256": lambda: by_semantic_router(queries, examples),
@@ -208,8 +210,11 @@ def latency(options: argparse.Namespace) -> pd.DataFrame:
     for shape in options.shapes.split(","):
         frozen = build(shape, options.device)
         arms = _arms(frozen, options.tokens, Sampling(options.answer))
-        times: dict[str, list[float]] = {name: [] for name in arms}
+        times: dict[str, list[float]] = {name: [] for name in (PLAIN, *arms)}
         for round_ in range(options.rounds + 1):
+            seconds = _generate(frozen, options.answer)
+            if round_:
+                times[PLAIN].append(seconds)
             for name, stages in arms.items():
                 began = time.perf_counter()
                 for stage in stages:
@@ -223,6 +228,19 @@ def latency(options: argparse.Namespace) -> pd.DataFrame:
             row |= {"seconds": float(np.median(found)), "ratio": float(np.median(ratios))}
             rows.append(row | {"least": float(ratios.min()), "most": float(ratios.max())})
     return pd.DataFrame(rows)
+
+
+def _generate(frozen: FrozenModel, answer: int) -> float:
+    """Seconds of a direct answer by the model's own `generate`."""
+    bare = make_context(frozen, [{"role": "user", "content": QUESTION}]).embedded(frozen)[None]
+    ones = torch.ones(bare.shape[:2], dtype=torch.long, device=bare.device)
+    began = time.perf_counter()
+    frozen.model.generate(
+        inputs_embeds=bare, attention_mask=ones, do_sample=False, min_new_tokens=answer, max_new_tokens=answer
+    )
+    if frozen.device.type == "cuda":
+        torch.cuda.synchronize()
+    return time.perf_counter() - began
 
 
 Parts = tuple[list[torch.Tensor], list[float], Sampling]

@@ -10,11 +10,13 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch import nn
 from torch.nn.functional import pad
 from torch.nn.utils.rnn import pad_sequence
 
 from evoprompt.errors import UserError
 from evoprompt.llm.budget import is_out_of_memory
+from evoprompt.llm.few_rows import few_rows, layers_for_few_rows
 from evoprompt.llm.generation import check_generation, end_tokens, rows_together
 from evoprompt.llm.model import FrozenModel
 from evoprompt.llm.sampled import gumbel
@@ -125,6 +127,7 @@ class Decoder:
         self.running: list[Stream] = []
         self._batches: list[_Batch] = []
         self._ends = set(end_tokens(frozen))
+        self._layers = layers_for_few_rows(frozen)
 
     def add(self, stream: Stream) -> None:
         """Let a stream join at the next step.
@@ -203,7 +206,7 @@ class Decoder:
         if not admitted:
             return
         try:
-            begun = [_Batch(self.frozen, rows) for rows in self._together(admitted)]
+            begun = [_Batch(self.frozen, rows, self._layers) for rows in self._together(admitted)]
         except (RuntimeError, MemoryError) as error:
             if not is_out_of_memory(error):
                 raise
@@ -245,8 +248,8 @@ class Decoder:
 class _Batch:
     """Rows with one key-value cache."""
 
-    def __init__(self, frozen: FrozenModel, rows: list[_Row]) -> None:
-        self.frozen, self.rows = frozen, rows
+    def __init__(self, frozen: FrozenModel, rows: list[_Row], layers: list[nn.Linear]) -> None:
+        self.frozen, self.rows, self._layers = frozen, rows, layers
         known = inspect.signature(frozen.model.forward).parameters
         self._positions = "position_ids" in known
         self._keeps = "past_key_values" in known  # others, such as Mamba, read everything again at each step
@@ -290,22 +293,15 @@ class _Batch:
             self._select(places)
 
     def _select(self, places: list[int]) -> None:
-        """Let these places of mask and cache be the batch's rows, with ballast behind them."""
-        places = places + places[:1] * self._ballast()
+        """Let these places of mask and cache be the batch's rows."""
         mask = self.mask[places]
         unused = int((mask.cumsum(dim=1) == 0).all(dim=0).sum())  # columns on the left that nobody reads
         self.mask = mask[:, unused:]
         for layer in self.cache.layers:
             layer.keys, layer.values = (part[places][:, :, unused:] for part in (layer.keys, layer.values))
 
-    def _ballast(self) -> int:
-        """Copies of the first row to add: a CPU multiplies 4 rows faster than 2 or 3, and 8 faster than 6 or 7."""
-        count = len(self.rows)
-        return -count % 4 if self.frozen.device.type == "cpu" and count in (2, 3, 6, 7) else 0
-
     def _read(self, rows: list[torch.Tensor]) -> None:
         """Read whole rows, embeddings (tokens, H) each."""
-        rows = rows + rows[:1] * self._ballast()
         ones = [torch.ones(len(row), dtype=torch.long, device=row.device) for row in rows]
         self.mask = pad_sequence(ones, batch_first=True, padding_side="left")
         padded = pad_sequence(rows, batch_first=True, padding_side="left")
@@ -317,23 +313,23 @@ class _Batch:
             self._read([row.whole(self.frozen) for row in self.rows])
             return
         ids = [row.stream.said[-1].id if row.stream.said else 0 for row in self.rows]
-        ids += ids[:1] * (len(self.mask) - len(ids))
         tokens = torch.tensor(ids, device=self.frozen.device)
         self.mask = torch.cat([self.mask, self.mask.new_ones(len(ids), 1)], dim=1)
         self._forward(self.frozen.embeddings(tokens)[:, None], self.mask.sum(dim=1, keepdim=True) - 1)
 
     def _forward(self, embedded: torch.Tensor, positions: torch.Tensor) -> None:
         placed = {"position_ids": positions} if self._positions else {}
-        found = self.frozen.model(
-            inputs_embeds=embedded,
-            attention_mask=self.mask,
-            use_cache=self._keeps,
-            **({"past_key_values": self.cache} if self._keeps else {}),
-            **placed,
-            **self._last,
-        )
+        with few_rows(self._layers):
+            found = self.frozen.model(
+                inputs_embeds=embedded,
+                attention_mask=self.mask,
+                use_cache=self._keeps,
+                **({"past_key_values": self.cache} if self._keeps else {}),
+                **placed,
+                **self._last,
+            )
         self.cache = found.past_key_values if self._keeps else None
-        for row, logits in zip(self.rows, found.logits[:, -1].float(), strict=False):  # ballast says nothing
+        for row, logits in zip(self.rows, found.logits[:, -1].float(), strict=True):
             row.logits = logits
 
 

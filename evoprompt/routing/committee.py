@@ -102,6 +102,8 @@ class Committee:
     def route(self, query: str, profile: Profile = UNKNOWN, k: int | None = None) -> tuple[Route, tuple[Voice, ...]]:
         """Who should answer a query, and why; the base model where nobody is chosen.
 
+        Of several experts of one culture the one with the lowest held-out loss is asked.
+
         Raises
         ------
         UserError
@@ -110,7 +112,7 @@ class Committee:
         if self.router is None:
             raise UserError("this committee has no router; name an expert")
         by_culture: dict[str, tuple[str, Expert]] = {}
-        for name, expert in self.registry.experts.items():
+        for name, expert in sorted(self.registry.experts.items(), key=lambda item: _held_out_loss(item[1])):
             by_culture.setdefault(expert.culture, (name, expert))
         contrast = {culture: profile_of(expert) for culture, (_, expert) in by_culture.items()}
         route = self.router.route(query, profile, tuple(by_culture), k or self.k, contrast)
@@ -150,14 +152,40 @@ class Committee:
     def synthesis(
         self, messages: Sequence[Message], voices: Sequence[Voice], answers: Sequence[str], sampling: Sampling
     ) -> Stream:
-        """The call that merges a panel's answers: the base model reads them behind the question."""
+        """The call that merges a panel's answers: the base model reads them behind the question.
+
+        Answers that are together too long for the model's context are cut to equal lengths.
+
+        Raises
+        ------
+        UserError
+            Not even a word of each would fit.
+        """
+        tokens, limit = self.frozen.tokenizer, self.frozen.max_length
+        whole = [tokens.encode(answer, add_special_tokens=False) for answer in answers]
+        level = max(map(len, whole), default=0)
+        row = self._merging(messages, voices, answers)
+        room = sum(map(len, whole))
+        while limit and (excess := len(row) + sampling.max_tokens - limit) > 0:  # cut texts may have more tokens again
+            room -= excess
+            while sum(min(len(ids), level) for ids in whole) > room and level:
+                level -= 1
+            if not level:
+                raise UserError(
+                    f"the conversation leaves no room in the {limit} tokens that the model takes for {len(voices)} "
+                    f"answers and {sampling.max_tokens} tokens of synthesis; shorten either, or take a panel"
+                )
+            row = self._merging(messages, voices, [str(tokens.decode(ids[:level])) for ids in whole])
+        return Stream([row], (1.0,), sampling)
+
+    def _merging(self, messages: Sequence[Message], voices: Sequence[Voice], answers: Sequence[str]) -> torch.Tensor:
+        """Embeddings (tokens, H) of the conversation with its panel's answers."""
         said = "\n".join(f"- {voice.label}: {answer}" for voice, answer in zip(voices, answers, strict=True))
         asked = (
             f"{messages[-1]['content']}\n\nPeople of different cultures answered:\n{said}\n\n"
             "Write one short answer that tells what they agree on and names who sees it differently."
         )
-        merged = [*messages[:-1], {"role": "user", "content": asked}]
-        return Stream([self._row(merged, BASE)], (1.0,), sampling)
+        return self._row([*messages[:-1], {"role": "user", "content": asked}], BASE)
 
     def answer(
         self,
@@ -242,6 +270,13 @@ def panel_text(voices: Sequence[Voice], answers: Sequence[str]) -> str:
     'base model: Bow.'
     """
     return "\n".join(f"{voice.label}: {answer}" for voice, answer in zip(voices, answers, strict=True))
+
+
+def _held_out_loss(expert: Expert) -> float:
+    """As it was measured; infinite where it was not."""
+    measured: Any = expert.provenance.get("arms", {}).get("evolved", {}).get("held_out", {})
+    loss = measured.get("loss")
+    return float("inf") if loss is None else float(loss)
 
 
 def profile_of(expert: Expert) -> list[float]:

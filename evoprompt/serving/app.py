@@ -3,84 +3,41 @@
 from __future__ import annotations
 
 import asyncio
-import hmac
-import json
 import logging
 import time
-import uuid
 from collections.abc import AsyncIterator, Collection, Sequence
 from contextlib import asynccontextmanager, suppress
-from dataclasses import dataclass, field
 from importlib import resources
 from typing import Any
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, Response, StreamingResponse
-from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from starlette.exceptions import HTTPException
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from evoprompt import __version__
 from evoprompt.errors import UserError
 from evoprompt.llm.conversation import check_messages
-from evoprompt.llm.decoding import Sampling, Stream, Token
-from evoprompt.routing import COMPOSITIONS, Committee, Opinion, Profile, Route, Voice
-from evoprompt.routing.committee import panel_text, profile_of
+from evoprompt.routing import COMPOSITIONS, Committee, Voice
+from evoprompt.routing.committee import profile_of
+from evoprompt.serving.answers import Answer
 from evoprompt.serving.engine import Engine, EngineError
+from evoprompt.serving.gate import Counts, Gate
 from evoprompt.serving.limits import USUAL, Limits
 from evoprompt.serving.protocol import (
     ChatRequest,
-    chunk,
-    completion,
+    RefusedError,
     model_entry,
     problem,
-    shown_committee,
-    shown_opinion,
-    shown_tokens,
-    usage,
 )
 from evoprompt.surveys import DIMENSION_NAMES, DIMENSIONS
 
 logger = logging.getLogger(__name__)
 
 RELOAD_S = 2.0  # between looks at the experts' folder
-DEFAULT_TOKENS = 128
 MOST_EXPERTS = 5  # of one answer, unless the operator allows more
-ROUTED = 2_000  # characters of a question by which it is routed
-READ_S = 30.0  # for a request's body to arrive
 PAGE = {"": ("page.html", "text/html"), "page.js": ("page.js", "text/javascript"), "page.css": ("page.css", "text/css")}
-COUNTED = ("/", "/health", "/metrics", "/v1/models", "/v1/experts", "/v1/chat/completions")
-HEADERS = {
-    "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; "
-    "img-src data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
-    "X-Content-Type-Options": "nosniff",
-    "Referrer-Policy": "no-referrer",
-}
-
-
-class RefusedError(Exception):
-    """A request that is not served: status, message, and OpenAI's type and code."""
-
-    def __init__(self, status: int, message: str, kind: str = "invalid_request_error", code: str | None = None) -> None:
-        super().__init__(message)
-        self.status, self.body = status, problem(message, kind, code)
-
-
-@dataclass(eq=False)
-class _Metrics:
-    """What `/metrics` tells, in Prometheus' form."""
-
-    registry: CollectorRegistry = field(default_factory=CollectorRegistry)
-
-    def __post_init__(self) -> None:
-        own = {"registry": self.registry}
-        self.requests = Counter("evoprompt_requests", "Requests by path and status", ["path", "status"], **own)
-        self.seconds = Histogram("evoprompt_answer_seconds", "Seconds from request to the answer's end", **own)
-        self.tokens = Counter("evoprompt_tokens", "Tokens said", **own)
-        self.chosen = Counter("evoprompt_chosen", "Answers by who spoke", ["expert"], **own)
-        self.open = Gauge("evoprompt_open_requests", "Answers under way or waiting", **own)
-        self.experts = Gauge("evoprompt_experts", "Experts that can be asked", **own)
 
 
 def make_app(
@@ -100,7 +57,7 @@ def make_app(
         Names by which it may be called; None: any. Where only this machine may ask, a page from elsewhere that has its
         own name resolve to this machine must not.
     """
-    server = _Server(committee, limits)
+    server = Server(committee, limits)
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
@@ -115,7 +72,7 @@ def make_app(
     app = FastAPI(
         title="evoprompt", version=__version__, lifespan=lifespan, docs_url=None, redoc_url=None, openapi_url=None
     )
-    app.add_middleware(_Gate, server=server, token=token, hosts=hosts)
+    app.add_middleware(Gate, limits=limits, counts=server.counts, token=token, hosts=hosts)
 
     app.add_api_route("/health", server.health, methods=["GET"])
     app.add_api_route("/metrics", server.metrics_page, methods=["GET"])
@@ -164,13 +121,13 @@ def _first_fault(faults: Sequence[Any]) -> str:
     return f"{where}: {fault['msg']}" + (f", not {shown[:80]}" if len(shown) < 200 else "")
 
 
-class _Server:
+class Server:
     """Answers requests; one for each application."""
 
     def __init__(self, committee: Committee, limits: Limits) -> None:
         self.committee, self.limits = committee, limits
         self.engine: Engine
-        self.counts = _Metrics()
+        self.counts = Counts()
         self.created = int(time.time())
         self.open = 0
 
@@ -258,7 +215,7 @@ class _Server:
             raise RefusedError(400, "options: they go with one question, and not with stream")
         if asked.options is not None:
             check_messages(messages)
-        answer = _Answer(self, asked, messages, composition, voices)
+        answer = Answer(self, asked, messages, composition, voices)
         self.open += 1
         started = False
         try:
@@ -297,167 +254,6 @@ class _Server:
         raise RefusedError(404, f"the model {model!r} does not exist; see /v1/models", code="model_not_found")
 
 
-class _Answer:
-    """One request's way: route, decode, compose."""
-
-    def __init__(
-        self,
-        server: _Server,
-        asked: ChatRequest,
-        messages: list[dict[str, str]],
-        composition: str,
-        voices: list[Voice] | None,
-    ) -> None:
-        self.server, self.asked, self.messages, self.composition = server, asked, messages, composition
-        self.voices: Sequence[Voice] = voices or ()
-        self.route: Route | None = None
-        self.streams: list[Stream] = []
-        self.opinion: Opinion | None = None
-        self.identity = f"chatcmpl-{uuid.uuid4().hex}"
-        self.began = time.monotonic()
-        self.closed = False
-        top = asked.top_logprobs if asked.logprobs else 0
-        length = asked.tokens or min(DEFAULT_TOKENS, server.limits.tokens)
-        self.sampling = Sampling(length, asked.temperature, asked.top_p, asked.seed, top)
-        self.said: list[Token] = []
-
-    @property
-    def about(self) -> dict[str, Any]:
-        """Who answers and why."""
-        return shown_committee(self.route, self.voices, self.composition)
-
-    @property
-    def prompt_tokens(self) -> int:
-        return sum(len(row) for stream in self.streams for row in stream.rows)
-
-    async def prepare(self) -> None:
-        """Route, and check that the model takes the conversation."""
-        profile = self.asked.profile
-        known = Profile(profile.location, profile.language) if profile else Profile()
-        committee = self.server.committee
-        if not self.voices:
-            query = self.messages[-1]["content"][:ROUTED]
-            self.route, self.voices = await asyncio.to_thread(committee.route, query, known, self.asked.k)
-        voices = self.voices
-        if self.asked.options is None:
-            self.streams = await asyncio.to_thread(
-                committee.streams, self.messages, voices, self.composition, self.sampling
-            )
-            limit = committee.frozen.max_length
-            for stream in self.streams:
-                if limit and stream.longest > limit:
-                    raise UserError(
-                        f"the conversation has {stream.longest - stream.sampling.max_tokens} tokens and asks for "
-                        f"{stream.sampling.max_tokens} more; the model takes {limit} in all"
-                    )
-        for voice in voices:
-            self.server.counts.chosen.labels(voice.name).inc()
-
-    async def whole(self) -> dict[str, Any]:
-        """The answer at once."""
-        if self.asked.options is not None:
-            return await self._opinion()
-        pieces, finish = [], "stop"
-        about = self.about
-        async for text, ended, _, said in self._pieces():
-            pieces.append(text)
-            finish = ended or finish
-            about |= {"panel": said} if said else {}
-        shown = shown_tokens(self.server.committee.frozen, self.said) if self.asked.logprobs else None
-        return completion(
-            self.identity, self.asked.model, "".join(pieces).strip(), finish, usage(self.prompt_tokens, len(self.said)),
-            about, shown,
-        )  # fmt: skip
-
-    async def _opinion(self) -> dict[str, Any]:
-        """The likeliest option as text, and the distribution beside it."""
-        options, voices = self.asked.options or [], self.voices
-        committee, question = self.server.committee, self.messages[-1]["content"]
-        async with asyncio.timeout(self._left()):
-            opinion = await self.server.engine.call(lambda: committee.opinion(question, options, Profile(), voices))
-        likeliest = opinion.options[int(opinion.shares.argmax())]
-        about = self.about | {"opinion": shown_opinion(opinion)}
-        return completion(self.identity, self.asked.model, likeliest, "stop", usage(0, 0), about, None)
-
-    async def events(self) -> AsyncIterator[str]:
-        """The answer as server-sent events."""
-        frozen, model = self.server.committee.frozen, self.asked.model
-        try:
-            yield _event(chunk(self.identity, model, {"role": "assistant", "content": ""}) | {"evoprompt": self.about})
-            async for text, finish, tokens, said in self._pieces():
-                shown = shown_tokens(frozen, tokens) if self.asked.logprobs else None
-                if text or shown:
-                    yield _event(chunk(self.identity, model, {"content": text}, None, shown))
-                if finish:
-                    last = chunk(self.identity, model, {}, finish)
-                    yield _event(last | ({"evoprompt": self.about | {"panel": said}} if said else {}))
-            if self.asked.stream_options and self.asked.stream_options.include_usage:
-                last = chunk(self.identity, model, {}) | {"choices": []}
-                yield _event(last | {"usage": usage(self.prompt_tokens, len(self.said))})
-        except TimeoutError:
-            yield _event(problem(f"no whole answer within {self.server.limits.seconds:g} s", "server_error", "timeout"))
-        except (EngineError, UserError) as error:
-            yield _event(problem(" ".join(str(error).split()), "server_error"))
-        finally:
-            self.close()
-        yield "data: [DONE]\n\n"
-
-    async def _pieces(self) -> AsyncIterator[tuple[str, str | None, Sequence[Token], dict[str, str]]]:
-        """Text, how the answer ended if it has, tokens, and at its end each voice's own answer."""
-        committee, voices = self.server.committee, self.voices
-        stops = (*committee.stops, *self.asked.stops)
-        async with asyncio.timeout(self._left()):
-            if len(self.streams) == 1:
-                async for piece in self.server.engine.run(self.streams, stops):
-                    self.said += piece.tokens
-                    yield piece.text, _ended(piece.finish), piece.tokens, {}
-                return
-            texts, ends = [""] * len(voices), ["stop"] * len(voices)
-            async for piece in self.server.engine.run(self.streams, stops):
-                self.said += piece.tokens
-                texts[piece.stream] += piece.text
-                ends[piece.stream] = _ended(piece.finish) or "stop"
-            answers = [text.strip() for text in texts]
-            panel = {voice.name: text for voice, text in zip(voices, answers, strict=True)}
-            if self.composition == "panel":
-                yield panel_text(voices, answers), max(ends, key=("stop", "length").index), (), panel
-                return
-            merging = committee.synthesis(self.messages, voices, answers, self.sampling)
-            self.streams.append(merging)
-            async for piece in self.server.engine.run([merging], stops):
-                self.said += piece.tokens
-                yield piece.text, _ended(piece.finish), piece.tokens, panel if piece.finish else {}
-
-    def _left(self) -> float:
-        """Seconds until the request's time is up."""
-        return max(0.0, self.began + self.server.limits.seconds - time.monotonic())
-
-    def close(self) -> None:
-        """Count it out, once."""
-        if not self.closed:
-            self.closed = True
-            self.server.open -= 1
-            self.server.counts.seconds.observe(time.monotonic() - self.began)
-            self.server.counts.tokens.inc(len(self.said))
-
-
-def _ended(finish: str | None) -> str | None:
-    """How an answer ended in OpenAI's words.
-
-    Raises
-    ------
-    EngineError
-        The model's output was not finite.
-    """
-    if finish == "error":
-        raise EngineError("the model's output is not finite")
-    return finish
-
-
-def _event(content: dict[str, Any]) -> str:
-    return f"data: {json.dumps(content, ensure_ascii=False)}\n\n"
-
-
 def _number(value: float) -> float | None:
     return None if value != value else round(value, 1)
 
@@ -476,85 +272,3 @@ async def _unless_gone(work: Any, request: Request) -> Any:
             task.cancel()
             with suppress(asyncio.CancelledError, Exception):
                 await task
-
-
-class _Gate:
-    """Before everything else: the token, the size of the body; after it: headers and counts."""
-
-    def __init__(self, app: ASGIApp, server: _Server, token: str | None, hosts: Collection[str] | None) -> None:
-        self.app, self.server, self.hosts = app, server, hosts
-        self.token = token.encode() if token else None
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http":
-            await self.app(scope, receive, send)
-            return
-        path, status = scope["path"], 500
-
-        async def counted(message: Message) -> None:
-            nonlocal status
-            if message["type"] == "http.response.start":
-                status = message["status"]
-                extra = [(key.lower().encode(), value.encode()) for key, value in HEADERS.items()]
-                message = {**message, "headers": [*message["headers"], *extra]}
-            await send(message)
-
-        try:
-            refusal, body = self._refusal(path, dict(scope["headers"])), b""
-            if refusal is None:
-                refusal, body = await self._read(receive)
-            if refusal is not None:
-                await refusal(scope, receive, counted)
-            else:
-                await self.app(scope, _replayed(body, receive), counted)
-        finally:
-            known = path if path in COUNTED else "other"
-            self.server.counts.requests.labels(known, str(status)).inc()
-
-    async def _read(self, receive: Receive) -> tuple[JSONResponse | None, bytes]:
-        """The whole body, or the answer to one that is too large."""
-        body, more = b"", True
-        try:
-            async with asyncio.timeout(READ_S):
-                while more:
-                    message = await receive()
-                    body += message.get("body", b"")
-                    more = message.get("more_body", False)
-                    if len(body) > self.server.limits.body_bytes:
-                        return self._too_large(), b""
-        except TimeoutError:
-            told = f"the body did not arrive within {READ_S:g} s"
-            return JSONResponse(problem(told, "invalid_request_error"), 408, headers={"Connection": "close"}), b""
-        return None, body
-
-    def _too_large(self) -> JSONResponse:
-        told = f"the body has more than {self.server.limits.body_bytes} bytes"
-        return JSONResponse(problem(told, "invalid_request_error", "too_large"), 413, headers={"Connection": "close"})
-
-    def _refusal(self, path: str, headers: dict[bytes, bytes]) -> JSONResponse | None:
-        """The answer to a request that is refused by its headers alone."""
-        if self.token is not None and (path.startswith("/v1/") or path == "/metrics"):
-            scheme, _, given = headers.get(b"authorization", b"").partition(b" ")
-            if not hmac.compare_digest(given, self.token) or scheme.lower() != b"bearer":
-                body = problem("give the server's token as bearer token", "authentication_error", "invalid_api_key")
-                return JSONResponse(body, 401, headers={"WWW-Authenticate": "Bearer"})
-        host = headers.get(b"host", b"").decode("latin-1").rpartition(":")[0] or headers.get(b"host", b"").decode(
-            "latin-1"
-        )
-        if self.hosts is not None and host not in self.hosts:
-            told = f"this server is not {host[:80]!r}"
-            return JSONResponse(problem(told, "invalid_request_error", "unknown_host"), 421)
-        length = headers.get(b"content-length", b"0")
-        if not length.isdigit():
-            return JSONResponse(problem("content-length is no number", "invalid_request_error"), 400)
-        return self._too_large() if int(length) > self.server.limits.body_bytes else None
-
-
-def _replayed(body: bytes, receive: Receive) -> Receive:
-    """What gives a body that was read already, and then whatever else comes: that the client has gone."""
-    left = [body]
-
-    async def next_message() -> Message:
-        return {"type": "http.request", "body": left.pop(), "more_body": False} if left else await receive()
-
-    return next_message

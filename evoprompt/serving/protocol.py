@@ -205,3 +205,11 @@ def _finite(rows: list[list[float]]) -> list[list[float | None]]:
 def problem(message: str, kind: str, code: str | None = None, param: str | None = None) -> dict[str, Any]:
     """An error in OpenAI's form."""
     return {"error": {"message": message, "type": kind, "param": param, "code": code}}
+
+
+class RefusedError(Exception):
+    """A request that is not served: status, message, and OpenAI's type and code."""
+
+    def __init__(self, status: int, message: str, kind: str = "invalid_request_error", code: str | None = None) -> None:
+        super().__init__(message)
+        self.status, self.body = status, problem(message, kind, code)

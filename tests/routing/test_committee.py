@@ -16,7 +16,7 @@ from evoprompt.experts.registry import Registry
 from evoprompt.llm import PLACEMENTS, FrozenModel, ModelSpec, Respondent, load_model
 from evoprompt.llm.decoding import Decoder, Sampling, decode
 from evoprompt.route import main
-from evoprompt.routing import Committee, Profile, Voice
+from evoprompt.routing import Committee, Profile, Voice, load_router
 
 GREETING = "How do I greet my host?"
 
@@ -60,6 +60,30 @@ def test_a_synthesis_reads_the_panel(everybody: Committee) -> None:
     )
     (text,) = decode(Decoder(everybody.frozen), [stream], everybody.stops)
     assert text == answer.text
+
+
+def test_answers_too_long_for_a_synthesis_are_cut_alike(everybody: Committee) -> None:
+    limit, sampling = everybody.frozen.max_length, Sampling(16)
+    asked = [{"role": "user", "content": GREETING}]
+    panel = voices(everybody, "japan", "brazil", "kenya")
+    long = "a gift and a few warm words " * 400
+    stream = everybody.synthesis(asked, panel, ["Bow.", long, long], sampling)
+    assert limit - 8 < stream.longest <= limit
+    same = everybody.synthesis(asked, panel, ["Bow.", long + long, long], sampling)
+    torch.testing.assert_close(stream.rows[0], same.rows[0])
+    with pytest.raises(UserError, match=r"leaves no room in the 1024 tokens .* for 3 answers and 990 tokens"):
+        everybody.synthesis(asked, panel, ["Bow.", long, long], Sampling(990))
+
+
+def test_of_two_experts_of_a_culture_the_better_one_is_asked(pocket: FrozenModel, tmp_path: Path) -> None:
+    for name, loss in (("a", 9.0), ("b", 2.0), ("c", None)):
+        about = {"culture": {"key": "japan", "name": "Japan", "edition": "test", "targets": {"pdi": 54.0}}}
+        scored = {"loss": loss, "interval": [loss, loss], "dimensions": {}}
+        about["arms"] = {"evolved": {"searched": scored, "held_out": scored}} if loss else {}
+        write_expert(tmp_path / name, torch.zeros(2, pocket.hidden), pocket, about, "prefix")
+    committee = Committee(pocket, Registry(tmp_path, pocket), load_router())
+    _, chosen = committee.route("What do I bring as omiyage?")
+    assert [voice.name for voice in chosen] == ["b"]
 
 
 def test_whoever_is_routed_to_answers_and_nobody_where_none_is_needed(everybody: Committee) -> None:

@@ -1,0 +1,195 @@
+"""One request's way: route, decode, compose."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+import uuid
+from collections.abc import AsyncIterator, Sequence
+from typing import TYPE_CHECKING, Any
+
+from evoprompt.errors import UserError
+from evoprompt.llm.decoding import Sampling, Stream, Token
+from evoprompt.routing import Opinion, Profile, Route, Voice
+from evoprompt.routing.committee import panel_text
+from evoprompt.serving.engine import EngineError
+from evoprompt.serving.protocol import (
+    ChatRequest,
+    chunk,
+    completion,
+    problem,
+    shown_committee,
+    shown_opinion,
+    shown_tokens,
+    usage,
+)
+
+if TYPE_CHECKING:
+    from evoprompt.serving.app import Server
+
+DEFAULT_TOKENS = 128
+ROUTED = 2_000  # characters of a question by which it is routed
+
+
+class Answer:
+    """What becomes of one request."""
+
+    def __init__(
+        self,
+        server: Server,
+        asked: ChatRequest,
+        messages: list[dict[str, str]],
+        composition: str,
+        voices: list[Voice] | None,
+    ) -> None:
+        self.server, self.asked, self.messages, self.composition = server, asked, messages, composition
+        self.voices: Sequence[Voice] = voices or ()
+        self.route: Route | None = None
+        self.streams: list[Stream] = []
+        self.opinion: Opinion | None = None
+        self.identity = f"chatcmpl-{uuid.uuid4().hex}"
+        self.began = time.monotonic()
+        self.closed = False
+        top = asked.top_logprobs if asked.logprobs else 0
+        length = asked.tokens or min(DEFAULT_TOKENS, server.limits.tokens)
+        self.sampling = Sampling(length, asked.temperature, asked.top_p, asked.seed, top)
+        self.said: list[Token] = []
+
+    @property
+    def about(self) -> dict[str, Any]:
+        """Who answers and why."""
+        return shown_committee(self.route, self.voices, self.composition)
+
+    @property
+    def prompt_tokens(self) -> int:
+        return sum(len(row) for stream in self.streams for row in stream.rows)
+
+    async def prepare(self) -> None:
+        """Route, and check that the model takes the conversation."""
+        profile = self.asked.profile
+        known = Profile(profile.location, profile.language) if profile else Profile()
+        committee = self.server.committee
+        if not self.voices:
+            query = self.messages[-1]["content"][:ROUTED]
+            self.route, self.voices = await asyncio.to_thread(committee.route, query, known, self.asked.k)
+        voices = self.voices
+        if self.asked.options is None:
+            self.streams = await asyncio.to_thread(
+                committee.streams, self.messages, voices, self.composition, self.sampling
+            )
+            limit = committee.frozen.max_length
+            for stream in self.streams:
+                if limit and stream.longest > limit:
+                    raise UserError(
+                        f"the conversation has {stream.longest - stream.sampling.max_tokens} tokens and asks for "
+                        f"{stream.sampling.max_tokens} more; the model takes {limit} in all"
+                    )
+            if self.composition == "synthesis" and len(voices) > 1:  # refused now rather than after the panel
+                await asyncio.to_thread(committee.synthesis, self.messages, voices, ["…"] * len(voices), self.sampling)
+        for voice in voices:
+            self.server.counts.chosen.labels(voice.name).inc()
+
+    async def whole(self) -> dict[str, Any]:
+        """The answer at once."""
+        if self.asked.options is not None:
+            return await self._opinion()
+        pieces, finish = [], "stop"
+        about = self.about
+        async for text, ended, _, said in self._pieces():
+            pieces.append(text)
+            finish = ended or finish
+            about |= {"panel": said} if said else {}
+        shown = shown_tokens(self.server.committee.frozen, self.said) if self.asked.logprobs else None
+        return completion(
+            self.identity, self.asked.model, "".join(pieces).strip(), finish, usage(self.prompt_tokens, len(self.said)),
+            about, shown,
+        )  # fmt: skip
+
+    async def _opinion(self) -> dict[str, Any]:
+        """The likeliest option as text, and the distribution beside it."""
+        options, voices = self.asked.options or [], self.voices
+        committee, question = self.server.committee, self.messages[-1]["content"]
+        async with asyncio.timeout(self._left()):
+            opinion = await self.server.engine.call(lambda: committee.opinion(question, options, Profile(), voices))
+        likeliest = opinion.options[int(opinion.shares.argmax())]
+        about = self.about | {"opinion": shown_opinion(opinion)}
+        return completion(self.identity, self.asked.model, likeliest, "stop", usage(0, 0), about, None)
+
+    async def events(self) -> AsyncIterator[str]:
+        """The answer as server-sent events."""
+        frozen, model = self.server.committee.frozen, self.asked.model
+        try:
+            yield _event(chunk(self.identity, model, {"role": "assistant", "content": ""}) | {"evoprompt": self.about})
+            async for text, finish, tokens, said in self._pieces():
+                shown = shown_tokens(frozen, tokens) if self.asked.logprobs else None
+                if text or shown:
+                    yield _event(chunk(self.identity, model, {"content": text}, None, shown))
+                if finish:
+                    last = chunk(self.identity, model, {}, finish)
+                    yield _event(last | ({"evoprompt": self.about | {"panel": said}} if said else {}))
+            if self.asked.stream_options and self.asked.stream_options.include_usage:
+                last = chunk(self.identity, model, {}) | {"choices": []}
+                yield _event(last | {"usage": usage(self.prompt_tokens, len(self.said))})
+        except TimeoutError:
+            yield _event(problem(f"no whole answer within {self.server.limits.seconds:g} s", "server_error", "timeout"))
+        except (EngineError, UserError) as error:
+            yield _event(problem(" ".join(str(error).split()), "server_error"))
+        finally:
+            self.close()
+        yield "data: [DONE]\n\n"
+
+    async def _pieces(self) -> AsyncIterator[tuple[str, str | None, Sequence[Token], dict[str, str]]]:
+        """Text, how the answer ended if it has, tokens, and at its end each voice's own answer."""
+        committee, voices = self.server.committee, self.voices
+        stops = (*committee.stops, *self.asked.stops)
+        async with asyncio.timeout(self._left()):
+            if len(self.streams) == 1:
+                async for piece in self.server.engine.run(self.streams, stops):
+                    self.said += piece.tokens
+                    yield piece.text, _ended(piece.finish), piece.tokens, {}
+                return
+            texts, ends = [""] * len(voices), ["stop"] * len(voices)
+            async for piece in self.server.engine.run(self.streams, stops):
+                self.said += piece.tokens
+                texts[piece.stream] += piece.text
+                ends[piece.stream] = _ended(piece.finish) or "stop"
+            answers = [text.strip() for text in texts]
+            panel = {voice.name: text for voice, text in zip(voices, answers, strict=True)}
+            if self.composition == "panel":
+                yield panel_text(voices, answers), max(ends, key=("stop", "length").index), (), panel
+                return
+            merging = committee.synthesis(self.messages, voices, answers, self.sampling)
+            self.streams.append(merging)
+            async for piece in self.server.engine.run([merging], stops):
+                self.said += piece.tokens
+                yield piece.text, _ended(piece.finish), piece.tokens, panel if piece.finish else {}
+
+    def _left(self) -> float:
+        """Seconds until the request's time is up."""
+        return max(0.0, self.began + self.server.limits.seconds - time.monotonic())
+
+    def close(self) -> None:
+        """Count it out, once."""
+        if not self.closed:
+            self.closed = True
+            self.server.open -= 1
+            self.server.counts.seconds.observe(time.monotonic() - self.began)
+            self.server.counts.tokens.inc(len(self.said))
+
+
+def _ended(finish: str | None) -> str | None:
+    """How an answer ended in OpenAI's words.
+
+    Raises
+    ------
+    EngineError
+        The model's output was not finite.
+    """
+    if finish == "error":
+        raise EngineError("the model's output is not finite")
+    return finish
+
+
+def _event(content: dict[str, Any]) -> str:
+    return f"data: {json.dumps(content, ensure_ascii=False)}\n\n"
