@@ -65,7 +65,7 @@ SCREENED = (
     "random_projection dimensions=64 init=vocabulary",
     "random_projection dimensions=64 init_text=Answer:",
     "vocab_pca components=16",
-    "vocab_pca components=16 scale=2",
+    "vocab_pca components=16 scale=1",
     "vocab_pca components=32",
     "vocab_pca components=16 init=vocabulary",
     "vocab_pca components=16 init_text=Answer:",

@@ -29,12 +29,12 @@ _KINDS: dict[str, type] = {
     "low_rank": LowRank,
 }
 SPACES = tuple(_KINDS)
-DEFAULT_SPACE = "random_projection"
+DEFAULT_SPACE = "vocab_pca"
 
 OWN_OPTIONS: dict[str, dict[str, Any]] = {
     "full": {"scale": 1.0, "limit": 3.0},
     "random_projection": {"dimensions": 64, "scale": 2.0, "limit": 3.0, "spread": "overall"},
-    "vocab_pca": {"components": 16, "scale": 1.0, "outside": 0.001},
+    "vocab_pca": {"components": 16, "scale": 2.0, "outside": 0.001},
     "low_rank": {"rank": 1, "scale": 1.0, "limit": 3.0},
 }
 """The options of each kind with their defaults; `scale` is in units of the embeddings' spread."""

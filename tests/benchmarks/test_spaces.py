@@ -8,7 +8,7 @@ from evoprompt.errors import UserError
 from evoprompt.llm.sheet import PLACEMENTS, make_sheet
 from evoprompt.prompts import space_options
 
-DEFAULT = spaces.variant("random_projection")
+DEFAULT = spaces.variant("vocab_pca")
 SMALL = ["--spaces", "low_rank,vocab_pca components=3", "--placements", "prefix", "--budgets", "8", "--seeds", "1"]
 
 
@@ -54,7 +54,7 @@ def test_every_screened_variant_is_a_different_one():
 
 
 def test_the_best_of_each_kind_under_a_placement_and_the_default_are_compared():
-    better, full = spaces.variant("random_projection dimensions=9"), spaces.variant("full")
+    better, full = spaces.variant("vocab_pca components=9"), spaces.variant("full")
     prefix = {(DEFAULT, "prefix", 10, 0): 5.0, (better, "prefix", 10, 0): 4.0, (full, "prefix", 10, 0): 3.0}
     suffix = {(DEFAULT, "suffix", 10, 0): 1.0, (better, "suffix", 10, 0): 4.0, (full, "suffix", 10, 0): 3.0}
     rows = rows_of(prefix | suffix)

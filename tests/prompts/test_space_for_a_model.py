@@ -56,7 +56,7 @@ def test_a_projection_can_spread_as_the_vocabulary_does_in_each_dimension(
 def test_vocab_pca_takes_the_leading_principal_directions_scaled_by_their_deviations(
     pocket: FrozenModel, vocabulary: torch.Tensor
 ) -> None:
-    space = vocab_pca(pocket, components=12)
+    space = vocab_pca(pocket, components=12, scale=1.0)
     values, directions = torch.linalg.svd((vocabulary - vocabulary.mean(dim=0)).double(), full_matrices=False)[1:]
     expected = values[:12, None] / len(vocabulary) ** 0.5 * directions[:12]
     same = (torch.from_numpy(space.basis).double() * expected).sum(dim=1).sign()[:, None]
@@ -69,7 +69,7 @@ def test_vocab_pca_takes_the_leading_principal_directions_scaled_by_their_deviat
 def test_the_bounds_of_vocab_pca_hold_the_vocabularys_own_coordinates_but_for_a_share(
     outside: float, pocket: FrozenModel, vocabulary: torch.Tensor
 ) -> None:
-    space = vocab_pca(pocket, tokens=1, components=12, outside=outside)
+    space = vocab_pca(pocket, tokens=1, components=12, scale=1.0, outside=outside)
     z = np.stack([space.encode(token[None]) for token in vocabulary])
     low, high = space.bounds.T
     for beyond in (z < low - 1e-3, z > high + 1e-3):
@@ -169,12 +169,12 @@ def test_an_initial_text_is_repeated_to_the_number_of_tokens() -> None:
         ({"kind": "full", "limit": 1e39}, r"space\.limit=1e\+39 must be a number greater than 0 and at most 1e\+09"),
         ({"kind": "low_rank", "rnak": 8}, "did you mean rank"),
         ({"tokens": 0}, r"space\.tokens=0 must be a whole number of at least 1"),
-        ({"dimensions": 6.5}, r"space\.dimensions=6\.5"),
-        ({"dimensions": True}, r"space\.dimensions=True"),
+        ({"kind": "random_projection", "dimensions": 6.5}, r"space\.dimensions=6\.5"),
+        ({"kind": "random_projection", "dimensions": True}, r"space\.dimensions=True"),
         ({"scale": 0}, r"space\.scale=0 must be a number greater than 0"),
-        ({"limit": "wide"}, r"space\.limit='wide'"),
+        ({"kind": "random_projection", "limit": "wide"}, r"space\.limit='wide'"),
         ({"kind": "vocab_pca", "outside": 0.5}, r"space\.outside=0\.5 must be a share"),
-        ({"spread": "dimensions"}, "did you mean dimension"),
+        ({"kind": "random_projection", "spread": "dimensions"}, "did you mean dimension"),
         ({"init": "vocab"}, "unknown space.init 'vocab'; did you mean vocabulary"),
         ({"init_text": 3}, r"space\.init_text=3 must be text"),
         ({"init": "text"}, r"space\.init=text needs space\.init_text"),

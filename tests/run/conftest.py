@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 REPOSITORY = Path(__file__).parents[2]
-SMALL = ["budget=40", "optimizer.popsize=8", "survey.respondents=2", "space.dimensions=16"]
+SMALL = ["budget=40", "optimizer.popsize=8", "survey.respondents=2", "space=random_projection", "space.dimensions=16"]
 
 Command = Callable[..., subprocess.CompletedProcess[str]]
 

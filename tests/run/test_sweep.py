@@ -19,8 +19,8 @@ from evoprompt.study.journal import Journal
 from .conftest import REPOSITORY, Command, environment
 from .test_run import same_result
 
-TINY = ["budget=16", "optimizer.popsize=8", "space.dimensions=8", "survey.respondents=2", "survey.examples=1"]
-TINY += ["survey.constant=none", "model.threads=1", "report=false"]
+TINY = ["budget=16", "optimizer.popsize=8", "space=random_projection", "space.dimensions=8", "survey.respondents=2"]
+TINY += ["survey.examples=1", "survey.constant=none", "model.threads=1", "report=false"]
 RAY = "hydra/launcher=evoprompt_ray"
 
 

@@ -22,7 +22,7 @@ def test_defaults_fill_what_is_not_given() -> None:
     assert settings.placement == "prefix"
     assert settings.respondent == {"kind": "options"}
     assert settings.survey.confirm is None
-    assert settings.space["kind"] == "random_projection"
+    assert settings.space["kind"] == "vocab_pca"
 
 
 def test_a_confirmation_takes_the_defaults_of_free_text_where_it_says_nothing() -> None:
