@@ -262,7 +262,8 @@ def _arms(frozen: FrozenModel, tokens: int, sampling: Sampling) -> dict[str, lis
         merging = torch.cat([bare] * (1 + k))  # about as long as a question with k answers
         arms[f"mixture {k}"] = [[(voiced[:k], [1.0] * k, sampling)]]
         arms[f"panel {k}"] = [panel]
-        arms[f"synthesis {k}"] = [panel, [([merging], [1.0], sampling)]]
+        if k > 1:  # one voice alone has nothing to be merged with
+            arms[f"synthesis {k}"] = [panel, [([merging], [1.0], sampling)]]
     return arms
 
 

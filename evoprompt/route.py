@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import logging
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,6 +13,7 @@ from typing import Any
 
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text as Shown
 
 from evoprompt.errors import UserError
 from evoprompt.experts import BUNDLED, Registry
@@ -24,19 +26,33 @@ POCKET_NOTE = "the pocket model is a simulator: what it says is no advice and no
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Ask the committee. Returns the exit code: 0, or 2 for bad input."""
+    """Ask the committee. Returns the exit code: 0; 2 for bad input; 1 if nobody reads the output any more."""
     given = _parser().parse_args(arguments)
     logging.basicConfig(format="%(message)s", level=logging.WARNING)
     try:
+        _require_text(given)
         committee = open_committee(given)
         if given.options:
             _print_opinion(committee.opinion(given.query, given.options.split("|"), *_asked(committee, given)), given)
         else:
             _answer(committee, given)
+        sys.stdout.flush()
     except UserError as error:
         print(f"evoprompt: {' '.join(str(error).split())}", file=sys.stderr)
         return 2
+    except BrokenPipeError:  # the reader has seen enough, and what is left in the buffer must go somewhere
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
     return 0
+
+
+def _require_text(given: argparse.Namespace) -> None:
+    """Refuse bytes that are no UTF-8, which Python hands over as half surrogate pairs: no tokenizer takes these."""
+    for name in ("query", "location", "language", "options"):
+        try:
+            (getattr(given, name) or "").encode()
+        except UnicodeEncodeError:
+            raise UserError(f"{name} {getattr(given, name)!r} is not UTF-8 text") from None
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -169,10 +185,7 @@ def _decoded(decoder: Decoder, streams: Sequence[Any], stops: Sequence[str], liv
 def shown_route(route: Route | None, voices: Sequence[Voice]) -> dict[str, Any]:
     """Who speaks and why, as JSON has it."""
     found: dict[str, Any] = {
-        "voices": [
-            {"name": voice.name, "culture": voice.expert.culture if voice.expert else None, "weight": voice.weight}
-            for voice in voices
-        ]
+        "voices": [{"name": voice.name, "culture": voice.culture, "weight": voice.weight} for voice in voices]
     }
     if route is not None:
         found["route"] = {
@@ -193,11 +206,11 @@ def _print_route(route: Route | None, voices: Sequence[Voice]) -> None:
         table.add_column(title, justify="right" if title == "share" else "left")
     reasons = {} if route is None else {choice.culture: choice for choice in route.chosen}
     for voice in voices:
-        choice = reasons.get(voice.expert.culture) if voice.expert else None
+        choice = reasons.get(str(voice.culture))
         because = "it was asked for" if route is None else route.reason
         if choice is not None and route is not None and not route.spread:
             because = f"{', '.join(choice.reasons)} (probability {choice.probability:.2f})"
-        table.add_row(voice.label, f"{voice.weight:.0%}", because)
+        table.add_row(Shown(voice.label), f"{voice.weight:.0%}", Shown(because))
     Console(width=None if sys.stdout.isatty() else 120).print(table)
     print()
 
@@ -215,10 +228,10 @@ def _print_opinion(opinion: Opinion, given: argparse.Namespace) -> None:
     table = Table(box=None, pad_edge=False)
     table.add_column("answer")
     for title in ("together", *(voice.label for voice in opinion.voices)):
-        table.add_column(title, justify="right")
+        table.add_column(Shown(title), justify="right")
     for i, option in enumerate(opinion.options):
         own = (f"{opinion.by_voice[voice.name][i]:.0%}" for voice in opinion.voices)
-        table.add_row(option, f"{opinion.shares[i]:.0%}", *own)
+        table.add_row(Shown(option), f"{opinion.shares[i]:.0%}", *own)
     Console(width=None if sys.stdout.isatty() else 120).print(table)
 
 

@@ -30,6 +30,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"evoprompt: serving needs {error.name}; install evoprompt[serve]", file=sys.stderr)
         return 2
     try:
+        if not 1 <= given.port <= 65535:
+            raise UserError(f"port {given.port} must be from 1 to 65535")
         limits = Limits(given.max_body, given.max_requests, given.timeout, given.max_tokens)
         token = read_token(given.token_file)
         committee = open_committee(given)

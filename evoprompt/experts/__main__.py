@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -10,6 +11,7 @@ from pathlib import Path
 import torch
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from evoprompt.errors import UserError
 from evoprompt.experts.artifact import CARD, Expert
@@ -19,13 +21,21 @@ from evoprompt.surveys import DIMENSIONS
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Show or change a folder of experts. Returns the exit code: 0; 1 if `verify` found damage; 2 for bad input."""
+    """Show or change a folder of experts. Returns the exit code.
+
+    0; 1 if `verify` found damage or nobody reads the output any more; 2 for bad input.
+    """
     given = _parser().parse_args(arguments)
     try:
-        return int(given.run(given))
+        found = int(given.run(given))
+        sys.stdout.flush()
     except UserError as error:
         print(f"evoprompt: {' '.join(str(error).split())}", file=sys.stderr)
         return 2
+    except BrokenPipeError:  # the reader has seen enough, and what is left in the buffer must go somewhere
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    return found
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -67,7 +77,7 @@ def _list(given: argparse.Namespace) -> int:
         base = expert.provenance["base_model"]["name"]
         losses = (_loss(expert, arm) for arm in ("naive", "evolved"))
         shown = expert.provenance["culture"]["name"]
-        table.add_row(name, shown, base, expert.placement, str(len(expert.prompt)), *losses)
+        table.add_row(*map(Text, (name, shown, base, expert.placement, str(len(expert.prompt)), *losses)))
     console = Console(width=None if sys.stdout.isatty() else 120)
     console.print(table)
     print(
@@ -90,7 +100,11 @@ def _verify(given: argparse.Namespace) -> int:
 
 def _card(given: argparse.Namespace) -> int:
     path = Registry(given.experts).path(given.name) / CARD
-    print(path.read_text(encoding="utf-8"))
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"the card {path} cannot be read: {error}") from None
+    print(text)
     return 0
 
 
@@ -99,9 +113,9 @@ def _diff(given: argparse.Namespace) -> int:
     one, other = (registry[name] for name in (given.one, given.other))
     table = Table(box=None, pad_edge=False)
     for title in ("", given.one, given.other):
-        table.add_column(title)
+        table.add_column(Text(title))
     for key, values in _differences(one, other).items():
-        table.add_row(key, *values)
+        table.add_row(Text(key), *map(Text, values))
     Console(width=None if sys.stdout.isatty() else 120).print(table)
     if one.prompt.shape == other.prompt.shape:
         distance = float(torch.linalg.vector_norm(one.prompt - other.prompt))
@@ -144,7 +158,7 @@ def _blend(given: argparse.Namespace) -> int:
     for arm, splits in result.arms.items():
         found = splits["held_out"]
         scores = (_whole(found["dimensions"][d]) for d in DIMENSIONS)
-        table.add_row("blend" if arm == "evolved" else arm, f"{found['loss']:.1f}", *scores)
+        table.add_row(Text("blend" if arm == "evolved" else arm), f"{found['loss']:.1f}", *scores)
     table.add_row("mean of the experts", "", *(_whole(result.linear[d]) for d in DIMENSIONS))
     Console(width=None if sys.stdout.isatty() else 120).print(table)
     print(f"expert  {given.out}")

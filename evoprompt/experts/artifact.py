@@ -196,6 +196,7 @@ def read_expert(folder: str | Path) -> Expert:
         tensors = load_file(path / WEIGHTS)
         provenance = json.loads((path / PROVENANCE).read_text(encoding="utf-8"), parse_constant=_no_number)
         adapter = json.loads((path / CONFIG).read_text(encoding="utf-8"))
+        json.dumps(provenance, ensure_ascii=False).encode()  # half a surrogate pair could not be shown
     except (OSError, SafetensorError, ValueError) as error:
         raise UserError(f"{path} is not a complete expert folder: {error}") from None
     _require_fields(path / PROVENANCE, provenance)
@@ -215,29 +216,37 @@ def read_expert(folder: str | Path) -> Expert:
 
 
 def _require_fields(file: Path, provenance: Any) -> None:
-    """Refuse a provenance without what every reader of it needs."""
+    """Refuse a provenance without what every reader of it needs, or with something else there."""
     for path in (("culture", "key"), ("culture", "name"), ("base_model", "name"), ("base_model", "fingerprint")):
         found = provenance
         for key in path:
             found = found.get(key) if isinstance(found, dict) else None
         if not isinstance(found, str):
             raise UserError(f"{file} has no text under {'.'.join(path)}; export the expert again")
-    evolved = _inside(provenance, "arms", "evolved", "held_out", "dimensions")
-    for name, scores in (("culture.targets", _inside(provenance, "culture", "targets")), ("arms", evolved)):
-        numbers = scores.values() if isinstance(scores, dict) else [None] if scores is None else ["no mapping"]
-        if not all(value is None or (isinstance(value, int | float) and abs(value) < 1e6) for value in numbers):
-            raise UserError(f"{file} has scores under {name} that are no numbers; export the expert again")
+    revision = provenance["base_model"].setdefault("revision", None)
+    if not isinstance(revision, str | None):
+        raise UserError(f"{file} has {revision!r} under base_model.revision, not a text or null")
     if provenance.get("placement") not in PLACEMENTS:
         raise UserError(f"{file} has placement {provenance.get('placement')!r}; known: {', '.join(PLACEMENTS)}")
+    _require_scores(file, "culture.targets", provenance["culture"].get("targets", {}))
+    for arm, splits in _mapping(file, "arms", provenance.get("arms", {})).items():
+        for split, measured in _mapping(file, f"arms.{arm}", splits).items():
+            where = f"arms.{arm}.{split}"
+            _require_scores(file, where, {"loss": _mapping(file, where, measured).get("loss")})
+            _require_scores(file, f"{where}.dimensions", measured.get("dimensions", {}))
 
 
-def _inside(value: Any, *path: str) -> Any:
-    """What is under nested keys; None where a key is missing, the value itself where it is no mapping."""
-    for key in path:
-        if value is None or not isinstance(value, dict):
-            break
-        value = value.get(key)
-    return value
+def _mapping(file: Path, where: str, found: Any) -> dict[str, Any]:
+    if not isinstance(found, dict):
+        raise UserError(f"{file} has {found!r} under {where}, not a mapping; export the expert again")
+    return found
+
+
+def _require_scores(file: Path, where: str, scores: Any) -> None:
+    for name, value in _mapping(file, where, scores).items():
+        known = isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < 1e6
+        if value is not None and not known:
+            raise UserError(f"{file} has {value!r} under {where}.{name}, not a number; export the expert again")
 
 
 def _no_number(text: str) -> float:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from math import isfinite
 
 import torch
 
@@ -20,7 +21,8 @@ def blend(experts: Sequence[Expert], weights: Sequence[float]) -> torch.Tensor:
     UserError
         They differ in base model, placement or number of tokens, or the weights are not one each, or not positive.
     """
-    if len(experts) < 2 or len(weights) != len(experts) or not all(0 < w < float("inf") for w in weights):
+    sound = all(weight > 0 for weight in weights) and isfinite(sum(weights))
+    if len(experts) < 2 or len(weights) != len(experts) or not sound:
         raise UserError(f"{len(experts)} experts with the weights {list(weights)}; give two or more, each a weight > 0")
     for what, values in (
         ("base models", [expert.provenance["base_model"]["fingerprint"] for expert in experts]),
@@ -29,6 +31,6 @@ def blend(experts: Sequence[Expert], weights: Sequence[float]) -> torch.Tensor:
     ):
         if len(set(values)) > 1:
             raise UserError(f"these experts have different {what} ({', '.join(map(str, values))}); blend alike ones")
-    share = torch.tensor(weights, dtype=torch.float32)
+    share = torch.tensor(weights, dtype=torch.float64)
     stacked = torch.stack([expert.prompt for expert in experts])
-    return torch.einsum("e,eth->th", share / share.sum(), stacked)
+    return torch.einsum("e,eth->th", (share / share.sum()).float(), stacked)

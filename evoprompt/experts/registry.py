@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import tempfile
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from importlib import resources
@@ -20,6 +22,7 @@ BUNDLED = "bundled"
 IN_RUN = "expert"  # name of the folder that a run exports to
 RESERVED = ("base", "committee")
 _FILES = (WEIGHTS, CONFIG, PROVENANCE)
+_CULTURE = re.compile(r'"culture"\s*:\s*\{.*?"key"\s*:\s*"([^"\\]+)"', re.DOTALL)  # also in half a file
 
 Stamp = tuple[tuple[int, int, int], ...]
 
@@ -43,12 +46,12 @@ def experts_folder(folder: str | Path) -> Path:
 
 @dataclass(eq=False)
 class Registry:
-    """The experts at any depth below a folder, by name.
+    """The experts at any depth below a folder, behind links too, by name.
 
     An expert is called like its folder; one in a run's `expert/` like its culture, and where a culture has several of
     these, like its run; names that would be the same are paths. One that is damaged or was evolved on another base
-    model is left out, with the reason. What was handed out stays as it is while files change: experts are read whole
-    and never written.
+    model is left out, with the reason, and keeps its name: no other expert gets it. What was handed out stays as it is
+    while files change: experts are read whole and never written.
 
     Parameters
     ----------
@@ -74,7 +77,8 @@ class Registry:
     _experts: Mapping[str, Expert] = field(default_factory=dict, init=False, repr=False)
     _stamps: dict[Path, Stamp] = field(default_factory=dict, init=False, repr=False)
     _read: dict[Path, Expert | str] = field(default_factory=dict, init=False, repr=False)
-    _names: dict[Path, str] = field(default_factory=dict, init=False, repr=False)  # the last ones, damaged since or not
+    _names: dict[Path, str] = field(default_factory=dict, init=False, repr=False)  # of all, left out or not
+    _cultures: dict[Path, str | None] = field(default_factory=dict, init=False, repr=False)  # None: cannot be told
 
     def __post_init__(self) -> None:
         self.folder = experts_folder(self.folder)
@@ -121,15 +125,19 @@ class Registry:
 
     def reload(self) -> Changes:
         """Look at the folder again; only what has changed there is read."""
-        found = (path.parent for path in self.folder.rglob(PROVENANCE))
-        stamps = {path: _stamp(path) for path in found if not _is_hidden(path.relative_to(self.folder))}
+        stripped = [path for path in self._read if not (path / PROVENANCE).exists() and (path / WEIGHTS).exists()]
+        stamps = {path: _stamp(path) for path in sorted({*_folders(self.folder), *stripped})}
         for path in [known for known in self._read if known not in stamps]:
-            del self._read[path]
+            del self._read[path], self._cultures[path]
         for path, stamp in stamps.items():
             if self._stamps.get(path) != stamp or path not in self._read:
-                self._read[path] = self._verified(path)
+                found = self._read[path] = self._verified(path)
+                known = self._cultures.get(path) or _told_culture(path)
+                self._cultures[path] = known if isinstance(found, str) else found.culture
         self._stamps = stamps
-        before, self._experts = self._experts, MappingProxyType(self._named())
+        self._names = self._named()
+        sound = {self._names[path]: found for path, found in self._read.items() if isinstance(found, Expert)}
+        before, self._experts = self._experts, MappingProxyType(dict(sorted(sound.items())))
         self.left_out = {path: found for path, found in self._read.items() if isinstance(found, str)}
         return Changes(
             tuple(name for name in self._experts if name not in before),
@@ -152,7 +160,7 @@ class Registry:
         name = name or found.culture
         check_name(name)
         target = self.folder / name
-        if name in self._experts or target.exists():
+        if name in self._names.values() or target.exists():
             raise UserError(f"there is an expert {name!r} in {self.folder} already; remove it or give another name")
         with tempfile.TemporaryDirectory(dir=self.folder, prefix=".adding-") as partial:
             copy = shutil.copytree(source, Path(partial) / name)
@@ -166,11 +174,14 @@ class Registry:
         Raises
         ------
         UserError
-            There is no such expert.
+            There is no such expert, or more than it would be deleted.
         """
         self._require_own()
-        expert = self[name]
-        (path,) = (path for path, found in self._read.items() if found is expert)
+        path = self.path(name)
+        if path == self.folder:
+            raise UserError(f"{path} is the folder of experts itself; give the folder above it, or delete it by hand")
+        if path.resolve() != self.folder.resolve() / path.relative_to(self.folder):
+            raise UserError(f"{path} is a link to {path.resolve()}; remove the link or the expert by hand")
         inside = [other for other in self._read if path in other.parents]
         if inside:
             raise UserError(f"{path} holds other experts too ({inside[0]}); delete its files by hand")
@@ -183,7 +194,7 @@ class Registry:
         return next(path for path, found in self._read.items() if found is expert)
 
     def _require_own(self) -> None:
-        if self.folder == experts_folder(BUNDLED):
+        if self.folder.resolve() == experts_folder(BUNDLED).resolve():
             raise UserError("the experts that come with the package are not to be changed; give a folder of your own")
 
     def _verified(self, path: Path) -> Expert | str:
@@ -198,33 +209,56 @@ class Registry:
             return f"{path} cannot be read: {type(error).__name__}: {error}"
         return expert
 
-    def _named(self) -> dict[str, Expert]:
-        """Names of what can be served."""
-        sound = {path: found for path, found in sorted(self._read.items()) if isinstance(found, Expert)}
-        of_runs = [found.culture for path, found in sound.items() if path.name == IN_RUN]
-        wanted = {
-            path: path.name
-            if path.name != IN_RUN
-            else found.culture
-            if of_runs.count(found.culture) == 1
-            else path.parent.name
-            for path, found in sound.items()
+    def _named(self) -> dict[Path, str]:
+        """Names of all, so that who is damaged keeps theirs."""
+        of_runs = Counter(self._cultures[path] for path in self._read if path.name == IN_RUN)
+        own = {path: path.relative_to(self.folder).as_posix() for path in self._read}
+        wanted = dict(own)
+        for path in self._read:
+            culture = self._cultures[path]
+            if path.name != IN_RUN:
+                wanted[path] = path.name
+            elif culture is not None:
+                wanted[path] = culture if of_runs[culture] == 1 else path.parent.name
+        taken = Counter([*wanted.values(), *RESERVED])
+        return {
+            path: name if taken[name] == 1 else f"{own[path]}-expert" if own[path] in RESERVED else own[path]
+            for path, name in wanted.items()
         }
-        taken = [*wanted.values(), *RESERVED]
-        for path, name in wanted.items():
-            own = path.relative_to(self.folder).as_posix()
-            self._names[path] = name if taken.count(name) == 1 else f"{own}-expert" if own in RESERVED else own
-        return dict(sorted((self._names[path], found) for path, found in sound.items()))
 
 
 def check_name(name: str) -> None:
     """Refuse a name that cannot be a folder's or that means something else."""
-    if name in RESERVED or name != Path(name).name or name.startswith(".") or not name.strip():
-        raise UserError(f"{name!r} is no name for an expert; give a folder's name other than {', '.join(RESERVED)}")
+    if name in (*RESERVED, IN_RUN) or name != Path(name).name or name.startswith(".") or not name.strip():
+        others = ", ".join((*RESERVED, IN_RUN))
+        raise UserError(f"{name!r} is no name for an expert; give a folder's name other than {others}")
 
 
-def _is_hidden(path: Path) -> bool:
-    return any(part.startswith(".") for part in path.parts)
+def _folders(root: Path) -> Iterator[Path]:
+    """Folders with an expert.json, each once and none that is hidden; by its own path rather than by a link."""
+    seen: set[str] = set()
+    above = {str(path) for path in root.resolve().parents}  # a link to one of these is a loop
+    waiting = [str(root)]
+    while waiting:
+        links = []
+        for start in waiting:
+            for parent, below, files in os.walk(start):
+                real = os.path.realpath(parent)
+                below[:] = () if real in seen | above else sorted(name for name in below if not name.startswith("."))
+                links += [path for name in below if os.path.islink(path := os.path.join(parent, name))]
+                if PROVENANCE in files and real not in seen | above:
+                    yield Path(parent)
+                seen.add(real)
+        waiting = links
+
+
+def _told_culture(path: Path) -> str | None:
+    """The culture in an expert.json, as far as it can be read."""
+    try:
+        found = _CULTURE.search((path / PROVENANCE).read_text(encoding="utf-8", errors="replace"))
+    except OSError:
+        return None
+    return found and found[1]
 
 
 def _stamp(path: Path) -> Stamp:

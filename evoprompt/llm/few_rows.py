@@ -41,7 +41,7 @@ def layers_for_few_rows(frozen: FrozenModel) -> list[nn.Linear]:
     return [
         layer
         for layer in frozen.model.modules()
-        if type(layer) is nn.Linear
+        if type(layer) in (nn.Linear, FewRowsLinear)
         and layer.weight.device.type == "cpu"
         and layer.weight.dtype == torch.float32
         and layer.weight.numel() >= LEAST_WEIGHTS

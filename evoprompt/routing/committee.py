@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -19,6 +19,7 @@ from evoprompt.routing.router import Route, Router
 from evoprompt.routing.signals import UNKNOWN, Profile
 from evoprompt.surveys import DIMENSIONS, Question
 
+OWN = "custom"  # the key of every culture that is none of ours
 COMPOSITIONS = ("mixture", "panel", "synthesis")
 LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 
@@ -35,6 +36,11 @@ class Voice:
     def label(self) -> str:
         """What it is called in an answer."""
         return str(self.expert.provenance["culture"]["name"]) if self.expert else "base model"
+
+    @property
+    def culture(self) -> str | None:
+        """The key by which it is routed to; of an expert of the user's own culture, which has none, its name."""
+        return culture_of(self.expert) if self.expert else None
 
 
 BASE = Voice("base", None)
@@ -98,6 +104,7 @@ class Committee:
         self.frozen, self.registry, self.router, self.k = frozen, registry, router, k
         self.stops = answer_stops(frozen)
         self._respondents: dict[str, Respondent] = {}
+        self._own: tuple[dict[str, list[str]], Router] | None = None
 
     def route(self, query: str, profile: Profile = UNKNOWN, k: int | None = None) -> tuple[Route, tuple[Voice, ...]]:
         """Who should answer a query, and why; the base model where nobody is chosen.
@@ -113,14 +120,26 @@ class Committee:
             raise UserError("this committee has no router; name an expert")
         by_culture: dict[str, tuple[str, Expert]] = {}
         for name, expert in sorted(self.registry.experts.items(), key=lambda item: _held_out_loss(item[1])):
-            by_culture.setdefault(expert.culture, (name, expert))
+            by_culture.setdefault(culture_of(expert), (name, expert))
         contrast = {culture: profile_of(expert) for culture, (_, expert) in by_culture.items()}
-        route = self.router.route(query, profile, tuple(by_culture), k or self.k, contrast)
+        own = tuple((key, expert) for key, (_, expert) in by_culture.items() if key not in self.router.lexicon.entries)
+        route = self._knowing(self.router, own).route(query, profile, tuple(by_culture), k or self.k, contrast)
         voices = tuple(
             Voice(*by_culture[choice.culture], weight)
             for choice, weight in zip(route.chosen, route.weights if route.chosen else (), strict=True)
         )
         return route, voices or (BASE,)
+
+    def _knowing(self, router: Router, own: tuple[tuple[str, Expert], ...]) -> Router:
+        """The router with the names of the users' own cultures in its lexicon."""
+        told = ((key, expert.provenance["culture"]) for key, expert in own)
+        names = {key: [str(about["name"]), str(about.get("place") or about["name"])] for key, about in told}
+        if not names:
+            return router
+        if self._own is None or self._own[0] != names:
+            entries = {key: {"places": places} for key, places in names.items()}
+            self._own = names, replace(router, lexicon=router.lexicon.extended(entries))
+        return self._own[1]
 
     def voice(self, name: str) -> Voice:
         """A single expert, or `base`.
@@ -270,6 +289,11 @@ def panel_text(voices: Sequence[Voice], answers: Sequence[str]) -> str:
     'base model: Bow.'
     """
     return "\n".join(f"{voice.label}: {answer}" for voice, answer in zip(voices, answers, strict=True))
+
+
+def culture_of(expert: Expert) -> str:
+    """The key by which an expert's culture is routed to: for one of the user's own, which have no key, its name."""
+    return expert.culture if expert.culture != OWN else str(expert.provenance["culture"]["name"])
 
 
 def _held_out_loss(expert: Expert) -> float:

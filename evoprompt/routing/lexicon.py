@@ -66,6 +66,10 @@ class Lexicon:
         """Keys of all cultures."""
         return tuple(self.entries)
 
+    def extended(self, entries: Mapping[str, Mapping[str, Collection[str]]]) -> Lexicon:
+        """With further cultures, or others in place of those of the same key."""
+        return Lexicon({**self.entries, **entries})
+
     def hits(self, text: str, common: Collection[str] = (), hidden: Collection[str] = ()) -> list[Hit]:
         """What a query's words tell.
 
@@ -108,12 +112,14 @@ class Lexicon:
     def of_place(self, place: str) -> list[str]:
         """Cultures that a location in words names.
 
-        >>> bundled_lexicon().of_place("Izmir, Turkey")
-        ['turkey']
+        >>> bundled_lexicon().of_place("Izmir, Turkey"), bundled_lexicon().of_place("Cologne, Germany")
+        (['turkey'], ['germany'])
         """
-        found = [hit for hit in self.hits(place) if hit.kind in ("name", "ambiguous", "spelling")]
-        exact = [hit for hit in found if hit.kind != "spelling"]
-        return list(dict.fromkeys(hit.culture for hit in exact or found))
+        hits = self.hits(place)
+        for kind in ("name", "ambiguous", "spelling"):  # the surest that there is
+            if found := [hit.culture for hit in hits if hit.kind == kind]:
+                return list(dict.fromkeys(found))
+        return []
 
     def of_language(self, language: str) -> list[str]:
         """Cultures that a language tells: an ISO code, with a region or without, or a name.

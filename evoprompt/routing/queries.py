@@ -76,9 +76,8 @@ def _query(line: str, where: str) -> Query:
     cultures = entry.get("cultures", [])
     if not isinstance(cultures, list) or not all(isinstance(key, str) for key in cultures):
         raise UserError(f'{where}: "cultures" must be a list of names, not {cultures!r}')
-    return Query(
-        text,
-        frozenset(cultures),
-        str(entry.get("kind", "")),
-        Profile(entry.get("location"), entry.get("language")),
-    )
+    told = {key: entry.get(key) for key in ("kind", "location", "language")}
+    for key, value in told.items():
+        if not isinstance(value, str | None):
+            raise UserError(f'{where}: "{key}" must be a text, not {value!r}')
+    return Query(text, frozenset(cultures), told["kind"] or "", Profile(told["location"], told["language"]))

@@ -159,6 +159,10 @@ class Router:
         if chosen:
             named = "; ".join(f"{choice.culture}: {', '.join(choice.reasons)}" for choice in chosen)
             return Route(chosen, ranked, needs, named)
+        sharing = tuple(choice for choice in ranked if {"name", "term"} & set(evidence.words.get(choice.culture, {})))
+        if sharing:
+            named = f"{', '.join(sharing[0].reasons)}, as several cultures do"
+            return Route(sharing[:k], ranked, needs, named, spread=True)
         if contrast:
             picked = {culture: place for culture, place in contrast.items() if culture in cultures}
             apart = farthest(picked, k)
@@ -277,13 +281,18 @@ def load_router(
             raise UserError(
                 f"router {path} has schema version {table['schema_version']!r}, not {SCHEMA_VERSION}; train it again"
             )
-        pair = np.array([table["pair"][name] for name in (*FEATURES, "bias")])
-        need = np.array([table["need"][name] for name in (*NEED_FEATURES, "bias")])
+        pair = np.array([table["pair"][name] for name in (*FEATURES, "bias")], np.float64)
+        need = np.array([table["need"][name] for name in (*NEED_FEATURES, "bias")], np.float64)
         examples = (tensors["weights"].float().numpy(), tensors["biases"].numpy().astype(np.float64))
         encoder, cultures = encoder_from(table["encoder"], frozen), tuple(table["cultures"])
         thresholds = float(table["threshold"]), float(table["need_threshold"])
         common = frozenset(table["common"])
-    except (OSError, SafetensorError, ValueError, KeyError, TypeError) as error:
+        rows = len(cultures) + 1
+        shapes = [part.shape for part in (*examples, pair, need)]
+        wanted = [(rows, encoder.encode(["tea"]).shape[1]), (rows,), (len(FEATURES) + 1,), (len(NEED_FEATURES) + 1,)]
+        if shapes != wanted:
+            raise ValueError(f"weights of the shapes {shapes} are not {wanted}, as {len(cultures)} cultures need")
+    except (OSError, SafetensorError, ValueError, KeyError, TypeError, AttributeError) as error:
         if isinstance(error, UserError):
             raise
         raise UserError(f"{path} holds no router: {error}; train one with python -m evoprompt.routing.train") from None

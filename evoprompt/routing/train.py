@@ -34,6 +34,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--out", type=Path, required=True, help="folder of the router")
     given = parser.parse_args(arguments)
     try:
+        if given.out.exists() and not given.out.is_dir():
+            raise UserError(f"--out {given.out} is a file; give a folder")
         queries = [query for path in given.queries or () for query in load_queries(path)]
         if given.bundled or not queries:
             queries += bundled_queries()
@@ -41,7 +43,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         make = partial(make_encoder, given.encoder, given.encoder_model, frozen)
         lexicon = load_lexicon(given.lexicon) if given.lexicon else bundled_lexicon()
         router, figures = train(queries, make, lexicon, given.seed)
-        router.save(given.out)
+        try:
+            router.save(given.out)
+        except OSError as error:
+            raise UserError(f"--out {given.out} cannot be written: {error}") from None
     except UserError as error:
         print(f"evoprompt: {' '.join(str(error).split())}", file=sys.stderr)
         return 2

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Sequence
+from typing import TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,6 +19,8 @@ from evoprompt.routing.queries import UNSPECIFIC, Query
 from evoprompt.routing.router import Router, need_features
 from evoprompt.routing.signals import FEATURES, Evidence, Floats, Profile, gather
 from evoprompt.routing.text import words
+
+Places: TypeAlias = NDArray[np.int64]
 
 FOLDS = 5
 HIDDEN = 0.35  # share of a culture's terms that are taken for unknown in a second look at the training queries
@@ -54,24 +57,23 @@ def train(
     Raises
     ------
     UserError
-        No culture has enough examples, or no query is about none.
+        No culture has enough examples, or too few queries are about none, or the encoder can learn nothing from them.
     """
     rng = np.random.default_rng(seed)
     queries = [*queries, *_placed(queries, lexicon, rng)]
     counts = Counter(culture for query in queries for culture in query.cultures)
     cultures = tuple(sorted(culture for culture, count in counts.items() if count >= FEWEST))
-    if not cultures or all(query.cultural for query in queries):
+    plain = sum(not query.cultural for query in queries)
+    if not cultures or plain < FEWEST:
         raise UserError(
-            f"training needs a culture with {FEWEST} queries and queries about none; there are {dict(counts)} of "
-            f"{len(queries)}"
+            f"training needs a culture with {FEWEST} queries and {FEWEST} queries about none; there are "
+            f"{dict(counts)} and {plain}"
         )
     texts = [query.text for query in queries]
     labels = _labels(queries, cultures)
     scores = np.zeros(labels.shape)
-    kinds = [query.kind if query.kind else min(query.cultures, default="none") for query in queries]
-    for fitted, left_out in StratifiedKFold(FOLDS, shuffle=True, random_state=seed).split(texts, kinds):
-        encoder = make()
-        encoder.fit([texts[i] for i in fitted])
+    for fitted, left_out in _folds(queries, labels, seed):
+        encoder = _fitted(make, [texts[i] for i in fitted])
         weights, biases = _examples(encoder.encode([texts[i] for i in fitted]), labels[fitted])
         scores[left_out] = _scores(encoder.encode([texts[i] for i in left_out]), weights, biases)
     common = _common(queries)
@@ -84,8 +86,7 @@ def train(
     ]
     pair = _pair(looks, labels[:, :-1])
     need = _need(looks, queries, pair)
-    encoder = make()
-    encoder.fit(texts)
+    encoder = _fitted(make, texts)
     examples = _examples(encoder.encode(texts), labels)
     seen = [evidence.features @ pair[:-1] + pair[-1] for evidence in looks[1]]
     chance = 1 / (1 + np.exp(-np.array(seen)))
@@ -119,6 +120,30 @@ def _placed(queries: Sequence[Query], lexicon: Lexicon, rng: np.random.Generator
 def _labels(queries: Sequence[Query], cultures: Sequence[str]) -> NDArray[np.int64]:
     """(n, c + 1): each culture, and being about culture at all."""
     return np.array([[*(c in q.cultures for c in cultures), q.cultural] for q in queries], dtype=np.int64)
+
+
+def _folds(queries: Sequence[Query], labels: NDArray[np.int64], seed: int) -> list[tuple[Places, Places]]:
+    """What is fitted and what is left out, by kinds; where this leaves a label without examples, by cultures."""
+    cultures = [min(query.cultures, default="none") for query in queries]
+    kinds = [query.kind or culture for query, culture in zip(queries, cultures, strict=True)]
+    for strata in (kinds, cultures):
+        counts = Counter(strata)
+        commonest = max(counts, key=lambda stratum: counts[stratum])
+        spread = [stratum if counts[stratum] >= FOLDS else commonest for stratum in strata]
+        folds = list(StratifiedKFold(FOLDS, shuffle=True, random_state=seed).split(spread, spread))
+        shares = np.array([labels[fitted].mean(axis=0) for fitted, _ in folds])
+        if shares.min() > 0 and shares.max() < 1:
+            return folds
+    raise UserError(f"the {len(queries)} queries cannot be parted so that each part has every culture; give more")
+
+
+def _fitted(make: Callable[[], Encoder], texts: Sequence[str]) -> Encoder:
+    encoder = make()
+    try:
+        encoder.fit(texts)
+    except ValueError as error:  # such as no word at all
+        raise UserError(f"the encoder can learn nothing from these queries: {error}") from None
+    return encoder
 
 
 def _examples(encoded: Vectors, labels: NDArray[np.int64]) -> tuple[Floats, Floats]:

@@ -6,14 +6,19 @@ import asyncio
 import json
 import time
 import uuid
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import aclosing, suppress
+from functools import partial
 from typing import TYPE_CHECKING, Any
+
+from fastapi.responses import StreamingResponse
+from starlette.types import Receive, Scope, Send
 
 from evoprompt.errors import UserError
 from evoprompt.llm.decoding import Sampling, Stream, Token
 from evoprompt.routing import Opinion, Profile, Route, Voice
 from evoprompt.routing.committee import panel_text
-from evoprompt.serving.engine import EngineError
+from evoprompt.serving.engine import EngineError, Piece
 from evoprompt.serving.protocol import (
     ChatRequest,
     chunk,
@@ -29,6 +34,7 @@ if TYPE_CHECKING:
     from evoprompt.serving.app import Server
 
 DEFAULT_TOKENS = 128
+GRACE_S = 5.0  # for the last words of an answer to be read
 ROUTED = 2_000  # characters of a question by which it is routed
 
 
@@ -53,7 +59,7 @@ class Answer:
         self.closed = False
         top = asked.top_logprobs if asked.logprobs else 0
         length = asked.tokens or min(DEFAULT_TOKENS, server.limits.tokens)
-        self.sampling = Sampling(length, asked.temperature, asked.top_p, asked.seed, top)
+        self.sampling = Sampling(length, asked.temperature, asked.top_p, asked.seed % 2**63, top)
         self.said: list[Token] = []
 
     @property
@@ -72,7 +78,10 @@ class Answer:
         committee = self.server.committee
         if not self.voices:
             query = self.messages[-1]["content"][:ROUTED]
-            self.route, self.voices = await asyncio.to_thread(committee.route, query, known, self.asked.k)
+            asking = partial(committee.route, query, known, self.asked.k)
+            reads_model = committee.router is not None and committee.router.kind == "hidden"
+            found = await (self.server.engine.call(asking) if reads_model else asyncio.to_thread(asking))
+            self.route, self.voices = found
         voices = self.voices
         if self.asked.options is None:
             self.streams = await asyncio.to_thread(
@@ -85,6 +94,8 @@ class Answer:
                         f"the conversation has {stream.longest - stream.sampling.max_tokens} tokens and asks for "
                         f"{stream.sampling.max_tokens} more; the model takes {limit} in all"
                     )
+            if self.asked.logprobs and len(self.streams) > 1:
+                raise UserError(f"logprobs: several voices speak in a {self.composition}; ask a mixture or an expert")
             if self.composition == "synthesis" and len(voices) > 1:  # refused now rather than after the panel
                 await asyncio.to_thread(committee.synthesis, self.messages, voices, ["…"] * len(voices), self.sampling)
         for voice in voices:
@@ -96,10 +107,11 @@ class Answer:
             return await self._opinion()
         pieces, finish = [], "stop"
         about = self.about
-        async for text, ended, _, said in self._pieces():
-            pieces.append(text)
-            finish = ended or finish
-            about |= {"panel": said} if said else {}
+        async with aclosing(self._pieces()) as news:
+            async for text, ended, _, said in news:
+                pieces.append(text)
+                finish = ended or finish
+                about |= {"panel": said} if said else {}
         shown = shown_tokens(self.server.committee.frozen, self.said) if self.asked.logprobs else None
         return completion(
             self.identity, self.asked.model, "".join(pieces).strip(), finish, usage(self.prompt_tokens, len(self.said)),
@@ -110,24 +122,25 @@ class Answer:
         """The likeliest option as text, and the distribution beside it."""
         options, voices = self.asked.options or [], self.voices
         committee, question = self.server.committee, self.messages[-1]["content"]
-        async with asyncio.timeout(self._left()):
+        async with asyncio.timeout(self.left()):
             opinion = await self.server.engine.call(lambda: committee.opinion(question, options, Profile(), voices))
         likeliest = opinion.options[int(opinion.shares.argmax())]
         about = self.about | {"opinion": shown_opinion(opinion)}
         return completion(self.identity, self.asked.model, likeliest, "stop", usage(0, 0), about, None)
 
-    async def events(self) -> AsyncIterator[str]:
+    async def events(self) -> AsyncGenerator[str]:
         """The answer as server-sent events."""
         frozen, model = self.server.committee.frozen, self.asked.model
         try:
             yield _event(chunk(self.identity, model, {"role": "assistant", "content": ""}) | {"evoprompt": self.about})
-            async for text, finish, tokens, said in self._pieces():
-                shown = shown_tokens(frozen, tokens) if self.asked.logprobs else None
-                if text or shown:
-                    yield _event(chunk(self.identity, model, {"content": text}, None, shown))
-                if finish:
-                    last = chunk(self.identity, model, {}, finish)
-                    yield _event(last | ({"evoprompt": self.about | {"panel": said}} if said else {}))
+            async with aclosing(self._pieces()) as pieces:
+                async for text, finish, tokens, said in pieces:
+                    shown = shown_tokens(frozen, tokens) if self.asked.logprobs else None
+                    if text or shown:
+                        yield _event(chunk(self.identity, model, {"content": text}, None, shown))
+                    if finish:
+                        last = chunk(self.identity, model, {}, finish)
+                        yield _event(last | ({"evoprompt": self.about | {"panel": said}} if said else {}))
             if self.asked.stream_options and self.asked.stream_options.include_usage:
                 last = chunk(self.identity, model, {}) | {"choices": []}
                 yield _event(last | {"usage": usage(self.prompt_tokens, len(self.said))})
@@ -135,37 +148,41 @@ class Answer:
             yield _event(problem(f"no whole answer within {self.server.limits.seconds:g} s", "server_error", "timeout"))
         except (EngineError, UserError) as error:
             yield _event(problem(" ".join(str(error).split()), "server_error"))
-        finally:
-            self.close()
         yield "data: [DONE]\n\n"
 
-    async def _pieces(self) -> AsyncIterator[tuple[str, str | None, Sequence[Token], dict[str, str]]]:
+    async def _pieces(self) -> AsyncGenerator[tuple[str, str | None, Sequence[Token], dict[str, str]]]:
         """Text, how the answer ended if it has, tokens, and at its end each voice's own answer."""
         committee, voices = self.server.committee, self.voices
-        stops = (*committee.stops, *self.asked.stops)
-        async with asyncio.timeout(self._left()):
-            if len(self.streams) == 1:
-                async for piece in self.server.engine.run(self.streams, stops):
-                    self.said += piece.tokens
+        if len(self.streams) == 1:
+            async with aclosing(self._run(self.streams)) as news:
+                async for piece in news:
                     yield piece.text, _ended(piece.finish), piece.tokens, {}
-                return
-            texts, ends = [""] * len(voices), ["stop"] * len(voices)
-            async for piece in self.server.engine.run(self.streams, stops):
-                self.said += piece.tokens
+            return
+        texts, ends = [""] * len(voices), ["stop"] * len(voices)
+        async with aclosing(self._run(self.streams)) as news:
+            async for piece in news:
                 texts[piece.stream] += piece.text
                 ends[piece.stream] = _ended(piece.finish) or "stop"
-            answers = [text.strip() for text in texts]
-            panel = {voice.name: text for voice, text in zip(voices, answers, strict=True)}
-            if self.composition == "panel":
-                yield panel_text(voices, answers), max(ends, key=("stop", "length").index), (), panel
-                return
-            merging = committee.synthesis(self.messages, voices, answers, self.sampling)
-            self.streams.append(merging)
-            async for piece in self.server.engine.run([merging], stops):
-                self.said += piece.tokens
+        answers = [text.strip() for text in texts]
+        panel = {voice.name: text for voice, text in zip(voices, answers, strict=True)}
+        if self.composition == "panel":
+            yield panel_text(voices, answers), max(ends, key=("stop", "length").index), (), panel
+            return
+        merging = await asyncio.to_thread(committee.synthesis, self.messages, voices, answers, self.sampling)
+        self.streams.append(merging)
+        async with aclosing(self._run([merging])) as news:
+            async for piece in news:
                 yield piece.text, _ended(piece.finish), piece.tokens, panel if piece.finish else {}
 
-    def _left(self) -> float:
+    async def _run(self, streams: Sequence[Stream]) -> AsyncGenerator[Piece]:
+        """News of streams until the request's time is up."""
+        stops = (*self.server.committee.stops, *self.asked.stops)
+        async with aclosing(self.server.engine.run(streams, stops, self.left())) as news:
+            async for piece in news:
+                self.said += piece.tokens
+                yield piece
+
+    def left(self) -> float:
         """Seconds until the request's time is up."""
         return max(0.0, self.began + self.server.limits.seconds - time.monotonic())
 
@@ -176,6 +193,27 @@ class Answer:
             self.server.open -= 1
             self.server.counts.seconds.observe(time.monotonic() - self.began)
             self.server.counts.tokens.inc(len(self.said))
+
+
+class Events(StreamingResponse):
+    """An answer as server-sent events; however it ends, nothing of it is left behind.
+
+    A client that reads too slowly is cut off when its time is up.
+    """
+
+    def __init__(self, answer: Answer) -> None:
+        self.answer, self.text = answer, answer.events()
+        super().__init__(self.text, media_type="text/event-stream", headers={"X-Accel-Buffering": "no"})
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Send it."""
+        try:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(self.answer.left() + GRACE_S):
+                    await super().__call__(scope, receive, send)
+        finally:
+            await self.text.aclose()
+            self.answer.close()
 
 
 def _ended(finish: str | None) -> str | None:

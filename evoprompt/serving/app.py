@@ -12,7 +12,7 @@ from typing import Any
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
-from fastapi.responses import JSONResponse, Response, StreamingResponse
+from fastapi.responses import JSONResponse, Response
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from starlette.exceptions import HTTPException
 
@@ -21,7 +21,7 @@ from evoprompt.errors import UserError
 from evoprompt.llm.conversation import check_messages
 from evoprompt.routing import COMPOSITIONS, Committee, Voice
 from evoprompt.routing.committee import profile_of
-from evoprompt.serving.answers import Answer
+from evoprompt.serving.answers import Answer, Events
 from evoprompt.serving.engine import Engine, EngineError
 from evoprompt.serving.gate import Counts, Gate
 from evoprompt.serving.limits import USUAL, Limits
@@ -86,6 +86,10 @@ def make_app(
     @app.exception_handler(RefusedError)
     async def _refused(request: Request, error: RefusedError) -> JSONResponse:
         return JSONResponse(error.body, error.status)
+
+    @app.exception_handler(UserError)
+    async def _wrong(request: Request, error: UserError) -> JSONResponse:
+        return JSONResponse(problem(" ".join(str(error).split()), "invalid_request_error"), 400)
 
     @app.exception_handler(RequestValidationError)
     async def _invalid(request: Request, error: RequestValidationError) -> JSONResponse:
@@ -223,12 +227,8 @@ class Server:
                 await answer.prepare()
             if asked.stream and asked.options is None:
                 started = True
-                return StreamingResponse(
-                    answer.events(), media_type="text/event-stream", headers={"X-Accel-Buffering": "no"}
-                )
+                return Events(answer)
             return JSONResponse(await _unless_gone(answer.whole(), request))
-        except UserError as error:
-            raise RefusedError(400, " ".join(str(error).split())) from None
         except EngineError as error:
             raise RefusedError(500, str(error), "server_error") from None
         except TimeoutError:
@@ -244,8 +244,8 @@ class Server:
             return name or "mixture", None
         if model == "base":
             return "mixture", [self.committee.voice("base")]
-        if kind == "expert" and name in self.committee.registry:
-            return "mixture", [self.committee.voice(name)]
+        if kind == "expert" and (expert := self.committee.registry.experts.get(name)):
+            return "mixture", [Voice(name, expert)]
         if kind == "expert" and (reason := self.committee.registry.why_left_out(name)):
             logger.warning("asked for expert %s, which is left out: %s", name, reason)
             raise RefusedError(

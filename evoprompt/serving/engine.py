@@ -6,7 +6,7 @@ import asyncio
 import logging
 import threading
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
@@ -109,11 +109,15 @@ class Engine:
         finally:
             given_up.set()
 
-    async def run(self, streams: Sequence[Stream], stops: Sequence[str] = ()) -> AsyncIterator[Piece]:
+    async def run(
+        self, streams: Sequence[Stream], stops: Sequence[str] = (), seconds: float | None = None
+    ) -> AsyncGenerator[Piece]:
         """Decode streams to their ends, telling their news; left early, they are dropped.
 
         Raises
         ------
+        TimeoutError
+            They were not done after so many seconds.
         UserError
             A stream does not fit into the model's context.
         EngineError
@@ -123,9 +127,11 @@ class Engine:
         job = _Job(streams, [Text(self.frozen, stops) for _ in streams], lambda item: _put(loop, news, item))
         self._order(lambda: self._begin(job))
         left = len(streams)
+        deadline = None if seconds is None else loop.time() + seconds
         try:
             while left:
-                item = await news.get()
+                async with asyncio.timeout_at(deadline):
+                    item = await news.get()
                 if isinstance(item, Exception):
                     raise item
                 left -= item.finish is not None

@@ -102,9 +102,7 @@ class Gate:
             if not hmac.compare_digest(given, self.token) or scheme.lower() != b"bearer":
                 body = problem("give the server's token as bearer token", "authentication_error", "invalid_api_key")
                 return JSONResponse(body, 401, headers={"WWW-Authenticate": "Bearer"})
-        host = headers.get(b"host", b"").decode("latin-1").rpartition(":")[0] or headers.get(b"host", b"").decode(
-            "latin-1"
-        )
+        host = _host_of(headers.get(b"host", b"").decode("latin-1"))
         if self.hosts is not None and host not in self.hosts:
             told = f"this server is not {host[:80]!r}"
             return JSONResponse(problem(told, "invalid_request_error", "unknown_host"), 421)
@@ -112,6 +110,17 @@ class Gate:
         if not length.isdigit():
             return JSONResponse(problem("content-length is no number", "invalid_request_error"), 400)
         return self._too_large() if int(length) > self.limits.body_bytes else None
+
+
+def _host_of(header: str) -> str:
+    """The name in a Host header, without port, brackets and the dot of the root.
+
+    >>> _host_of("LOCALHOST.:8000"), _host_of("[::1]"), _host_of("[::1]:80"), _host_of("")
+    ('localhost', '::1', '::1', '')
+    """
+    if header.startswith("["):
+        return header[1:].partition("]")[0].lower()
+    return header.partition(":")[0].rstrip(".").lower()
 
 
 def _replayed(body: bytes, receive: Receive) -> Receive:

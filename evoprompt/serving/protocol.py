@@ -66,7 +66,7 @@ class ChatRequest(BaseModel):
     max_completion_tokens: int | None = Field(default=None, ge=1)
     temperature: float = Field(default=0.0, ge=0, le=2)
     top_p: float = Field(default=1.0, gt=0, le=1)
-    seed: int = Field(default=0, ge=0, lt=2**63)
+    seed: int = Field(default=0, ge=-(2**63), lt=2**63)
     n: Literal[1] = 1
     stop: Words | list[Words] | None = None
     stream: bool = False
@@ -77,7 +77,7 @@ class ChatRequest(BaseModel):
     options: list[Words] | None = Field(default=None, min_length=2, max_length=26)
     k: int | None = Field(default=None, ge=1, le=20)
 
-    @field_validator("temperature", "top_p", "seed", mode="before")
+    @field_validator("temperature", "top_p", "seed", "n", "stream", "logprobs", "top_logprobs", mode="before")
     @classmethod
     def _default_for_null(cls, value: Any, info: Any) -> Any:
         """OpenAI's clients may send null where they mean the default."""
@@ -177,8 +177,8 @@ def shown_committee(route: Route | None, voices: Sequence[Voice], composition: s
     for voice in voices:
         entry: dict[str, Any] = {"name": voice.name, "label": voice.label, "weight": voice.weight}
         if voice.expert is not None:
-            choice = reasons.get(voice.expert.culture)
-            entry |= {"culture": voice.expert.culture}
+            choice = reasons.get(str(voice.culture))
+            entry |= {"culture": voice.culture}
             if choice is not None:
                 entry |= {"probability": choice.probability, "reasons": list(choice.reasons)}
         about["voices"].append(entry)

@@ -17,6 +17,7 @@ from evoprompt.errors import UserError
 from evoprompt.experts import BUNDLED, Registry, blend, read_expert, write_expert
 from evoprompt.experts.__main__ import main
 from evoprompt.llm import FrozenModel, ModelSpec, load_model
+from evoprompt.routing import Committee, load_router
 from evoprompt.surveys import committee
 
 
@@ -70,6 +71,18 @@ def told(path: Path, **changed: object) -> None:
     (path / "expert.json").write_text(json.dumps(about | changed))
 
 
+def held_out(path: Path, measured: object) -> None:
+    told(path, arms={"evolved": {"held_out": measured}})
+
+
+def about_culture(path: Path, targets: object) -> None:
+    told(path, culture={"key": "arab", "name": "Arab", "targets": targets})
+
+
+def about_base(path: Path, **changed: object) -> None:
+    told(path, base_model=json.loads((path / "expert.json").read_text())["base_model"] | changed)
+
+
 def rewrite(path: Path, dtype: torch.dtype, width: int = 128) -> None:
     """A prompt of another dtype or width, with a config and a hash that fit it."""
     prompt = torch.ones(3, width, dtype=dtype)
@@ -87,12 +100,20 @@ def rewrite(path: Path, dtype: torch.dtype, width: int = 128) -> None:
         (damage_base, "was evolved on 'some/other-model'"),
         (lambda path: rewrite(path, torch.bfloat16), "holds torch.bfloat16, a prompt is in torch.float32"),
         (lambda path: rewrite(path, torch.float32, width=7), "soft tokens have width 7, model 'pocket' takes 128"),
-        (lambda path: told(path, arms={"evolved": {"held_out": {"dimensions": {"pdi": "high"}}}}), "are no numbers"),
-        (lambda path: told(path, arms=[]), "are no numbers"),
-        (
-            lambda path: told(path, culture={"key": "arab", "name": "Arab", "targets": {"pdi": "high"}}),
-            "are no numbers",
-        ),
+        (lambda path: told(path, arms=None), "has None under arms, not a mapping"),
+        (lambda path: told(path, arms=[]), "has [] under arms, not a mapping"),
+        (lambda path: told(path, arms={"evolved": None}), "has None under arms.evolved, not a mapping"),
+        (lambda path: told(path, arms={"naive": None}), "has None under arms.naive, not a mapping"),
+        (lambda path: held_out(path, None), "has None under arms.evolved.held_out, not a mapping"),
+        (lambda path: held_out(path, {"loss": "3.7 points"}), "has '3.7 points' under arms.evolved.held_out.loss"),
+        (lambda path: held_out(path, {"loss": [1]}), "has [1] under arms.evolved.held_out.loss, not a number"),
+        (lambda path: held_out(path, {"loss": True}), "has True under arms.evolved.held_out.loss, not a number"),
+        (lambda path: held_out(path, {"dimensions": None}), "under arms.evolved.held_out.dimensions, not a mapping"),
+        (lambda path: held_out(path, {"dimensions": {"pdi": "high"}}), "held_out.dimensions.pdi, not a number"),
+        (lambda path: about_culture(path, {"pdi": "high"}), "has 'high' under culture.targets.pdi, not a number"),
+        (lambda path: about_culture(path, None), "has None under culture.targets, not a mapping"),
+        (lambda path: about_base(path, revision=7), "has 7 under base_model.revision, not a text or null"),
+        (lambda path: told(path, note="\ud800"), "surrogates not allowed"),
         (lambda path: told(path, seconds=float("nan")), "NaN is no number in JSON"),
         (lambda path: (path / "adapter_config.json").unlink(), "is not a complete expert folder"),
         (lambda path: (path / "expert.json").write_text("{"), "is not a complete expert folder"),
@@ -116,6 +137,89 @@ def test_a_damaged_expert_is_left_out_by_name_and_the_others_stay(
     assert registry.reload().added == ("arab",)
 
 
+def test_what_an_expert_need_not_tell_does_not_stop_a_committee(folder: Path, pocket: FrozenModel) -> None:
+    about = json.loads((folder / "arab" / "expert.json").read_text())
+    del about["base_model"]["revision"]
+    about["arms"] = {"evolved": {"held_out": {"loss": None}}}
+    (folder / "arab" / "expert.json").write_text(json.dumps(about))
+    registry = Registry(folder, pocket)
+    assert registry["arab"].provenance["base_model"]["revision"] is None
+    assert registry.left_out == {}
+    assert Committee(pocket, registry, load_router()).route("Who pays in Beijing?")[1][0].name == "china"
+
+
+@pytest.mark.parametrize("again", [False, True])
+@pytest.mark.parametrize(
+    ("damage", "said"),
+    [
+        (lambda path: os.truncate(path / "adapter_model.safetensors", 9), "is not a complete expert folder"),
+        (lambda path: os.truncate(path / "expert.json", 99), "is not a complete expert folder"),
+    ],
+)
+def test_a_damaged_experts_name_passes_to_no_other(
+    damage: object, said: str, again: bool, pocket: FrozenModel, tmp_path: Path
+) -> None:
+    folders = {
+        "arab": make(tmp_path / "arab", pocket, "japan", 1),
+        "runB/arab": make(tmp_path / "runB" / "arab", pocket, "usa", 2),
+        "run1": make(tmp_path / "run1" / "expert", pocket, "china", 3),
+        "run2": make(tmp_path / "run2" / "expert", pocket, "china", 4),
+        "kenya": make(tmp_path / "run3" / "expert", pocket, "kenya", 5),
+    }
+    registry = Registry(tmp_path, pocket)
+    before = dict(registry.experts)
+    assert set(before) == set(folders)
+    for name in ("arab", "run1", "kenya"):
+        damage(folders[name])  # type: ignore[operator]
+    registry = Registry(tmp_path, pocket) if again else registry
+    registry.reload()
+    assert list(registry) == ["run2", "runB/arab"]
+    for name in registry:
+        assert torch.equal(registry[name].prompt, before[name].prompt)
+    for name in ("arab", "run1", "kenya"):
+        assert said in registry.why_left_out(name)
+    with pytest.raises(UserError, match="there is an expert 'kenya'"):
+        registry.add(folders["run2"], "kenya")
+
+
+def test_an_expert_that_loses_its_provenance_keeps_its_name_while_the_registry_lives(
+    pocket: FrozenModel, tmp_path: Path
+) -> None:
+    make(tmp_path / "arab", pocket, "japan", 1)
+    make(tmp_path / "runB" / "arab", pocket, "usa", 2)
+    registry = Registry(tmp_path, pocket)
+    (tmp_path / "arab" / "expert.json").unlink()
+    assert registry.reload().removed == ("arab",)
+    assert list(registry) == ["runB/arab"]
+    assert "is not a complete expert folder" in registry.why_left_out("arab")
+    shutil.rmtree(tmp_path / "arab")
+    registry.reload()
+    assert (list(registry), registry.left_out) == (["arab"], {})
+
+
+def test_experts_behind_links_are_found_once_and_loops_end(pocket: FrozenModel, tmp_path: Path) -> None:
+    far = make(tmp_path / "far" / "kenya", pocket, "kenya", 1)
+    near = tmp_path / "near"
+    make(near / "usa", pocket, "usa", 2)
+    (near / "alias").symlink_to(near / "usa")
+    (near / "runs").symlink_to(tmp_path / "far")
+    (near / "usa" / "loop").symlink_to(near)
+    (near / "usa" / "up").symlink_to(tmp_path)
+    (far / "back").symlink_to(near / "usa")
+    registry = Registry(near, pocket)
+    assert list(registry) == ["kenya", "usa"]
+    assert registry.path("usa") == near / "usa"
+    with pytest.raises(UserError, match="is a link to"):
+        registry.remove("kenya")
+    assert far.is_dir()
+
+
+def test_the_folder_of_experts_itself_is_not_removed(folder: Path, pocket: FrozenModel) -> None:
+    with pytest.raises(UserError, match="is the folder of experts itself"):
+        Registry(folder / "usa", pocket).remove("usa")
+    assert (folder / "usa" / "expert.json").is_file()
+
+
 def test_a_swap_of_files_is_noticed_and_only_it_is_read(folder: Path, pocket: FrozenModel, tmp_path: Path) -> None:
     registry = Registry(folder, pocket)
     before, experts = dict(registry.experts), registry.experts
@@ -137,7 +241,7 @@ def test_experts_are_added_and_removed_without_a_restart(folder: Path, pocket: F
     with pytest.raises(UserError, match="there is an expert 'india'"):
         registry.add(new)
     assert registry.add(new, "twin") == "twin"
-    for name in ("../out", "base", ".hidden", ""):
+    for name in ("../out", "base", "expert", ".hidden", ""):
         with pytest.raises(UserError, match=r"is no name for an expert|there is an expert"):
             registry.add(new, name or " ")
     damage_weights(new)
@@ -188,6 +292,9 @@ def test_a_blend_is_the_weighted_mean_of_alike_experts(folder: Path, pocket: Fro
         blend([one, longer], [1, 1])
     with pytest.raises(UserError, match="give two or more, each a weight > 0"):
         blend([one, other], [1, -1])
+    torch.testing.assert_close(blend([one, other], [1e39, 1e39]), 0.5 * one.prompt + 0.5 * other.prompt)
+    with pytest.raises(UserError, match="give two or more, each a weight > 0"):
+        blend([one, other], [1e308, 1e308])
 
 
 def test_the_command_lists_verifies_compares_and_shows(

@@ -86,6 +86,18 @@ def test_of_two_experts_of_a_culture_the_better_one_is_asked(pocket: FrozenModel
     assert [voice.name for voice in chosen] == ["b"]
 
 
+def test_cultures_of_the_users_own_are_told_apart_and_routed_to_by_name(pocket: FrozenModel, tmp_path: Path) -> None:
+    for name, place in (("Freedonia", "the hills of Freedonia"), ("Sylvania", "Sylvania")):
+        culture = {"key": "custom", "name": name, "place": place, "edition": "user", "targets": {"pdi": 50.0}}
+        write_expert(tmp_path / name, torch.zeros(2, pocket.hidden), pocket, {"culture": culture}, "prefix")
+    committee = Committee(pocket, Registry(tmp_path, pocket), load_router())
+    for name in ("Freedonia", "Sylvania"):
+        _, chosen = committee.route(f"How do I greet my host in {name}?")
+        assert [(voice.name, voice.culture) for voice in chosen] == [(name, name)]
+    _, chosen = committee.route("What is 17 * 23?")
+    assert chosen[0].culture is None
+
+
 def test_whoever_is_routed_to_answers_and_nobody_where_none_is_needed(everybody: Committee) -> None:
     answer = everybody.answer("What do I bring as omiyage?")
     assert [voice.name for voice in answer.voices] == ["japan"]

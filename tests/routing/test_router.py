@@ -33,6 +33,7 @@ def router() -> Router:
         ("Who pays when a boss in Osaka invites the team to dinner?", "japan", "names osaka"),
         ("What do I bring as omiyage?", "japan", "says omiyage"),
         ("How do I fold a letter for the Bürgeramt?", "germany", "says"),
+        ("What do neighbours bring for Eid in Lagos?", "nigeria", "names lagos"),
         ("where shud i stay in istambul with kids", "turkey", "may be misspelt: istambul"),
         ("Можно ли опоздать на ужин?", "russia", "is written in the script of russia"),
     ],
@@ -43,6 +44,15 @@ def test_a_query_goes_to_who_knows_its_culture_and_it_says_why(
     route = router.route(query)
     assert route.chosen[0].culture == culture
     assert any(text.startswith(reason) for text in route.chosen[0].reasons), route.chosen[0].reasons
+
+
+@pytest.mark.parametrize(
+    "query", ["How do I greet the neighbours at Eid?", "When is iftar during Ramadan?", "What do I wear for Eid?"]
+)
+def test_a_feast_of_many_cultures_is_for_those_who_keep_it(query: str, router: Router) -> None:
+    chosen = {choice.culture for choice in router.route(query, available=KEYS, k=4).chosen}
+    assert chosen
+    assert chosen <= {"egypt", "turkey", "indonesia", "nigeria"}
 
 
 @pytest.mark.parametrize(
@@ -166,6 +176,9 @@ def test_a_router_of_ones_own_learns_ones_own_cultures(tmp_path: Path) -> None:
         ("{", "line 1 is not JSON"),
         ('{"cultures": []}', 'has no text under "query"'),
         ('{"query": "x", "cultures": "usa"}', '"cultures" must be a list of names'),
+        ('{"query": "x", "location": 5}', '"location" must be a text, not 5'),
+        ('{"query": "x", "language": ["ja"]}', r'"language" must be a text, not \['),
+        ('{"query": "x", "kind": {}}', '"kind" must be a text, not {}'),
         ("", "there is no query in it"),
     ],
 )
@@ -175,9 +188,62 @@ def test_bad_queries_are_named_with_their_line(line: str, said: str, tmp_path: P
         load_queries(tmp_path / "q.jsonl")
 
 
-def test_training_needs_examples_of_something_and_of_nothing() -> None:
-    with pytest.raises(UserError, match="training needs a culture with 5 queries"):
-        train([Query("What is omiyage?", frozenset(["japan"]))] * 9, TfidfEncoder, bundled_lexicon())
+@pytest.mark.parametrize("plain", [0, 1, 4])
+def test_training_needs_examples_of_something_and_of_nothing(plain: int) -> None:
+    queries = [Query("What is omiyage?", frozenset(["japan"]))] * 9 + [Query("What is 17 * 23?")] * plain
+    with pytest.raises(UserError, match="training needs a culture with 5 queries and 5 queries about none"):
+        train(queries, TfidfEncoder, Lexicon({}))
+
+
+@pytest.mark.parametrize("kinds", [("rare", "rarer"), ("always", "always"), ("", "")])
+def test_kinds_of_ones_own_may_be_few_or_many(kinds: tuple[str, str]) -> None:
+    asked = [Query(f"Is omiyage {i} dear?", frozenset(["japan"]), kinds[0] and f"{kinds[0]} {i}") for i in range(5)]
+    asked += [Query(f"What is {i} * 23?", frozenset(), kinds[1] and f"{kinds[1]} {i}") for i in range(6)]
+    assert train(asked, TfidfEncoder, bundled_lexicon())[0].cultures == ("japan",)
+
+
+def test_a_culture_whose_few_queries_fall_into_one_fold_is_learnt() -> None:
+    asked = [Query(f"Is omiyage {i} dear?", frozenset(["japan"] if i % 5 else ["kenya"]), "all") for i in range(25)]
+    asked += [Query(f"What is {i} * 23?", kind="all") for i in range(25)]
+    together = 860  # with this seed, folds by kind leave out all of Kenya at once
+    assert train(asked, TfidfEncoder, Lexicon({}), together)[0].cultures == ("japan", "kenya")
+
+
+def test_queries_that_share_nothing_at_all_are_refused() -> None:
+    asked = [Query(letter, frozenset(["japan"] if letter < "k" else [])) for letter in "abcdefghijklmnopqrst"]
+    with pytest.raises(UserError, match="the encoder can learn nothing from these queries"):
+        train(asked, TfidfEncoder, Lexicon({}))
+
+
+def test_a_folder_that_cannot_be_written_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    lines = [{"query": f"Is omiyage {i} dear?", "cultures": ["japan"]} for i in range(5)]
+    lines += [{"query": f"What is {i} * 23?"} for i in range(5)]
+    file = tmp_path / "queries.jsonl"
+    file.write_text("\n".join(map(json.dumps, lines)))
+    for out in (file, file / "router"):
+        assert train_command(["--queries", str(file), "--out", str(out)]) == 2
+        (line,) = capsys.readouterr().err.splitlines()
+        assert f"--out {out} " in line
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"cultures": ["japan"]},
+        {"cultures": None},
+        {"pair": {}},
+        {"need": []},
+        {"encoder": None},
+        {"encoder": {"kind": "tfidf", "vocabularies": [{"words": ["tea"], "idf": [1.0]}] * 2}},
+        {"encoder": {"kind": "tfidf", "vocabularies": []}},
+    ],
+)
+def test_a_router_whose_parts_do_not_fit_is_refused(change: dict[str, object], router: Router, tmp_path: Path) -> None:
+    router.save(tmp_path)
+    table = json.loads((tmp_path / "router.json").read_text())
+    (tmp_path / "router.json").write_text(json.dumps(table | change))
+    with pytest.raises(UserError, match="holds no router"):
+        load_router(tmp_path)
 
 
 def test_the_base_models_own_states_can_be_the_encoder(pocket: object, tmp_path: Path) -> None:

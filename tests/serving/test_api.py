@@ -162,6 +162,13 @@ BAD = {
     "too many experts": ({"model": "committee", "messages": GREETING, "k": 20}, 400, "than this server's 5"),
     "half a character": ({"model": "base", "messages": [{"role": "user", "content": "\ud800"}]}, 400, "surrogates"),
     "half a character as an option": ({"model": "base", "messages": GREETING, "options": ["a", "\udfff"]}, 400, "surr"),
+    "options for a blank question": (
+        {"model": "base", "messages": [{"role": "user", "content": " "}], "options": ["a", "b"]}, 400, "not empty",
+    ),
+    "log probabilities of several voices": (
+        {"model": "committee:panel", "messages": [{"role": "user", "content": "Who pays in Osaka and in Nairobi?"}],
+         "logprobs": True}, 400, "several voices speak in a panel",
+    ),
     "streamed options": (
         {"model": "base", "messages": GREETING, "options": ["a", "b"], "stream": True}, 400, "not with stream",
     ),
@@ -212,6 +219,15 @@ def test_a_client_that_hangs_up_leaves_no_stream_behind(server: Server) -> None:
             impatient.post(f"{server.url}/v1/chat/completions", json={**body, "stream": False})
     until(lambda: server.health()["streams"] == {"running": 0, "waiting": 0})
     assert "evoprompt_open_requests 0.0" in httpx.get(f"{server.url}/metrics").text
+
+
+def test_what_clients_leave_null_is_the_default(server: Server) -> None:
+    nulls = dict.fromkeys(("stream", "n", "logprobs", "top_logprobs", "temperature", "top_p", "seed", "stop"))
+    asked = {"model": "expert:usa", "messages": GREETING, "max_tokens": 4}
+    plain, left_open = post(server, asked), post(server, {**asked, **nulls})
+    assert left_open.status_code == 200
+    assert left_open.json()["choices"] == plain.json()["choices"]
+    assert post(server, {**asked, "seed": -5, "temperature": 1.0}).status_code == 200
 
 
 def test_metrics_count_what_happened(server: Server) -> None:
@@ -321,7 +337,8 @@ def test_a_temperature_near_nothing_is_nothing(client: openai.OpenAI) -> None:
 
 def test_on_this_machine_alone_it_answers_to_its_own_names_only(server: Server) -> None:
     assert httpx.get(f"{server.url}/v1/models", headers={"host": "evil.example"}).status_code == 421
-    assert httpx.get(f"{server.url}/v1/models", headers={"host": "localhost:1"}).status_code == 200
+    for name in ("localhost:1", "LOCALHOST", "[::1]", "127.0.0.1:80"):
+        assert httpx.get(f"{server.url}/v1/models", headers={"host": name}).status_code == 200
     assert httpx.get(f"{server.url}/openapi.json").status_code == 404
 
 
