@@ -1,0 +1,92 @@
+"""Does an evolved soft prompt carry to wordings, questions and instruments that were not searched, and at what cost?
+
+`python -m experiments.soft_prompt_de preset=quick` runs the study on the pocket model; the same command goes on with
+what an interruption left. `preset=full` is for GPUs. What is neither `preset`, `regions`, `seeds`, `budget`, `folder`
+nor `out` goes to every run, such as `model=qwen3-8b` or `hydra/launcher=submitit_slurm`.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import pandas as pd
+
+from evoprompt.errors import UserError
+from evoprompt.report.sweep import write_sweep
+from experiments.readme import write_table
+from experiments.soft_prompt_de import plots, results, tables
+from experiments.soft_prompt_de.carried import transfer
+from experiments.soft_prompt_de.plan import Request, blocks, folder_of, read_request, run_block
+
+HERE = Path(__file__).parent
+RUNS = Path("outputs/soft_prompt_de")
+POCKET = (
+    "Made with the pocket model, a simulator with a known truth: these figures check the method and say nothing about "
+    "people."
+)
+
+
+def gather(folder: Path, request: Request) -> dict[str, pd.DataFrame]:
+    """The tables of finished blocks."""
+    main = results.read_block(folder / "main", ())
+    common = results.overrides_of(main[0].folder)
+    others = {block.name: results.read_block(folder / block.name, common) for block in blocks(request.settings)}
+    tried = [run for name, runs in others.items() if name.startswith("ablation") for run in runs]
+    carried, able = transfer(main)
+    return {
+        "losses": results.losses(main),
+        "tests": results.tests(main),
+        "tau": results.taus(main),
+        "optimizers": results.rivals(main, others["rivals"] + others["rivals_es"]),
+        "ablations": results.ablations(main, tried),
+        "transfer": carried,
+        "ability": able,
+    }
+
+
+def report(found: dict[str, pd.DataFrame], model: str) -> str:
+    """Everything as text."""
+    parts = [POCKET] if model == "pocket" else [f"Model: {model}."]
+    parts += ["\n".join(f"- {claim}" for claim in tables.claims(found["losses"], found["tests"], found["optimizers"]))]
+    for title, text in (
+        ("Loss by region and arm; each dimension's distance to its target", tables.loss_table(found["losses"])),
+        ("Paired differences on held-out wordings", tables.test_table(found["tests"])),
+        ("Kendall's tau of scores and targets over the regions", tables.tau_table(found["tau"])),
+        ("Optimizers at equal budgets, held-out loss", tables.rival_table(found["optimizers"])),
+        ("What each choice does", tables.ablation_table(found["ablations"])),
+        ("A second questionnaire: does it move the way the targets ask?", tables.carried_table(found["transfer"])),
+        ("Sixty questions with one right answer of four", tables.ability_table(found["ability"])),
+    ):
+        parts.append(f"**{title}**\n\n{text}")
+    return "\n\n".join(parts)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run, gather, write. Returns the exit code."""
+    try:
+        request = read_request(sys.argv[1:] if arguments is None else arguments, RUNS)
+        overrides = (*request.settings.overrides, *request.passed)
+        folder = folder_of(request)
+        for block in blocks(request.settings):
+            run_block(block, folder, overrides)
+    except UserError as error:
+        print(f"evoprompt: {error}", file=sys.stderr)
+        return 2
+    found = gather(folder, request)
+    out = request.out or (folder / "results" if request.changed or request.preset != "quick" else HERE)
+    out.mkdir(parents=True, exist_ok=True)
+    for name, frame in found.items():
+        frame.round(6).to_csv(out / f"{name}.csv", index=False)
+    text = report(found, str(results.read_block(folder / "main")[0].metrics["model"]))
+    write_table(out, text)
+    plots.draw_losses(found["losses"], out / "losses.png")
+    write_sweep(folder / "main")
+    print(text)
+    print(f"\nruns in {folder}, tables in {out}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
