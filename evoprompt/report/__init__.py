@@ -25,6 +25,7 @@ def write_report(folder: Path) -> Path:
     UserError
         The folder is not a finished run, a file of it cannot be read, or it cannot be written.
     """
+    from evoprompt.report.drawing import write_plots
     from evoprompt.report.files import arms_csv, read_run, write_bytes
     from evoprompt.report.page import run_page
     from evoprompt.report.plots import all_plots
@@ -32,10 +33,7 @@ def write_report(folder: Path) -> Path:
     folder = Path(folder)
     run = read_run(folder)
     plots = all_plots(run)
-    for plot in plots:
-        write_bytes(folder / "plots" / f"{plot.name}.png", plot.png)
-        write_bytes(folder / "plots" / f"{plot.name}.svg", plot.svg)
-        write_bytes(folder / "plots" / f"{plot.name}.csv", plot.csv)
+    write_plots(folder, plots)
     write_bytes(folder / "plots" / "arms.csv", arms_csv(run))
     page = folder / "report.html"
     write_bytes(page, run_page(run, plots).encode())

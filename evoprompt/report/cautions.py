@@ -4,17 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from statistics import fmean
+from typing import Any, NamedTuple
 
 from evoprompt.report.files import ARM_TITLES
 from evoprompt.report.numbers import finite, number, relation, share
 from evoprompt.surveys import DIMENSION_NAMES, DIMENSIONS
 from evoprompt.surveys.instrument import SPLITS
 from evoprompt.surveys.quality import INVALID_LIMIT, LABEL_MASS_LIMIT
+from evoprompt.surveys.questions import LABEL_SETS
 
 PERPLEXITY_LIMIT = 1.2
 CARRIED_LIMIT = 0.5  # share of the searched gain that held-out wordings should keep
-LABEL_SHIFT_LIMIT = 0.1  # change of one option label's mean probability
+LABEL_SHIFT_LIMIT = 0.1  # change of one option label's mean probability that no change of opinion explains
 SILENCE_LIMIT = 0.5  # share of invalid answers above which a model has stopped answering
 
 Metrics = Mapping[str, Any]
@@ -140,25 +142,57 @@ def _carried(metrics: Metrics) -> Caution | None:
     )
 
 
-def label_shift(metrics: Metrics) -> tuple[str, float, float] | None:
-    """The option label whose mean probability moved most on held-out wordings: label, before, after."""
+class LabelShift(NamedTuple):
+    """Mean probability of an option label before and after, and the part of its change that its `kin` do not share."""
+
+    label: str
+    before: float
+    after: float
+    own: float
+    kin: tuple[str, ...]
+
+
+def label_shift(metrics: Metrics) -> LabelShift | None:
+    """The option label that moved most by itself on held-out wordings.
+
+    Options are asked in both orders and with either label set, so the label in place j stands for answer j as often as
+    for answer 6 - j, and a change of opinion moves it by as much as its kin: its mirror image and the labels in these
+    two places of the other set. What a label moves beyond the mean of its kin is a push of the label or its place.
+    A push that all kin share, of the middle of both sets for example, cannot be told from a change of opinion.
+    """
     arms = metrics["arms"]
     before, after = (arms[arm]["held_out"].get("label_shares") or {} for arm in ("naive", "evolved"))
-    shared = [label for label in before if finite(before[label]) is not None and finite(after.get(label)) is not None]
-    if not shared:
-        return None
-    label = max(shared, key=lambda name: abs(after[name] - before[name]))
-    return label, before[label], after[label]
+    moved = {
+        label: after[label] - before[label]
+        for label in before
+        if finite(before[label]) is not None and finite(after.get(label)) is not None
+    }
+    found = []
+    for label, change in moved.items():
+        kin = tuple(other for other in _kin(label) if other in moved)
+        if kin:
+            own = change - fmean(moved[other] for other in kin)
+            found.append(LabelShift(label, before[label], after[label], own, kin))
+    return max(found, key=lambda one: (round(abs(one.own), 9), abs(one.after - one.before)), default=None)
+
+
+def _kin(label: str) -> list[str]:
+    """The labels that stand for the same answers as `label` when both orders and both sets are taken together."""
+    places = {one: place for labels in LABEL_SETS for place, one in enumerate(labels)}
+    same = {places.get(label), len(LABEL_SETS[0]) - 1 - places[label]} if label in places else set()
+    return [other for other, place in places.items() if place in same and other != label]
 
 
 def _labels(metrics: Metrics) -> Caution | None:
     moved = label_shift(metrics)
-    if moved is None or abs(moved[2] - moved[1]) <= LABEL_SHIFT_LIMIT:
+    if moved is None or round(abs(moved.own), 6) <= LABEL_SHIFT_LIMIT:
         return None
-    label, before, after = moved
+    kin = " and ".join(filter(None, (", ".join(moved.kin[:-1]), moved.kin[-1])))
     return Caution(
         "The prompt pushes an option label",
-        f"Label “{label}” went from {before:.0%} to {after:.0%} of the answers, whatever it stood for. "
+        f"Label “{moved.label}” went from {moved.before:.0%} to {moved.after:.0%} of the answers, whatever it stood "
+        f"for: {100 * abs(moved.own):.0f} percentage points {'more' if moved.own > 0 else 'less'} than {kin}, which a "
+        "change of opinion moves alike. "
         "In counterbalanced orders such a push draws all answers to the middle of the scale, "
         "which can lower the loss without changing any opinion.",
     )

@@ -1,50 +1,38 @@
-"""The page: one HTML file without scripts and without a request to anywhere."""
+"""The page of a run: one HTML file without scripts and without a request to anywhere."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from html import escape
-from importlib import resources
-from string import Template
 from typing import Any
 
+from evoprompt.report.answers import carried, carried_words, mean_answers
 from evoprompt.report.cautions import Caution, warnings
 from evoprompt.report.drawing import Plot
+from evoprompt.report.elements import (
+    arm_name,
+    cautions_box,
+    culture_name,
+    duration,
+    figure,
+    page,
+    saved,
+    section,
+    table,
+)
 from evoprompt.report.files import ARM_TITLES, Run, parsed_config
 from evoprompt.report.items import ITEM_LABELS, feeds
 from evoprompt.report.method import respondent_kind, respondent_words, space_fact, space_words
 from evoprompt.report.numbers import digits_of, interval, number, share
-from evoprompt.report.plots import mean_answers
 from evoprompt.report.verdict import verdict
 from evoprompt.surveys import DIMENSION_NAMES, DIMENSIONS
 
-SHELL = Template("""<!DOCTYPE html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<meta name="generator" content="evoprompt">
-<link rel="icon" href="data:,">
-<title>$title</title>
-<style>
-$css</style>
-</head>
-<body$kind>
-$body
-</body>
-</html>
-""")
 CHECKS = {  # what tells whether the answers can be believed, and its column
     "label_mass": '<abbr title="probability that the model answers with any of the labels">label mass</abbr>',
     "invalid_rate": '<abbr title="share of free-text answers that chose no option or several">invalid</abbr>',
 }
+SHOWN_FAILURES = 10
 SPLIT_TITLES = {"held_out": "Held-out wordings, never seen by the search", "searched": "Wordings used by the search"}
-
-
-def page(title: str, body: str, kind: str = "") -> str:
-    """A whole document around `body`, which must be escaped already; `kind` is the body's class."""
-    css = resources.files("evoprompt.report").joinpath("page.css").read_text(encoding="utf-8")
-    return SHELL.substitute(title=escape(title), css=css, body=body, kind=f' class="{kind}"' if kind else "")
 
 
 def run_page(run: Run, plots: Sequence[Plot]) -> str:
@@ -53,8 +41,8 @@ def run_page(run: Run, plots: Sequence[Plot]) -> str:
     sections = [
         _dimensions(drawn["dimensions"]),
         _arms(run),
-        _search(run, drawn["convergence"]),
-        _answers(run, drawn["answers"]) if "answers" in drawn else "",
+        _search(run, drawn),
+        _answers(run, drawn) if "answers" in drawn else "",
         _labels(run),
         _confirmation(run),
         _made_with(run),
@@ -62,30 +50,6 @@ def run_page(run: Run, plots: Sequence[Plot]) -> str:
     name = culture_name(run.metrics)
     body = f"<header>{_top(run)}</header>\n<main>\n{_cautions(run)}\n" + "\n".join(filter(None, sections))
     return page(f"{name}: evolved soft prompt, seed {run.metrics.get('seed', '–')}", f"{body}\n</main>\n{_foot()}")
-
-
-def culture_name(metrics: Mapping[str, Any]) -> str:
-    """The culture as a reader would call it."""
-    return str(metrics.get("culture_name") or metrics.get("culture") or "unnamed culture")
-
-
-def table(caption: str, head: Sequence[str], rows: Iterable[tuple[str, Sequence[str]]], kind: str = "") -> str:
-    """A table of ready HTML cells; each row is a class name and its cells, the first of them the row's header."""
-    top = "".join(f'<th scope="col">{cell}</th>' for cell in head)
-    lines = []
-    for style, cells in rows:
-        first, *others = cells
-        row = f'<th scope="row">{first}</th>' + "".join(f"<td>{cell}</td>" for cell in others)
-        lines.append(f'<tr class="{style}">{row}</tr>' if style else f"<tr>{row}</tr>")
-    # The title stays in place while the table scrolls sideways under it.
-    title = f"<h3>{caption}</h3>" if caption else ""
-    header = f"<thead><tr>{top}</tr></thead>" if head else ""
-    classes = f' class="{kind}"' if kind else ""
-    # A region that scrolls sideways must be reachable by keyboard.
-    return (
-        f'{title}<div class="scroll" tabindex="0" role="region" aria-label="{caption or "Table"}">'
-        f"<table{classes}>{header}<tbody>{''.join(lines)}</tbody></table></div>"
-    )
 
 
 def _top(run: Run) -> str:
@@ -130,19 +94,6 @@ def _tiles(run: Run) -> str:
     return f'<p class="facts tiles-title">{what}</p>\n<dl class="tiles">{"".join(tiles)}</dl>'
 
 
-def duration(seconds: Any) -> str:
-    """A readable duration.
-
-    >>> duration(28.7), duration(1843), duration(9000)
-    ('29 s', '31 min', '2.5 h')
-    """
-    if not isinstance(seconds, int | float):
-        return ""
-    if seconds < 120:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"
-
-
 def _cautions(run: Run) -> str:
     found = warnings(run.metrics, parsed_config(run.config))
     found += [Caution("Noted by the run", _sentence(str(note))) for note in run.record.get("notes") or ()]
@@ -166,40 +117,23 @@ def _sentence(text: str) -> str:
     return f"{text[:1].upper()}{text[1:].rstrip('.')}."
 
 
-def cautions_box(items: str) -> str:
-    """The box of warnings around ready `<li>` elements."""
-    title = '<h2 id="cautions">Before you believe it</h2>'
-    return f'<aside class="cautions" aria-labelledby="cautions">{title}<ul>{items}</ul></aside>'
-
-
-def _section(name: str, title: str, lead: str, content: str) -> str:
-    return f'<section aria-labelledby="{name}"><h2 id="{name}">{title}</h2><p>{lead}</p>{content}</section>'
-
-
-def _figure(plot: Plot, caption: str) -> str:
-    return (
-        f'<figure class="card"><div class="wide">{plot.wide}</div><div class="narrow">{plot.narrow}</div>'
-        f"<figcaption>{caption}</figcaption></figure>"
-    )
-
-
 def _dimensions(plot: Plot) -> str:
-    return _section(
+    return section(
         "dimensions",
         "Six dimensions",
         "Hofstede’s dimensions as the model’s answers score on them, against the culture’s target scores.",
-        _figure(plot, "Bars are 95% bootstrap intervals over respondents. Closer to the upright bar is better."),
+        figure(plot, "Bars are 95% bootstrap intervals over respondents. Closer to the upright bar is better."),
     )
 
 
 def _arms(run: Run) -> str:
     tables = "".join(_arm_table(run, split) for split in ("held_out", "searched"))
-    return _section(
+    return section(
         "arms",
         "All arms",
         "Loss is the mean absolute distance to the target over the dimensions that it has, in points of the 0–100 "
         "scale. All arms answer the same questions as the same respondents.",
-        f'<div class="card">{tables}</div>',
+        f'<div class="card">{tables}{saved("arms", ("csv",))}</div>',
     )
 
 
@@ -219,11 +153,11 @@ def _arm_table(run: Run, split: str) -> str:
     for arm, found in measured.items():
         scores = (number(found["dimensions"].get(name)) for name in DIMENSIONS)
         loss = [number(found["loss"], digits), interval(found["interval"], digits)]
-        rows.append((arm, [_arm(arm), *loss, *(share(found.get(key)) for key in checks), *scores]))
+        rows.append((arm, [arm_name(arm), *loss, *(share(found.get(key)) for key in checks), *scores]))
     return table(SPLIT_TITLES[split], head, rows)
 
 
-def _search(run: Run, plot: Plot) -> str:
+def _search(run: Run, drawn: Mapping[str, Plot]) -> str:
     metrics = run.metrics
     failed = int(metrics.get("failed") or 0)
     done, budget = (f"{int(metrics.get(key) or 0):,}".replace(",", " ") for key in ("evaluations", "budget"))
@@ -236,25 +170,40 @@ def _search(run: Run, plot: Plot) -> str:
             f" Every candidate was asked in free text; {share(metrics.get('invalid_rate'))} of the sampled answers "
             "chose no option or several and were left out. All candidates met the same noise."
         )
-    return _section(
-        "search",
-        "The search",
-        lead,
-        _figure(
-            plot,
-            "A dot is one evaluation; the line is the best so far; level lines are the baselines’ loss on the searched "
-            "wordings. "
-            + (
-                "Triangles, if any, lie above the frame; crosses failed. "
-                if failed
-                else "Triangles, if any, lie above the frame. "
-            )
-            + "The search asks a balanced part of the questions, so its loss may differ a little from the table’s.",
-        ),
+    convergence = (
+        "<strong>Convergence.</strong> A dot is one evaluation; the line is the best so far; level lines are the "
+        "baselines’ loss on the searched wordings. Triangles, if any, lie above the frame"
+        f"{'; crosses failed' if failed else ''}. "
+        f"{'The second panel shows the best against the seconds of searching. ' if 'elapsed' in run.history else ''}"
+        "The search asks a balanced part of the questions, so its loss may differ a little from the table’s."
     )
+    diversity = (
+        "<strong>Diversity.</strong> How far apart the candidates of a generation lie (of a sliding window, where the "
+        "search is steady): root mean square distance, estimated from eight random projections. Near 0 the search has "
+        "settled on one place; a line that stays at 1 has not begun to settle."
+    )
+    captions = {"convergence": convergence, "diversity": diversity}
+    figures = "".join(figure(drawn[name], caption) for name, caption in captions.items() if name in drawn)
+    return section("search", "The search", lead, figures + _failures(run))
 
 
-def _answers(run: Run, plot: Plot) -> str:
+def _failures(run: Run) -> str:
+    """Where and when evaluations failed: the first of them, and how many by worker."""
+    failed = run.history[run.history["failed"].to_numpy(dtype=bool)]
+    columns = [name for name in ("generation", "trial", "worker") if name in failed]
+    if not len(failed) or not columns:
+        return ""
+    first = [("", [escape(str(cell)) for cell in row]) for row in failed[columns].head(SHOWN_FAILURES).to_numpy()]
+    shown = f"The first {len(first)} of {len(failed)}" if len(failed) > len(first) else "All of them"
+    tables = table(f"Failed evaluations: {shown.lower()}", columns, first, kind="left")
+    if "worker" in failed:
+        counts = run.history.groupby("worker")["failed"].agg(["sum", "size"]).query("sum > 0").itertuples()
+        rows = [("", [escape(str(worker)), str(lost), str(total)]) for worker, lost, total in counts]
+        tables += table("Failures by worker", ["worker", "failed", "of its evaluations"], rows, kind="left")
+    return f'<div class="card">{tables}</div>'
+
+
+def _answers(run: Run, drawn: Mapping[str, Plot]) -> str:
     arms = [arm for arm in run.arms if len(run.measured(arm, "held_out").get("answers") or ()) == len(ITEM_LABELS)]
     means = {arm: mean_answers(run, arm) for arm in arms}
     rows = []
@@ -262,15 +211,33 @@ def _answers(run: Run, plot: Plot) -> str:
         cells = [f"{index + 1}. {escape(label)}", feeds(index), *(number(float(means[arm][index]), 2) for arm in arms)]
         rows.append(("", cells))
     head = ["item", "counts for", *(escape(ARM_TITLES[arm]) for arm in arms)]
-    return _section(
+    changed = section(
         "answers",
         "What changed in the answers",
-        "The mean answer to each of the 24 items, before and after. Items are named by their subject; "
+        "The answers to each of the 24 items, before and after. Items are named by their subject; "
         "the words of the options are those of the bundled instrument.",
-        _figure(plot, "At the right the change, in steps of the five-step scale.")
+        figure(
+            drawn["answers"], "<strong>Mean answers.</strong> At the right the change, in steps of the five-step scale."
+        )
         + f"<details><summary>Mean answers as a table</summary>"
-        f'<div class="card">{table("Mean answers on held-out wordings", head, rows)}</div></details>',
+        f'<div class="card">{table("Mean answers on held-out wordings", head, rows)}</div></details>'
+        + figure(
+            drawn["distributions"],
+            "<strong>All five answers</strong>, from light (1) to dark (5). Of each item the upper bar is without a "
+            "prompt, the lower one with the evolved prompt.",
+        ),
     )
+    carry = section(
+        "carry",
+        "Do the changes carry over to new wordings?",
+        carried_words(carried(run)),
+        figure(
+            drawn["carry"],
+            "A dot is an item: how far its mean answer moved on the wordings that were searched and on those that were "
+            "not. On the broken line both moved alike; the solid line is fitted by least squares.",
+        ),
+    )
+    return f"{changed}\n{carry}"
 
 
 def _labels(run: Run) -> str:
@@ -280,19 +247,19 @@ def _labels(run: Run) -> str:
         return ""
     rows = []
     for arm in run.arms:
-        rows.append((arm, [_arm(arm), *(share(shares[arm].get(label)) for label in labels)]))
+        rows.append((arm, [arm_name(arm), *(share(shares[arm].get(label)) for label in labels)]))
     head = ["", *(escape(label) for label in labels)]
     what = (
         "How often each printed label was chosen among valid answers, by name or by its option’s words"
         if respondent_kind(run.metrics) == "sampled"
         else "The mean probability of each printed label"
     )
-    return _section(
+    return section(
         "labels",
         "Option labels",
         f"{what}, whatever it stood for. Options are asked in both orders, "
-        "so a change of opinion moves a label and its mirror image (A and E, B and D) alike; "
-        "a prompt that pushes one letter shows here.",
+        "so a change of opinion moves a label and its mirror image (A and E, B and D) and "
+        "those of the other set (1 and 5, 2 and 4) alike; a prompt that pushes one label shows here.",
         f'<div class="card">{table("Share of each label on held-out wordings", head, rows)}</div>',
     )
 
@@ -306,19 +273,15 @@ def _confirmation(run: Run) -> str:
     for arm, measured in found.items():
         scores = (number(measured["dimensions"].get(name)) for name in DIMENSIONS)
         loss = [number(measured["loss"], digits), interval(measured["interval"], digits)]
-        rows.append((arm, [_arm(arm), *loss, share(measured.get("invalid_rate")), *scores]))
+        rows.append((arm, [arm_name(arm), *loss, share(measured.get("invalid_rate")), *scores]))
     head = ["", "loss", "95% interval", "invalid", *(name.upper() for name in DIMENSIONS)]
-    return _section(
+    return section(
         "confirmation",
         "Asked again in free text",
         "The search reads the probabilities of the options; here the model answered in its own words, as published "
         "protocols ask, and the answers were sampled and parsed. Some of them are in <code>transcript.jsonl</code>.",
         f'<div class="card">{table("Held-out wordings, free text", head, rows)}</div>',
     )
-
-
-def _arm(arm: str) -> str:
-    return f'<span class="dot" style="--arm: var(--{arm})"></span>{escape(ARM_TITLES[arm])}'
 
 
 def _made_with(run: Run) -> str:
@@ -351,7 +314,7 @@ def _made_with(run: Run) -> str:
     if isinstance(versions, Mapping):
         found |= versions
     rows = [("", [escape(str(key)), escape(str(value))]) for key, value in found.items() if value is not None]
-    return _section(
+    return section(
         "configuration",
         "Configuration and versions",
         "Everything needed to repeat the run: the configuration as it was used, and what it was run with.",

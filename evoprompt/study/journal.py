@@ -20,11 +20,13 @@ from numpy.typing import NDArray
 from evoprompt.errors import UserError
 from evoprompt.surveys import DIMENSIONS
 
-__all__ = ["ASK", "COLUMNS", "TELL", "Journal", "as_history", "ask_row"]
+__all__ = ["ASK", "COLUMNS", "SKETCH", "TELL", "Journal", "as_history", "ask_row"]
 
-MAGIC = b"evoprompt journal 1\n"
+NAME = b"evoprompt journal "
+MAGIC = NAME + b"2\n"
 FRAME = struct.Struct("<II")  # bytes of the rows, and their CRC-32
 ASK, TELL = 0, 1
+SKETCH = tuple(f"sketch_{part}" for part in range(8))
 ROW = np.dtype(
     [
         ("event", "<i1"),
@@ -40,9 +42,10 @@ ROW = np.dtype(
         ("queue", "<i8"),
         ("worker", "<U32"),
         ("point", "<u4"),  # CRC-32 of the candidate
+        ("sketch", "<f4", (len(SKETCH),)),  # of the candidate, see `evoprompt.study.sketch`
     ]
 )
-RESULT = ("evaluation", "generation", "trial", "loss", *DIMENSIONS, "invalid", "failed")
+RESULT = ("evaluation", "generation", "trial", "loss", *DIMENSIONS, "invalid", "failed", *SKETCH)
 COLUMNS = (*RESULT, "seconds", "worker", "elapsed", "workers", "utilisation", "queue")
 
 
@@ -131,13 +134,16 @@ def as_history(rows: NDArray[Any]) -> pd.DataFrame:
 
     `invalid` is the share of free-text answers that chose no option or several; NaN where nothing was said. `elapsed`
     counts the seconds of all searching; `workers`, `utilisation` (the share of the workers' time spent evaluating)
-    and `queue` (candidates that nobody had begun) are as of when the result came.
+    and `queue` (candidates that nobody had begun) are as of when the result came. `sketch_0` to `sketch_7` are float32:
+    squared distances between the sketches of two candidates estimate those between the candidates.
     """
     columns: dict[str, Any] = {"evaluation": np.arange(len(rows))}
     for name in ("generation", "trial", "loss"):
         columns[name] = rows[name]
     columns |= {name: rows["dimensions"][:, j] for j, name in enumerate(DIMENSIONS)}
-    columns |= {"invalid": rows["invalid"], "failed": ~np.isfinite(rows["loss"]), "seconds": rows["seconds"]}
+    columns |= {"invalid": rows["invalid"], "failed": ~np.isfinite(rows["loss"])}
+    columns |= {name: rows["sketch"][:, part] for part, name in enumerate(SKETCH)}
+    columns["seconds"] = rows["seconds"]
     columns["worker"] = rows["worker"].astype(object)
     columns |= {name: rows[name] for name in ("elapsed", "workers", "utilisation", "queue")}
     return pd.DataFrame(columns)
@@ -154,6 +160,8 @@ def _frames(path: Path) -> Iterator[tuple[NDArray[Any], int]]:
     """Whole frames of a file, and where each ends; none where there is no file."""
     data = path.read_bytes() if path.exists() else b""
     if len(data) >= len(MAGIC) and not data.startswith(MAGIC):
+        if data.startswith(NAME):
+            raise UserError(f"{path.parent} was begun by another version of evoprompt; begin it again")
         raise UserError(f"{path} is not a journal of this version of evoprompt")
     place = len(MAGIC)
     while place + FRAME.size <= len(data):

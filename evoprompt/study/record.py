@@ -17,6 +17,7 @@ from evoprompt.parallel import PoolStats
 from evoprompt.study.checkpoint import load_checkpoint, save_checkpoint
 from evoprompt.study.journal import ASK, ROW, TELL, Journal, as_history, ask_row
 from evoprompt.study.rundir import RunDirectory
+from evoprompt.study.sketch import sketches
 
 __all__ = ["Record"]
 
@@ -125,7 +126,7 @@ class Record:
         rows["seconds"] = evaluation.seconds / len(trials)
         rows["elapsed"] = self._elapsed + time.monotonic() - self._began
         rows["workers"], rows["utilisation"], rows["queue"] = stats.workers, stats.utilisation, stats.queued
-        rows["worker"], rows["point"] = evaluation.worker, points(trials)
+        rows["worker"], rows["point"], rows["sketch"] = evaluation.worker, points(trials), sketches(trials.x)
         self.known |= {int(row["trial"]): row for row in rows}
         for number in trials.ids.tolist():
             self.pending.pop(number, None)

@@ -143,7 +143,7 @@ def test_the_sweep_page_averages_runs_and_links_reports_that_exist(sweep: Path) 
     main([str(sweep)])
     page = (sweep / "report.html").read_text(encoding="utf-8")
     assert '<a href="arab-seed1-de/report.html">' in page
-    assert page.count("<a ") == 1
+    assert page.count('/report.html">') == 1
     assert "<td>11.0</td><td>2 of 2</td><td>8.0 to 10.0</td>" in page
     assert "<td>0 of 1</td>" in page
     assert "<script" not in page

@@ -202,8 +202,43 @@ def test_a_search_without_any_gain_says_that_instead(metrics: Metrics) -> None:
 @pytest.mark.parametrize(("share", "warned"), [(0.3, False), (0.31, True), (0.09, True)])
 def test_a_label_that_moves_by_more_than_ten_points_warns(metrics: Metrics, share: float, warned: bool) -> None:
     metrics["arms"]["evolved"]["held_out"]["label_shares"]["C"] = share
-    assert label_shift(metrics) == ("C", 0.2, share)
+    moved = label_shift(metrics)
+    assert moved is not None
+    assert (moved.label, moved.before, moved.after, moved.kin) in (("C", 0.2, share, ("3",)), ("3", 0.2, 0.2, ("C",)))
     assert ("The prompt pushes an option label" in titles(metrics)) is warned
+
+
+def set_labels(metrics: Metrics, **shares: float) -> None:
+    for label, share in shares.items():
+        metrics["arms"]["evolved"]["held_out"]["label_shares"][label.removeprefix("_")] = share
+
+
+def test_a_change_of_opinion_moves_a_label_and_its_kin_and_does_not_warn(metrics: Metrics) -> None:
+    set_labels(metrics, A=0.38, E=0.36, _1=0.35, _5=0.37, B=0.08, D=0.08, _2=0.09, _4=0.07, C=0.1, _3=0.12)
+    moved = label_shift(metrics)
+    assert moved is not None
+    assert abs(moved.own) < 0.03
+    assert titles(metrics) == []
+
+
+@pytest.mark.parametrize(
+    ("shares", "label", "words"),
+    [
+        ({"A": 0.45, "E": 0.1}, "A", "Label “A” went from 20% to 45% of the answers"),
+        ({"A": 0.4, "_1": 0.4, "E": 0.12, "_5": 0.12}, "1", "more than 5, A and E"),
+        ({"C": 0.05, "A": 0.25}, "C", "15 percentage points less than 3"),
+    ],
+)
+def test_a_label_that_moves_without_its_kin_warns(
+    metrics: Metrics, shares: dict[str, float], label: str, words: str
+) -> None:
+    set_labels(metrics, **shares)
+    moved = label_shift(metrics)
+    assert moved is not None
+    assert moved.label == label
+    (found,) = warnings(metrics, {})
+    assert found.title == "The prompt pushes an option label"
+    assert words in found.text
 
 
 def test_runs_without_label_shares_do_not_warn_about_labels(metrics: Metrics) -> None:

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from evoprompt.errors import UserError
-from evoprompt.study.journal import COLUMNS, FRAME, MAGIC, ROW, TELL, Journal, as_history, ask_row
+from evoprompt.study.journal import COLUMNS, FRAME, MAGIC, ROW, SKETCH, TELL, Journal, as_history, ask_row
 from evoprompt.surveys import DIMENSIONS
 
 
@@ -21,6 +21,7 @@ def rows(first: int, count: int) -> np.ndarray:
     made["loss"] = np.linspace(0.1, 1 / 3, count)
     made["loss"][0] = np.nan
     made["dimensions"] = np.random.default_rng(first).normal(size=(count, len(DIMENSIONS)))
+    made["sketch"] = np.random.default_rng(first).normal(size=(count, len(SKETCH)))
     made["worker"] = "ray-0"
     return made
 
@@ -102,6 +103,17 @@ def test_another_file_is_no_journal(tmp_path: Path) -> None:
         Journal(tmp_path / "journal.bin")
 
 
+def test_a_journal_of_another_version_is_refused_in_one_line(tmp_path: Path) -> None:
+    path = tmp_path / "run" / "journal.bin"
+    path.parent.mkdir()
+    Journal(path).append(rows(0, 2))
+    path.write_bytes(path.read_bytes().replace(MAGIC, b"evoprompt journal 1\n"))
+    with pytest.raises(UserError, match="was begun by another version of evoprompt; begin it again") as refused:
+        Journal(path)
+    assert str(path.parent) in str(refused.value)
+    assert "\n" not in str(refused.value)
+
+
 def test_rows_that_a_full_disk_refuses_are_kept_and_written_later(tmp_path: Path) -> None:
     path = tmp_path / "journal.bin"
     journal = Journal(path)
@@ -123,4 +135,6 @@ def test_the_history_has_a_row_per_evaluation(tmp_path: Path) -> None:
     assert list(frame.columns) == list(COLUMNS)
     assert frame["failed"].tolist() == [True, False, False, False]
     np.testing.assert_array_equal(frame[list(DIMENSIONS)], rows(0, 4)["dimensions"])
+    np.testing.assert_array_equal(frame[list(SKETCH)], rows(0, 4)["sketch"])
+    assert {str(frame[name].dtype) for name in SKETCH} == {"float32"}
     assert len(as_history(rows(0, 4)[:0])) == 0

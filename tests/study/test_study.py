@@ -25,6 +25,7 @@ from evoprompt.report import write_report
 from evoprompt.study import Outcome, closing_table
 from evoprompt.study.arms import SurveyPanel, summarise
 from evoprompt.study.checkpoint import load_checkpoint
+from evoprompt.study.journal import SKETCH
 from evoprompt.study.rundir import as_json
 from evoprompt.study.search import SearchFailedError
 from evoprompt.study.settings import SEARCH_RESPONDENTS
@@ -36,11 +37,11 @@ Job = Callable[..., tuple[Outcome, str]]
 TEMPLATE = "{% for turn in messages %}[{{ turn.role }}]\n{{ turn.content }}\n{% endfor %}[assistant]\n"
 SAMPLED = {"kind": "sampled", "max_new_tokens": 2}
 CONFIRMED = {
-    "space": {"tokens": 2, "dimensions": 8, "init_text": "Answer:"},
+    "space": {"kind": "random_projection", "tokens": 2, "dimensions": 8, "init_text": "Answer:"},
     "survey": {"confirm": {"max_new_tokens": 2}},
 }
 SILENCED = {"placement": "suffix", "survey": {"confirm": {"max_new_tokens": 2}}}
-RESULT = ["trial", "loss", "pdi", "idv", "mas", "uai", "lto", "ivr", "invalid", "failed"]
+RESULT = ["trial", "loss", "pdi", "idv", "mas", "uai", "lto", "ivr", "invalid", "failed", *SKETCH]
 
 
 @pytest.fixture(scope="module")
@@ -230,7 +231,9 @@ def test_a_run_that_starts_from_an_expert_goes_on_when_the_expert_is_gone(
 ) -> None:
     source = tmp_path / "source"
     shutil.copytree(suffix[0].directory.expert, source)
-    outcome, printed = job(tmp_path / "run", space={"dimensions": 8, "init_expert": str(source)})
+    outcome, printed = job(
+        tmp_path / "run", space={"kind": "random_projection", "dimensions": 8, "init_expert": str(source)}
+    )
     np.testing.assert_array_equal(load_space(outcome.directory.space).centre, read_expert(source).prompt.numpy())
     noted = "the prompt to start from was evolved with suffix placement, this run has prefix"
     assert printed.count(noted) == 1
@@ -354,7 +357,7 @@ def test_what_only_the_model_can_refuse_is_refused_before_anything_is_asked(
 def test_an_expert_of_another_model_is_no_start(
     suffix: tuple[Outcome, str], random_model: str, job: Job, tmp_path: Path
 ) -> None:
-    space = {"dimensions": 8, "init_expert": str(suffix[0].directory.expert)}
+    space = {"kind": "random_projection", "dimensions": 8, "init_expert": str(suffix[0].directory.expert)}
     with pytest.raises(UserError, match=r"evolved on 'pocket'.*not on '.*random"):
         job(tmp_path / "run", model={"name": random_model}, space=space)
 

@@ -1,0 +1,48 @@
+"""How certain a mean over runs is."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+RESAMPLES = 5000
+FEWEST_PAIRS = 5  # with fewer no permutation test can give a p under 0.1
+
+
+def mean_interval(values: Sequence[float]) -> tuple[float, float, float]:
+    """Mean of some values and its 95 % percentile bootstrap bounds; NaN for these where there is one value only.
+
+    >>> mean_interval([2.0])
+    (2.0, nan, nan)
+    """
+    from scipy.stats import bootstrap
+
+    mean = float(np.mean(values))
+    if len(values) < 2:
+        return mean, float("nan"), float("nan")
+    found = bootstrap(
+        (values,), np.mean, n_resamples=RESAMPLES, method="percentile", rng=np.random.default_rng(0)
+    ).confidence_interval
+    return mean, float(found.low), float(found.high)
+
+
+def paired_p(a: Sequence[float], b: Sequence[float]) -> float | None:
+    """Two-sided p of a paired permutation test of equal means, exact where there are few pairs; None for under five.
+
+    >>> paired_p([1, 2, 3, 4, 5], [2, 3, 4, 5, 6])
+    0.0625
+    """
+    from scipy.stats import permutation_test
+
+    if len(a) < FEWEST_PAIRS:
+        return None
+
+    def difference(x: NDArray[np.float64], y: NDArray[np.float64], axis: int) -> NDArray[np.float64]:
+        return np.asarray((x - y).mean(axis=axis))
+
+    found = permutation_test(
+        (a, b), difference, permutation_type="samples", n_resamples=RESAMPLES, rng=np.random.default_rng(0)
+    )
+    return float(found.pvalue)
