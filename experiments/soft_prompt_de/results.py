@@ -285,6 +285,6 @@ def ablations(main: Sequence[Finished], tried: Sequence[Finished]) -> pd.DataFra
 
 
 def _shift(run: Finished) -> float:
-    """How far the label that moved most moved."""
+    """How far the label that moved most moved beyond its mirror and its like in the other label set."""
     moved = label_shift(run.metrics)
-    return abs(moved[2] - moved[1]) if moved else float("nan")
+    return abs(moved.own) if moved else float("nan")

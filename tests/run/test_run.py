@@ -21,12 +21,13 @@ from transformers import BloomConfig, BloomForCausalLM
 from evoprompt.experts import read_expert
 from evoprompt.llm import FrozenModel, ModelSpec, load_model
 from evoprompt.prompts import load_space
+from evoprompt.study import journal
 from evoprompt.study.journal import Journal
 from evoprompt.surveys import DIMENSIONS
 
 from .conftest import SMALL, Command, environment
 
-RESULT = ["evaluation", "generation", "trial", "loss", *DIMENSIONS, "failed"]
+RESULT = list(journal.RESULT)
 
 
 def same_result(one: Path, other: Path) -> None:
