@@ -52,7 +52,7 @@ def report(found: dict[str, pd.DataFrame], model: str) -> str:
     parts += ["\n".join(f"- {claim}" for claim in tables.claims(found["losses"], found["tests"], found["optimizers"]))]
     for title, text in (
         ("Loss by region and arm; each dimension's distance to its target", tables.loss_table(found["losses"])),
-        ("Paired differences on held-out wordings", tables.test_table(found["tests"])),
+        ("Paired differences on held-out wordings", tables.difference_table(found["tests"])),
         ("Kendall's tau of scores and targets over the regions", tables.tau_table(found["tau"])),
         ("Optimizers at equal budgets, held-out loss", tables.rival_table(found["optimizers"])),
         ("What each choice does", tables.ablation_table(found["ablations"])),

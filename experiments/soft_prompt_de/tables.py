@@ -60,7 +60,7 @@ def loss_table(losses: pd.DataFrame) -> str:
     return grid(heads, rows)
 
 
-def test_table(tests: pd.DataFrame) -> str:
+def difference_table(tests: pd.DataFrame) -> str:
     """Evolved minus each baseline on held-out wordings."""
     rows = []
     for row in rows_of(tests, split="held_out"):

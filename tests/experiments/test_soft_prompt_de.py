@@ -124,7 +124,7 @@ def test_real_runs_become_tables(tmp_path: Path) -> None:
     assert "of 2 regions" in claims[0]
     for text in (
         tables.loss_table(losses),
-        tables.test_table(tests),
+        tables.difference_table(tests),
         tables.tau_table(taus),
         tables.rival_table(rivals),
     ):
