@@ -39,7 +39,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"evoprompt: {' '.join(str(error).split())}", file=sys.stderr)
         return 2
     here = given.host in LOOPBACK
-    app = make_app(committee, limits, token, LOOPBACK if here else None)
+    hosts = (*LOOPBACK, given.host, *map(str.lower, given.allow_host)) if here or given.allow_host else None
+    app = make_app(committee, limits, token, hosts)
     if token is None and not here:
         print(f"anyone who reaches {given.host} may ask: no token is set", file=sys.stderr)
     shown = f"[{given.host}]" if ":" in given.host else given.host
@@ -59,6 +60,13 @@ def _parser() -> argparse.ArgumentParser:
     add_committee_arguments(parser)
     parser.add_argument("--host", default="127.0.0.1", help="address to listen on (default: this machine only)")
     parser.add_argument("--port", type=int, default=8000)
+    parser.add_argument(
+        "--allow-host",
+        action="append",
+        default=[],
+        metavar="NAME",
+        help="a name it answers to beside its addresses, such as that of a proxy before it; may be given several times",
+    )
     parser.add_argument("--token-file", type=Path, help=f"file with a bearer token that clients must show (or {TOKEN})")
     parser.add_argument("--max-requests", type=int, default=64, help="answers under way at once, others get 429")
     parser.add_argument("--max-tokens", type=int, default=512, help="of one answer")

@@ -109,12 +109,13 @@ def _sweep_job(config: DictConfig, output: Path, job: dict[str, Any]) -> float:
     from evoprompt.report import write_report
     from evoprompt.study import closing_table, run_sweep_job
 
-    crash = output / "crash.txt"
+    hydra, crash = HydraConfig.get(), output / "crash.txt"
+    sweep = SweepDirectory(Path(hydra.runtime.cwd, hydra.sweep.dir))
     crash.unlink(missing_ok=True)
     with _output_of(output):
         try:
             plain, console = _plain(config), Console(soft_wrap=True)
-            outcome = run_sweep_job(plain, output, job, console)
+            outcome = run_sweep_job(plain, output, job, console, sweep.kept)
             if plain["report"] and not (job["skipped"] and outcome.directory.report.exists()):
                 write_report(output)
             if not job["skipped"]:
@@ -131,7 +132,7 @@ def _sweep_job(config: DictConfig, output: Path, job: dict[str, Any]) -> float:
             return float("nan")
     loss = _loss(outcome.metrics)
     if begun is None and not job["skipped"]:
-        name = SweepDirectory(HydraConfig.get().sweep.dir).name(job["number"], job["overrides"])
+        name = sweep.name(job["number"], job["overrides"])
         print(f"{name}: held-out loss {loss:.1f}", flush=True)
     return loss
 

@@ -104,7 +104,7 @@ class Gate:
                 return JSONResponse(body, 401, headers={"WWW-Authenticate": "Bearer"})
         host = _host_of(headers.get(b"host", b"").decode("latin-1"))
         if self.hosts is not None and host not in self.hosts:
-            told = f"this server is not {host[:80]!r}"
+            told = f"this server is not called {host[:80]!r}; its owner can allow the name with --allow-host"
             return JSONResponse(problem(told, "invalid_request_error", "unknown_host"), 421)
         length = headers.get(b"content-length", b"0")
         if not length.isdigit():

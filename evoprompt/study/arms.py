@@ -15,8 +15,9 @@ import torch
 from numpy.typing import NDArray
 from scipy.stats import bootstrap
 
-from evoprompt.llm import SampledRespondent, Sheet
+from evoprompt.llm import Respondent, SampledRespondent, Sheet
 from evoprompt.objectives import AnyRespondent, all_or_none, answers, make_questions
+from evoprompt.study.kept import Given, KeptAnswers
 from evoprompt.surveys import Culture, Instrument, Plan, full_plan, l1_loss, raw_scores
 from evoprompt.surveys.instrument import SPLITS
 from evoprompt.surveys.questions import COMBINATIONS, ask
@@ -30,11 +31,12 @@ ANSWERS = [f"answer_{value}" for value in range(1, 6)]
 
 @dataclass(frozen=True, eq=False)
 class SurveyPanel:
-    """Asks the full plan of either split under any arm."""
+    """Asks the full plan of either split under any arm; what was asked under a text before may be `kept`."""
 
     respondent: AnyRespondent
     instrument: Instrument
     people: Sequence[str]
+    kept: KeptAnswers | None = None
 
     def plan(self, split: str) -> Plan:
         """Every wording of the split, counterbalanced, every respondent."""
@@ -42,8 +44,20 @@ class SurveyPanel:
 
     def probabilities(self, split: str, preface: str = "", prompt: torch.Tensor | None = None) -> NDArray[np.float32]:
         """Answer distributions (Q, 5) under a textual preface or a soft prompt (tokens, hidden)."""
-        sheet = make_questions(self.respondent, self.plan(split), preface)
-        return answers(self.respondent, self.soft(prompt), sheet)[0]
+        if isinstance(self.respondent, SampledRespondent):
+            sheet = make_questions(self.respondent, self.plan(split), preface)
+            return answers(self.respondent, self.soft(prompt), sheet)[0]
+        return self.given(self.respondent, split, preface, prompt)[0]
+
+    def given(self, respondent: Respondent, split: str, preface: str, prompt: torch.Tensor | None) -> Given:
+        """Answer distributions (Q, 5), all NaN where one is, and the probability of any label (Q,)."""
+        plan = self.plan(split)
+
+        def ask() -> Given:
+            shares, mass = respondent.answer_with_mass(self.soft(prompt), make_questions(respondent, plan, preface))
+            return all_or_none(shares)[0], mass[0]
+
+        return self.kept.get(respondent, plan, preface, ask) if self.kept and prompt is None else ask()
 
     def soft(self, prompt: torch.Tensor | None) -> torch.Tensor:
         """A soft prompt as a batch (1, tokens, hidden); of no tokens where there is none."""
@@ -72,20 +86,20 @@ class Measurements:
 
     def measure(self, arm: str, preface: str = "", prompt: torch.Tensor | None = None) -> dict[str, Any]:
         """Ask every split's full plan under one arm; its loss, interval, dimensions and answers by split."""
-        respondent, soft = self.panel.respondent, self.panel.soft(prompt)
+        respondent = self.panel.respondent
         found: dict[str, dict[str, Any]] = {}
         for split in self.splits:
             plan = self.panel.plan(split)
-            sheet = make_questions(respondent, plan, preface)
             if isinstance(respondent, SampledRespondent):
-                (shares,) = answers(respondent, soft, sheet)
+                sheet = make_questions(respondent, plan, preface)
+                (shares,) = answers(respondent, self.panel.soft(prompt), sheet)
                 invalid = respondent.invalid_shares[0]
                 by_form = {form: float(invalid[places].mean()) for form, places in plan.forms.items()}
                 quality = {"invalid_rate": float(respondent.invalid_rates[0]), "invalid_by_form": by_form}
                 self.quotes += [{"arm": arm, "split": split, **quote} for quote in quotes(respondent, plan, sheet)]
             else:
-                given, mass = respondent.answer_with_mass(soft, sheet)
-                (shares,), quality = all_or_none(given), {"label_mass": float(mass.mean())}
+                shares, mass = self.panel.given(respondent, split, preface, prompt)
+                quality = {"label_mass": float(mass.mean())}
             found[split] = summarise(plan, shares, self.culture.target, self.constant) | quality
             self.people.append(people_table(arm, split, plan, shares))
         self.arms[arm] = found

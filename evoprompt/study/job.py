@@ -13,6 +13,7 @@ from rich.console import Console
 
 from evoprompt.errors import UserError
 from evoprompt.experts import read_expert
+from evoprompt.study.kept import KeptAnswers
 from evoprompt.study.rundir import RunDirectory
 from evoprompt.study.settings import Settings, read_settings, require_same
 from evoprompt.study.study import Outcome, Study
@@ -58,7 +59,9 @@ def run_job(config: Mapping[str, Any], output: Path, overrides: Sequence[str], c
         return Study(settings, directory, console).run()
 
 
-def run_sweep_job(config: Mapping[str, Any], output: Path, job: Mapping[str, Any], console: Console) -> Outcome:
+def run_sweep_job(
+    config: Mapping[str, Any], output: Path, job: Mapping[str, Any], console: Console, kept: Path
+) -> Outcome:
     """Run one job of a sweep, or continue it if it was begun in its folder before.
 
     Parameters
@@ -67,6 +70,8 @@ def run_sweep_job(config: Mapping[str, Any], output: Path, job: Mapping[str, Any
         As `run_job` takes them.
     job
         What run.json is to say about the job, see `job_record`.
+    kept
+        Folder in which the sweep's jobs keep for each other what the frozen model answers under texts.
 
     Raises
     ------
@@ -83,7 +88,7 @@ def run_sweep_job(config: Mapping[str, Any], output: Path, job: Mapping[str, Any
         settings = _begun(directory, fresh)
     with directory.locked(), _undone_if_refused(directory), _full_disk_told(directory):
         directory.remember(job=job, failure=None)
-        return Study(settings, directory, console).run()
+        return Study(settings, directory, console, KeptAnswers(kept)).run()
 
 
 def _begun(directory: RunDirectory, config: Mapping[str, Any]) -> Settings:

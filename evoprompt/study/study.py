@@ -20,6 +20,7 @@ from evoprompt.optim import Optimizer, make_optimizer
 from evoprompt.prompts import Space, load_space, save_space, space_for
 from evoprompt.study.arms import Measurements, SurveyPanel, icl_preface
 from evoprompt.study.evaluators import cluster
+from evoprompt.study.kept import KeptAnswers
 from evoprompt.study.rundir import SCHEMA_VERSION, RunDirectory, as_json, versions, write_json
 from evoprompt.study.search import SearchResult, run_search
 from evoprompt.study.settings import SEARCH_RESPONDENTS, Settings, sample_people
@@ -52,10 +53,15 @@ class Outcome:
 
 
 class Study:
-    """Runs one study in one run directory; `run` may be called on a fresh or an interrupted one."""
+    """Runs one study in one run directory; `run` may be called on a fresh or an interrupted one.
 
-    def __init__(self, settings: Settings, directory: RunDirectory, console: Console) -> None:
-        self.settings, self.directory, self.console = settings, directory, console
+    What the frozen model answers under texts is taken from `kept`, where there is such a folder, and left there.
+    """
+
+    def __init__(
+        self, settings: Settings, directory: RunDirectory, console: Console, kept: KeptAnswers | None = None
+    ) -> None:
+        self.settings, self.directory, self.console, self.kept = settings, directory, console, kept
         self.instrument = _instrument(settings)
         self.people = sample_people(settings.survey)
 
@@ -130,7 +136,7 @@ class Study:
 
     def _panel(self, frozen: FrozenModel, asking: Mapping[str, Any]) -> SurveyPanel:
         respondent = make_respondent(frozen, self.settings.placement, **asking)
-        return SurveyPanel(respondent, self.instrument, self.people[SEARCH_RESPONDENTS:])
+        return SurveyPanel(respondent, self.instrument, self.people[SEARCH_RESPONDENTS:], self.kept)
 
     def _confirming_panel(self, frozen: FrozenModel) -> SurveyPanel | None:
         """Who is asked again in free text at the end; made early, so that bad numbers are refused early."""

@@ -44,6 +44,7 @@ class SweepDirectory:
         self.path = Path(path)
         self.plan = self.path / "sweep.json"
         self.multirun = self.path / "multirun.yaml"  # Hydra's
+        self.kept = self.path / "answers"  # of the frozen model under texts, for all jobs
 
     def require_same(self, jobs: Sequence[Sequence[str]]) -> None:
         """Refuse a plan without a job that has begun here under another: a sweep may grow, not change.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import shutil
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -182,7 +183,7 @@ def folder_of(request: Request) -> Path:
 
 
 def run_block(block: Block, folder: Path, overrides: Sequence[str]) -> None:
-    """Run what is not finished of a block.
+    """Run what is not finished of a block; baselines that an earlier block has asked are not asked again.
 
     Raises
     ------
@@ -192,6 +193,8 @@ def run_block(block: Block, folder: Path, overrides: Sequence[str]) -> None:
     sweep = SweepDirectory(folder / block.name)
     if (jobs := sweep.jobs()) and all(job.finished for job in jobs):
         return
+    for other in folder.glob(f"*/{sweep.kept.name}"):
+        shutil.copytree(other, sweep.kept, dirs_exist_ok=True)
     launcher = () if any(one.startswith("hydra/launcher=") for one in overrides) else (LAUNCHER,)
     arguments = block.command(folder, ("report=false", *launcher, *overrides))
     done = subprocess.run([sys.executable, "-m", "evoprompt.run", *arguments])

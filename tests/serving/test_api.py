@@ -345,7 +345,7 @@ def test_on_this_machine_alone_it_answers_to_its_own_names_only(server: Server) 
 def test_with_a_token_only_who_shows_it_is_answered(pocket: FrozenModel, tmp_path: Path) -> None:
     experts, token = write_experts(tmp_path / "experts", pocket), tmp_path / "token"
     token.write_text("s3cret\n")
-    with serving(experts, "--token-file", str(token)) as guarded:
+    with serving(experts, "--token-file", str(token), "--allow-host", "Proxy.example") as guarded:
         asked = {"model": "expert:usa", "messages": GREETING, "max_tokens": 2}
         assert post(guarded, asked).status_code == 401
         for wrong in ("Bearer s3cre", "Bearer s3crett", "s3cret", "Basic s3cret", "Bearer"):
@@ -353,9 +353,12 @@ def test_with_a_token_only_who_shows_it_is_answered(pocket: FrozenModel, tmp_pat
         assert httpx.get(f"{guarded.url}/v1/models").status_code == 401
         assert httpx.get(f"{guarded.url}/metrics").status_code == 401
         assert post(guarded, asked, authorization="Bearer s3cret").status_code == 200
+        for host, status in (("proxy.example:443", 200), ("localhost", 200), ("other.example", 421)):
+            known = {"authorization": "Bearer s3cret", "host": host}
+            assert httpx.get(f"{guarded.url}/v1/models", headers=known).status_code == status
         assert httpx.get(f"{guarded.url}/").status_code == httpx.get(f"{guarded.url}/health").status_code == 200
-        known = openai.OpenAI(base_url=f"{guarded.url}/v1", api_key="s3cret", max_retries=0)
-        assert known.chat.completions.create(**asked).choices
+        trusted = openai.OpenAI(base_url=f"{guarded.url}/v1", api_key="s3cret", max_retries=0)
+        assert trusted.chat.completions.create(**asked).choices
         with pytest.raises(openai.AuthenticationError):
             openai.OpenAI(base_url=f"{guarded.url}/v1", api_key="wrong", max_retries=0).models.list()
 
