@@ -20,9 +20,13 @@ def with_table(text: str, table: str) -> str:
     return f"{before}{BEGIN}\n{table.strip()}\n{END}{after}"
 
 
+def fill(readme: Path, table: str) -> None:
+    """Put a table into a README that is there."""
+    readme.write_text(with_table(readme.read_text(encoding="utf-8"), table), encoding="utf-8")
+
+
 def write_table(folder: Path, table: str) -> None:
     """Write `table.md`, and the same into the README beside it where there is one."""
     (folder / "table.md").write_text(table.strip() + "\n", encoding="utf-8")
-    readme = folder / "README.md"
-    if readme.exists():
-        readme.write_text(with_table(readme.read_text(encoding="utf-8"), table), encoding="utf-8")
+    if (folder / "README.md").exists():
+        fill(folder / "README.md", table)

@@ -9,7 +9,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.stats import bootstrap, false_discovery_control, permutation_test
 
-RESAMPLES = 5_000
+from evoprompt.report.certainty import RESAMPLES, mean_interval
+
 CONFIDENCE = 0.95
 
 Array = NDArray[np.float64]
@@ -23,19 +24,6 @@ class Paired:
     low: float
     high: float
     p: float
-
-
-def mean_interval(values: ArrayLike) -> tuple[float, float, float]:
-    """Mean of (n,) values and its 95 % percentile bootstrap interval; no interval (NaN) of fewer than two.
-
-    >>> mean_interval([2.0, 2.0, 2.0])
-    (2.0, 2.0, 2.0)
-    """
-    known = np.asarray(values, dtype=np.float64)
-    if len(known) < 2:
-        return float(known.mean()) if len(known) else float("nan"), float("nan"), float("nan")
-    low, high = interval((known,), lambda sample, axis=-1: sample.mean(axis=axis))
-    return float(known.mean()), low, high
 
 
 def interval(samples: Sequence[NDArray[np.generic]], statistic: Callable[..., Array]) -> tuple[float, float]:

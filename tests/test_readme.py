@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from pathlib import Path
 
@@ -9,7 +10,7 @@ import pandas as pd
 import pytest
 
 from evoprompt.optim import OPTIMIZERS
-from experiments.four_regions.__main__ import claims, table
+from experiments.soft_prompt_de.__main__ import summary
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -28,20 +29,26 @@ def test_the_optimizer_snippets_run() -> None:
         exec(snippet, namespace)
 
 
-def test_the_table_is_the_committed_one() -> None:
-    table = (ROOT / "experiments" / "four_regions" / "table.md").read_text(encoding="utf-8")
-    assert table.split("\n\n")[0].strip() in README
-
-
 def test_nothing_is_left_to_fill_in() -> None:
     assert "@@" not in README
 
 
 def test_the_table_follows_from_the_committed_runs() -> None:
-    frame = pd.read_csv(ROOT / "experiments" / "four_regions" / "results.csv")
-    assert table(frame) in README
-    for claim in claims(frame):
-        assert claim in (ROOT / "experiments" / "four_regions" / "table.md").read_text(encoding="utf-8")
+    study = ROOT / "experiments" / "soft_prompt_de"
+    found = {name: pd.read_csv(study / f"{name}.csv") for name in ("losses", "tests", "optimizers")}
+    assert f"<!-- table -->\n{summary(found)}\n<!-- /table -->" in README
+
+
+def test_the_sample_run_is_the_committed_one() -> None:
+    """The README shows some lines of what the command printed, in their order."""
+    printed = (ROOT / "experiments" / "sample" / "printed.txt").read_text(encoding="utf-8").splitlines()
+    (shown,) = [block.splitlines() for block in blocks("text") if block.startswith("Arab countries: evolving")]
+    last = -1
+    for line in shown:
+        if line != "...":
+            last = printed.index(line, last + 1)
+    metrics = json.loads((ROOT / "experiments" / "sample" / "metrics.json").read_text(encoding="utf-8"))
+    assert f"│ evolved │ {metrics['arms']['evolved']['held_out']['loss']:4.1f} │" in README
 
 
 @pytest.mark.parametrize("link", [link for link in re.findall(r"\]\(([^)]+)\)", README) if "://" not in link])

@@ -11,17 +11,17 @@ RESAMPLES = 5000
 FEWEST_PAIRS = 5  # with fewer no permutation test can give a p under 0.1
 
 
-def mean_interval(values: Sequence[float]) -> tuple[float, float, float]:
-    """Mean of some values and its 95 % percentile bootstrap bounds; NaN for these where there is one value only.
+def mean_interval(values: Sequence[float] | NDArray[np.float64]) -> tuple[float, float, float]:
+    """Mean of some values and its 95 % percentile bootstrap bounds; NaN for these where there are fewer than two.
 
-    >>> mean_interval([2.0])
-    (2.0, nan, nan)
+    >>> mean_interval([2.0, 2.0]), mean_interval([2.0])
+    ((2.0, 2.0, 2.0), (2.0, nan, nan))
     """
     from scipy.stats import bootstrap
 
-    mean = float(np.mean(values))
     if len(values) < 2:
-        return mean, float("nan"), float("nan")
+        return float(values[0]) if len(values) else float("nan"), float("nan"), float("nan")
+    mean = float(np.mean(values))
     found = bootstrap(
         (values,), np.mean, n_resamples=RESAMPLES, method="percentile", rng=np.random.default_rng(0)
     ).confidence_interval

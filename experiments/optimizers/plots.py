@@ -56,8 +56,25 @@ def overview(verdicts: Sequence[Verdict]) -> tuple[str, str, bytes]:
     told = ", ".join(f"{verdict.job.title}: place {verdict.place}" for verdict in verdicts)
     height = 0.8 + 0.4 * len(verdicts)
     with style():
-        picture = png(_drawn(draw, False, height))
+        picture = png(_with_key(_drawn(draw, False, height)))
     return *_both(draw, "overview", f"{DEFAULT} against the best other method. {told}", height), picture
+
+
+def _with_key(figure: Any) -> Any:
+    """What the marks are, for a picture that stands without the page's words."""
+    from matplotlib.lines import Line2D
+
+    told = (
+        ("evolved", "D", True, f"{DEFAULT}, the default"),
+        ("naive", "o", True, "best of all others, named at the right"),
+        ("muted", "s", False, "hollow: interval apart from the best one's"),
+    )
+    marks = [
+        Line2D([], [], marker=marker, ls="none", color=PALETTE[role], mfc=PALETTE[role if filled else "paper"], label=text)
+        for role, marker, filled, text in told
+    ]
+    figure.legend(handles=marks, loc="outside upper left", ncols=3, fontsize=8, handletextpad=0.2, columnspacing=1.2)
+    return figure
 
 
 def _beaten(one: Standing, methods: int) -> Standing:

@@ -15,12 +15,13 @@ import pandas as pd
 
 from evoprompt.errors import UserError
 from evoprompt.report.sweep import write_sweep
-from experiments.readme import write_table
+from experiments.readme import fill, write_table
 from experiments.soft_prompt_de import plots, results, tables
 from experiments.soft_prompt_de.carried import transfer
 from experiments.soft_prompt_de.plan import Request, blocks, folder_of, read_request, run_block
 
 HERE = Path(__file__).parent
+README = HERE.parents[1] / "README.md"
 RUNS = Path("outputs/soft_prompt_de")
 POCKET = (
     "Made with the pocket model, a simulator with a known truth: these figures check the method and say nothing about "
@@ -46,10 +47,20 @@ def gather(folder: Path, request: Request) -> dict[str, pd.DataFrame]:
     }
 
 
+def sentences(found: dict[str, pd.DataFrame]) -> str:
+    """What the tables say, as a list."""
+    return "\n".join(f"- {claim}" for claim in tables.claims(found["losses"], found["tests"], found["optimizers"]))
+
+
+def summary(found: dict[str, pd.DataFrame]) -> str:
+    """What the project's README shows of the study."""
+    return f"{tables.summary_table(found['losses'])}\n\n{sentences(found)}"
+
+
 def report(found: dict[str, pd.DataFrame], model: str) -> str:
     """Everything as text."""
     parts = [POCKET] if model == "pocket" else [f"Model: {model}."]
-    parts += ["\n".join(f"- {claim}" for claim in tables.claims(found["losses"], found["tests"], found["optimizers"]))]
+    parts.append(sentences(found))
     for title, text in (
         ("Loss by region and arm; each dimension's distance to its target", tables.loss_table(found["losses"])),
         ("Paired differences on held-out wordings", tables.difference_table(found["tests"])),
@@ -81,6 +92,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         frame.round(6).to_csv(out / f"{name}.csv", index=False)
     text = report(found, str(results.read_block(folder / "main")[0].metrics["model"]))
     write_table(out, text)
+    if out == HERE:
+        fill(README, summary(found))
     plots.draw_losses(found["losses"], out / "losses.png")
     write_sweep(folder / "main")
     print(text)

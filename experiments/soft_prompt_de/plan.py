@@ -194,7 +194,8 @@ def run_block(block: Block, folder: Path, overrides: Sequence[str]) -> None:
     if (jobs := sweep.jobs()) and all(job.finished for job in jobs):
         return
     for other in folder.glob(f"*/{sweep.kept.name}"):
-        shutil.copytree(other, sweep.kept, dirs_exist_ok=True)
+        if other != sweep.kept:
+            shutil.copytree(other, sweep.kept, dirs_exist_ok=True)
     launcher = () if any(one.startswith("hydra/launcher=") for one in overrides) else (LAUNCHER,)
     arguments = block.command(folder, ("report=false", *launcher, *overrides))
     done = subprocess.run([sys.executable, "-m", "evoprompt.run", *arguments])

@@ -60,6 +60,20 @@ def loss_table(losses: pd.DataFrame) -> str:
     return grid(heads, rows)
 
 
+def summary_table(losses: pd.DataFrame) -> str:
+    """The table of the project's README: held-out losses by region and arm, the evolved one's with its interval."""
+    known = {(row["culture"], row["arm"]): row for row in rows_of(losses, split="held_out")}
+    searched = {row["culture"]: row for row in rows_of(losses, split="searched", arm="evolved")}
+    rows = []
+    for culture in names(known.values(), "culture"):
+        evolved = known[culture, "evolved"]
+        cells = [get_culture(culture).name, *(f"{known[culture, arm]['loss']:.1f}" for arm in BASELINES)]
+        cells += [f"**{evolved['loss']:.1f}**", span(evolved), f"{searched[culture]['loss']:.1f}"]
+        rows.append(cells)
+    heads = ["region", *(TITLES[arm] for arm in BASELINES), "evolved", "its 95 %", "on searched wordings"]
+    return grid(heads, rows)
+
+
 def difference_table(tests: pd.DataFrame) -> str:
     """Evolved minus each baseline on held-out wordings."""
     rows = []

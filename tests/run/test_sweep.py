@@ -64,6 +64,15 @@ def _open_files(process: psutil.Process) -> list[str]:
         return []
 
 
+def test_jobs_of_a_sweep_ask_baselines_once(sweep: Path, command: Command, tmp_path: Path) -> None:
+    kept = sorted((sweep / "answers").iterdir())
+    assert len(kept) == 6, "three baselines on two splits, for both seeds"
+    alone = command(tmp_path, "+culture=usa", "seed=1", *TINY, "hydra.run.dir=alone")
+    assert alone.returncode == 0, alone.stderr
+    assert not (tmp_path / "alone" / "answers").exists()
+    same_result(tmp_path / "alone", sweep / "usa-seed1-1")
+
+
 @pytest.mark.slow
 def test_a_sweep_on_ray_ends_with_every_result_though_a_worker_is_killed(sweep: Path, tmp_path: Path) -> None:
     process = begin(tmp_path, "-m", "+culture=usa", "seed=range(12)", *TINY, RAY, "hydra.sweep.dir=sweep")
