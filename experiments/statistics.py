@@ -67,8 +67,14 @@ def paired(a: ArrayLike, b: ArrayLike) -> Paired:
 def permuted(samples: tuple[NDArray[np.generic], NDArray[np.generic]], statistic: Callable[..., Array]) -> float:
     """Two-sided p of a paired permutation test, exact where there are few pairs.
 
-    `statistic(x, y, axis)` is taken of the pairs with any of them exchanged.
+    `statistic(x, y, axis)` is taken of the pairs with any of them exchanged. NaN where it is not finite, and of one
+    pair alone: there is nothing to exchange.
+
+    >>> permuted((np.array([1.0]), np.array([2.0])), lambda x, y, axis: (x - y).mean(axis=axis))
+    nan
     """
+    if len(samples[0]) < 2 or not np.isfinite(statistic(*samples, axis=-1)).all():
+        return float("nan")
     found = permutation_test(
         samples,
         statistic,
@@ -82,9 +88,13 @@ def permuted(samples: tuple[NDArray[np.generic], NDArray[np.generic]], statistic
 
 
 def adjusted(p: Sequence[float]) -> list[float]:
-    """p-values adjusted for that there are many of them, by Benjamini and Hochberg's false discovery rate.
+    """p-values adjusted for that there are many of them, by Benjamini and Hochberg's false discovery rate; NaN stays.
 
-    >>> adjusted([0.01, 0.04])
-    [0.02, 0.04]
+    >>> adjusted([0.01, float("nan"), 0.04])
+    [0.02, nan, 0.04]
     """
-    return [float(value) for value in false_discovery_control(list(p))] if len(p) else []
+    found = np.array(p, dtype=np.float64)
+    known = np.isfinite(found)
+    if known.any():
+        found[known] = false_discovery_control(found[known])
+    return [float(value) for value in found]

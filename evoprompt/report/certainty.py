@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 RESAMPLES = 5000
 FEWEST_PAIRS = 5  # with fewer no permutation test can give a p under 0.1
 
 
-def mean_interval(values: Sequence[float] | NDArray[np.float64]) -> tuple[float, float, float]:
+def mean_interval(values: ArrayLike) -> tuple[float, float, float]:
     """Mean of some values and its 95 % percentile bootstrap bounds; NaN for these where there are fewer than two.
 
     >>> mean_interval([2.0, 2.0]), mean_interval([2.0])
@@ -19,13 +19,13 @@ def mean_interval(values: Sequence[float] | NDArray[np.float64]) -> tuple[float,
     """
     from scipy.stats import bootstrap
 
-    if len(values) < 2:
-        return float(values[0]) if len(values) else float("nan"), float("nan"), float("nan")
-    mean = float(np.mean(values))
+    known = np.asarray(values, dtype=np.float64)
+    if len(known) < 2:
+        return float(known[0]) if len(known) else float("nan"), float("nan"), float("nan")
     found = bootstrap(
-        (values,), np.mean, n_resamples=RESAMPLES, method="percentile", rng=np.random.default_rng(0)
+        (known,), np.mean, n_resamples=RESAMPLES, method="percentile", rng=np.random.default_rng(0)
     ).confidence_interval
-    return mean, float(found.low), float(found.high)
+    return float(known.mean()), float(found.low), float(found.high)
 
 
 def paired_p(a: Sequence[float], b: Sequence[float]) -> float | None:

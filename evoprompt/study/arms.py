@@ -51,13 +51,13 @@ class SurveyPanel:
 
     def given(self, respondent: Respondent, split: str, preface: str, prompt: torch.Tensor | None) -> Given:
         """Answer distributions (Q, 5), all NaN where one is, and the probability of any label (Q,)."""
-        plan = self.plan(split)
+        sheet = make_questions(respondent, self.plan(split), preface)
 
         def ask() -> Given:
-            shares, mass = respondent.answer_with_mass(self.soft(prompt), make_questions(respondent, plan, preface))
+            shares, mass = respondent.answer_with_mass(self.soft(prompt), sheet)
             return all_or_none(shares)[0], mass[0]
 
-        return self.kept.get(respondent, plan, preface, ask) if self.kept and prompt is None else ask()
+        return self.kept.get(respondent.frozen, sheet, ask) if self.kept and prompt is None else ask()
 
     def soft(self, prompt: torch.Tensor | None) -> torch.Tensor:
         """A soft prompt as a batch (1, tokens, hidden); of no tokens where there is none."""

@@ -81,7 +81,7 @@ class Asker:
 
 
 def best_voices(committee_: Committee) -> dict[str, Voice]:
-    """Each culture's expert with the lowest held-out loss, the one that the router asks.
+    """Each culture's expert with the lowest loss on searched wordings: the queries are worded as the held-out ones.
 
     Raises
     ------
@@ -100,7 +100,7 @@ def best_voices(committee_: Committee) -> dict[str, Voice]:
 
 
 def _loss(provenance: Mapping[str, Any]) -> float:
-    loss = provenance.get("arms", {}).get("evolved", {}).get("held_out", {}).get("loss")
+    loss = provenance.get("arms", {}).get("evolved", {}).get("searched", {}).get("loss")
     return float("inf") if loss is None else float(loss)
 
 

@@ -40,11 +40,10 @@ def results(
     queries: Sequence[LabelledQuery], replies: Mapping[str, Sequence[Reply]], truth: Mapping[str, Array]
 ) -> pd.DataFrame:
     """A row for each query and arm."""
-    rows = [
-        {"query": query.name, "cultures": len(query.cultures), "arm": arm, **scored(query, given[number], truth)}
-        for number, query in enumerate(queries)
-        for arm, given in replies.items()
-    ]
+    rows = []
+    for number, query in enumerate(queries):
+        about = {"query": query.name, "item": query.item, "cultures": len(query.cultures)}
+        rows += [{**about, "arm": arm, **scored(query, given[number], truth)} for arm, given in replies.items()]
     return pd.DataFrame(rows)
 
 
@@ -66,8 +65,11 @@ def by_arm(frame: pd.DataFrame, column: str) -> dict[str, Interval]:
 
 
 def comparisons(frame: pd.DataFrame) -> pd.DataFrame:
-    """Each composition against each other arm, query by query; p adjusted over all of them."""
-    table = frame.pivot(index="query", columns="arm", values="alignment")
+    """Each composition against each other arm, item by item; p adjusted over all of them.
+
+    The queries of an item share its question and its answers: their mean counts once.
+    """
+    table = frame.pivot_table(index="item", columns="arm", values="alignment")
     rows = []
     for arm in COMPOSED:
         for other in AGAINST:

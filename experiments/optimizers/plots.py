@@ -70,7 +70,9 @@ def _with_key(figure: Any) -> Any:
         ("muted", "s", False, "hollow: interval apart from the best one's"),
     )
     marks = [
-        Line2D([], [], marker=marker, ls="none", color=PALETTE[role], mfc=PALETTE[role if filled else "paper"], label=text)
+        Line2D(
+            [], [], marker=marker, ls="none", color=PALETTE[role], mfc=PALETTE[role if filled else "paper"], label=text
+        )
         for role, marker, filled, text in told
     ]
     figure.legend(handles=marks, loc="outside upper left", ncols=3, fontsize=8, handletextpad=0.2, columnspacing=1.2)

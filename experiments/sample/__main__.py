@@ -19,14 +19,12 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from evoprompt.study.rundir import RunDirectory
-
 if TYPE_CHECKING:
     from playwright.sync_api import Browser
 
 HERE = Path(__file__).parent
 RUN = Path("outputs/sample")
-KEPT = ("report.html", "metrics.json", "plots/dimensions.png")
+KEPT = ("report.html", "metrics.json")
 QUESTION = "Should I bring my relatives to the party?"
 PATIENCE = 120.0  # seconds until a server answers
 
@@ -97,7 +95,8 @@ def main() -> int:
     printed = run()
     (HERE / "printed.txt").write_text(printed, encoding="utf-8")
     for name in KEPT:
-        shutil.copy(RunDirectory(RUN).path / name, HERE)
+        shutil.copy(RUN / name, HERE)
+    shutil.copytree(RUN / "plots", HERE / "plots", dirs_exist_ok=True)
     with server() as address, chromium() as browser:
         photograph(browser, HERE / "report.html", address)
     print(printed, end="")

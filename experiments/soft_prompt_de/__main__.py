@@ -29,21 +29,18 @@ POCKET = (
 )
 
 
-def gather(folder: Path, request: Request) -> dict[str, pd.DataFrame]:
-    """The tables of finished blocks."""
-    main = results.read_block(folder / "main", ())
+def gather(folder: Path, request: Request, main: Sequence[results.Finished]) -> dict[str, pd.DataFrame]:
+    """The tables of finished blocks, but for those of `transfer`."""
     common = results.overrides_of(main[0].folder)
     others = {block.name: results.read_block(folder / block.name, common) for block in blocks(request.settings)}
     tried = [run for name, runs in others.items() if name.startswith("ablation") for run in runs]
-    carried, able = transfer(main)
     return {
         "losses": results.losses(main),
         "tests": results.tests(main),
         "tau": results.taus(main),
         "optimizers": results.rivals(main, others["rivals"] + others["rivals_es"]),
         "ablations": results.ablations(main, tried),
-        "transfer": carried,
-        "ability": able,
+        "costs": results.costs(main),
     }
 
 
@@ -62,10 +59,12 @@ def report(found: dict[str, pd.DataFrame], model: str) -> str:
     parts = [POCKET] if model == "pocket" else [f"Model: {model}."]
     parts.append(sentences(found))
     for title, text in (
-        ("Loss by region and arm; each dimension's distance to its target", tables.loss_table(found["losses"])),
+        ("Loss by region and arm", tables.loss_table(found["losses"])),
+        ("Each dimension's distance to its target, on held-out wordings", tables.dimension_table(found["losses"])),
         ("Paired differences on held-out wordings", tables.difference_table(found["tests"])),
         ("Kendall's tau of scores and targets over the regions", tables.tau_table(found["tau"])),
         ("Optimizers at equal budgets, held-out loss", tables.rival_table(found["optimizers"])),
+        ("What the evolved prompts cost on neutral text", tables.cost_table(found["costs"])),
         ("What each choice does", tables.ablation_table(found["ablations"])),
         ("A second questionnaire: does it move the way the targets ask?", tables.carried_table(found["transfer"])),
         ("Sixty questions with one right answer of four", tables.ability_table(found["ability"])),
@@ -78,19 +77,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run, gather, write. Returns the exit code."""
     try:
         request = read_request(sys.argv[1:] if arguments is None else arguments, RUNS)
-        overrides = (*request.settings.overrides, *request.passed)
         folder = folder_of(request)
         for block in blocks(request.settings):
-            run_block(block, folder, overrides)
+            run_block(block, folder, request.overrides, request.launcher)
+        runs = results.read_block(folder / "main")
+        out = request.out or (folder / "results" if request.changed or request.preset != "quick" else HERE)
+        out.mkdir(parents=True, exist_ok=True)
+        found = gather(folder, request, runs)
+        _save(found, out)
+        found |= dict(zip(("transfer", "ability"), transfer(runs), strict=True))
+        _save(found, out)
     except UserError as error:
         print(f"evoprompt: {error}", file=sys.stderr)
         return 2
-    found = gather(folder, request)
-    out = request.out or (folder / "results" if request.changed or request.preset != "quick" else HERE)
-    out.mkdir(parents=True, exist_ok=True)
-    for name, frame in found.items():
-        frame.round(6).to_csv(out / f"{name}.csv", index=False)
-    text = report(found, str(results.read_block(folder / "main")[0].metrics["model"]))
+    text = report(found, str(runs[0].metrics["model"]))
     write_table(out, text)
     if out == HERE:
         fill(README, summary(found))
@@ -99,6 +99,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     print(text)
     print(f"\nruns in {folder}, tables in {out}")
     return 0
+
+
+def _save(found: dict[str, pd.DataFrame], out: Path) -> None:
+    for name, frame in found.items():
+        frame.round(6).to_csv(out / f"{name}.csv", index=False)
 
 
 if __name__ == "__main__":

@@ -64,7 +64,7 @@ def transfer(main: Sequence[Finished]) -> tuple[pd.DataFrame, pd.DataFrame]:
 def _ability(respondent: Respondent, culture: str, arms: dict[str, Arm]) -> list[dict[str, object]]:
     """Accuracy of each arm, question by question."""
     asked = choices(respondent, arms, ability())
-    right = asked.pivot(index="question", columns="arm", values="correct").astype(float)
+    right = asked.pivot(index="question", columns="arm", values="correct").astype(float).dropna()
     seeds = [arm for arm in arms if arm.startswith("evolved")]
     found = {"naive": right["naive"], "persona": right["persona"], "evolved": right[seeds].mean(axis=1)}
     rows = []

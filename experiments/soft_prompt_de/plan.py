@@ -12,11 +12,11 @@ from pathlib import Path
 
 import evoprompt
 from evoprompt.errors import UserError, unknown_name
+from evoprompt.study.settings import SurveySettings
 from evoprompt.study.sweepdir import SweepDirectory
 from evoprompt.surveys import get_culture
 
 REGIONS = ("arab", "usa", "china", "india")
-LAUNCHER = "hydra/launcher=evoprompt_ray"
 CONF = Path(__file__).parents[2] / "conf"
 POCKET = Path(evoprompt.__file__).parent / "llm" / "pocket"
 
@@ -28,15 +28,17 @@ class Preset:
     Attributes
     ----------
     budget
-        Evaluations of every run but those of the ablation of the budget.
+        Evaluations of every run but those of the ablation of the budget, which tries `multiples` of it.
     seeds
         Of the main runs; the rivals and the ablations take the first few of them.
     ablated
         Regions of the ablations.
-    placements, budgets, constants
+    placements, multiples
         What the ablations try beside the defaults.
     overrides
         Of every run.
+    launcher
+        Where the command line chooses no other.
     """
 
     regions: tuple[str, ...] = REGIONS
@@ -46,8 +48,9 @@ class Preset:
     ablation_seeds: int = 2
     ablated: tuple[str, ...] = ("arab",)
     placements: tuple[str, ...] = ("suffix",)
-    budgets: tuple[int, ...] = (100, 1000)
+    multiples: tuple[float, ...] = (0.25, 2.5)
     overrides: tuple[str, ...] = ("model.threads=1",)
+    launcher: tuple[str, ...] = ("hydra/launcher=evoprompt_ray",)
 
 
 PRESETS = {
@@ -59,8 +62,9 @@ PRESETS = {
         ablation_seeds=5,
         ablated=REGIONS,
         placements=("system", "suffix"),
-        budgets=(1000, 20000),
-        overrides=("model=llama3-8b-instruct", "survey.confirm=true", "hydra.launcher.gpus_per_job=1"),
+        multiples=(0.2, 4.0),
+        overrides=("model=llama3-8b-instruct", "survey.confirm=true"),
+        launcher=("hydra/launcher=evoprompt_ray", "hydra.launcher.gpus_per_job=1"),
     ),
 }
 
@@ -109,14 +113,26 @@ def blocks(preset: Preset) -> list[Block]:
     }
     for name, sweep in tried.items():
         found.append(Block(f"ablation_{name}", preset.ablated, preset.ablation_seeds, sweep, preset.budget))
-    budgets = ",".join(map(str, preset.budgets))
+    budgets = ",".join(str(max(1, round(multiple * preset.budget))) for multiple in preset.multiples)
     found.append(Block("ablation_budget", preset.ablated, preset.ablation_seeds, (f"budget={budgets}",)))
     return found
 
 
 @dataclass(frozen=True)
 class Request:
-    """What the command line asks for; `own` are the preset's figures that it changes, `passed` goes to every run."""
+    """What the command line asks for.
+
+    Attributes
+    ----------
+    preset, settings
+        Its name, and its figures as the command line changes them.
+    folder, out
+        Where runs and tables go.
+    passed
+        What goes to every run beside the preset's overrides.
+    changed
+        Whether anything differs from the preset.
+    """
 
     preset: str
     settings: Preset
@@ -124,6 +140,17 @@ class Request:
     out: Path | None
     passed: tuple[str, ...]
     changed: bool
+
+    @property
+    def overrides(self) -> tuple[str, ...]:
+        """What every run is told beside its own."""
+        return (*self.settings.overrides, *_common_anchors(self.settings.regions, self.passed), *self.passed)
+
+    @property
+    def launcher(self) -> tuple[str, ...]:
+        """The launcher and its options, where `passed` chooses none."""
+        chosen = any(one.startswith("hydra/launcher=") for one in self.passed)
+        return () if chosen else self.settings.launcher
 
 
 def read_request(arguments: Sequence[str], folder: Path) -> Request:
@@ -141,6 +168,10 @@ def read_request(arguments: Sequence[str], folder: Path) -> Request:
             given[key] = value
         elif not equals:
             raise UserError(f"{argument!r} is no key=value; try preset=quick")
+        elif key == "respondent":
+            raise UserError(
+                f"{argument}: the study compares probabilities of options; survey.confirm=true adds free text"
+            )
         else:
             passed.append(argument)
     name = given.pop("preset", "quick")
@@ -173,16 +204,28 @@ def _whole(name: str, value: str) -> int:
     return int(value)
 
 
+def _common_anchors(regions: Sequence[str], passed: Sequence[str]) -> tuple[str, ...]:
+    """Anchors of the constant C without the regions, so that all have the same C and their scores can be ranked.
+
+    >>> _common_anchors(["japan", "kenya"], [])
+    ('survey.anchors=[germany,brazil,sweden,turkey,indonesia]',)
+    """
+    usual = SurveySettings().anchors
+    left = [anchor for anchor in usual if anchor not in regions]
+    own = any(one.startswith(("survey.anchors=", "survey.constant=")) for one in passed)
+    return () if own or len(left) == len(usual) else (f"survey.anchors=[{','.join(left)}]",)
+
+
 def folder_of(request: Request) -> Path:
-    """Where the runs of a request go: those of other defaults, pocket weights or overrides are never mixed in."""
+    """Where the runs of a request go: those of other settings, defaults or pocket weights are never mixed in."""
     digest = hashlib.sha256()
     for path in sorted([*CONF.rglob("*.yaml"), *POCKET.rglob("*.safetensors")]):
         digest.update(path.read_bytes())
-    digest.update(" ".join((*request.settings.overrides, *request.passed)).encode())
+    digest.update(repr((evoprompt.__version__, request.settings, request.passed)).encode())
     return request.folder / digest.hexdigest()[:10]
 
 
-def run_block(block: Block, folder: Path, overrides: Sequence[str]) -> None:
+def run_block(block: Block, folder: Path, overrides: Sequence[str], launcher: Sequence[str]) -> None:
     """Run what is not finished of a block; baselines that an earlier block has asked are not asked again.
 
     Raises
@@ -196,7 +239,6 @@ def run_block(block: Block, folder: Path, overrides: Sequence[str]) -> None:
     for other in folder.glob(f"*/{sweep.kept.name}"):
         if other != sweep.kept:
             shutil.copytree(other, sweep.kept, dirs_exist_ok=True)
-    launcher = () if any(one.startswith("hydra/launcher=") for one in overrides) else (LAUNCHER,)
     arguments = block.command(folder, ("report=false", *launcher, *overrides))
     done = subprocess.run([sys.executable, "-m", "evoprompt.run", *arguments])
     if done.returncode:

@@ -14,7 +14,7 @@ import pandas as pd
 from numpy.typing import NDArray
 from scipy.stats import kendalltau
 
-from evoprompt.report.cautions import label_shift
+from evoprompt.report.cautions import doubt, label_shift
 from evoprompt.report.files import read_metrics
 from evoprompt.study.arms import ANSWERS
 from evoprompt.study.rundir import RunDirectory
@@ -57,6 +57,11 @@ class Finished:
     def loss(self, arm: str, split: str) -> float:
         """In points."""
         return float(self.metrics["arms"][arm][split]["loss"])
+
+    def confirmed(self, arm: str) -> float:
+        """Held-out loss in free text; NaN where that was not asked, or got no valid answer."""
+        loss = (self.metrics.get("confirmation") or {}).get(arm, {}).get("loss")
+        return np.nan if loss is None else float(loss)
 
     @cached_property
     def record(self) -> dict[str, Any]:
@@ -141,7 +146,12 @@ def stacked(runs: Sequence[Finished], arm: str, split: str) -> Array:
 
 
 def losses(main: Sequence[Finished]) -> pd.DataFrame:
-    """A row for each culture, split and arm: loss, interval, distance of every dimension to its target."""
+    """A row for each culture, split and arm: loss and interval, distance of every dimension to its target and interval.
+
+    `label_mass` is the probability of answering with a label at all; `doubtful` counts the runs whose evolved prompt
+    lowers the loss by something else than opinions (`evoprompt.report.cautions.doubt`); `confirmed` is the loss in free
+    text, where it was asked.
+    """
     rows = []
     for culture, runs in by_culture(main).items():
         target = runs[0].target
@@ -149,12 +159,28 @@ def losses(main: Sequence[Finished]) -> pd.DataFrame:
             for arm, own in arms_of(runs).items():
                 stack = stacked(own, arm, split)
                 loss, low, high = loss_interval(stack, target)
-                away = np.abs(stack.mean(axis=1) - target).mean(axis=0)
-                rows.append(
-                    {"culture": culture, "split": split, "arm": arm, "runs": len(own)}
-                    | {"loss": loss, "low": low, "high": high}
-                    | dict(zip(DIMENSIONS, away.tolist(), strict=True))
-                )
+                row: dict[str, Any] = {"culture": culture, "split": split, "arm": arm, "runs": len(own)}
+                row |= {"loss": loss, "low": low, "high": high}
+                for place, name in enumerate(DIMENSIONS):
+                    known = np.isfinite(target[place])
+                    away = loss_interval(stack[..., place, None], target[place, None]) if known else (np.nan,) * 3
+                    row |= dict(zip((name, f"{name} low", f"{name} high"), away, strict=True))
+                row["label_mass"] = float(np.mean([run.metrics["arms"][arm][split]["label_mass"] for run in own]))
+                row["doubtful"] = sum(doubt(run.metrics) is not None for run in own) if arm == "evolved" else 0
+                row["confirmed"] = float(np.mean([run.confirmed(arm) for run in own]))
+                rows.append(row)
+    return pd.DataFrame(rows)
+
+
+def costs(main: Sequence[Finished]) -> pd.DataFrame:
+    """What the evolved prompts cost on neutral text, by culture: means and extremes over the seeds."""
+    rows = []
+    for culture, runs in by_culture(main).items():
+        row: dict[str, Any] = {"culture": culture, "runs": len(runs)}
+        for name, key in (("perplexity", "perplexity_ratio"), ("kl", "kl")):
+            found = [float(run.metrics["cost"][key]) for run in runs]
+            row |= {name: np.mean(found), f"{name} least": min(found), f"{name} most": max(found)}
+        rows.append(row)
     return pd.DataFrame(rows)
 
 
@@ -162,7 +188,7 @@ def tests(main: Sequence[Finished]) -> pd.DataFrame:
     """Evolved against each baseline, by culture and split: difference in loss, interval, p over respondents.
 
     The intervals resample seeds and respondents, these together for both arms. The permutation test exchanges the arms
-    of a respondent; what it exchanges of the evolved arm is the mean over seeds.
+    of a respondent, in all seeds at once. p is adjusted within each split.
     """
     rows = []
     for culture, runs in by_culture(main).items():
@@ -173,7 +199,7 @@ def tests(main: Sequence[Finished]) -> pd.DataFrame:
                 other = stacked(runs[:1], arm, split)
                 rows.append({"culture": culture, "split": split, "against": arm, **_compared(evolved, other, target)})
     frame = pd.DataFrame(rows)
-    return frame.assign(p_adjusted=adjusted(frame["p"].tolist()))
+    return frame.assign(p_adjusted=frame.groupby("split")["p"].transform(adjusted_of))
 
 
 def _compared(evolved: Array, other: Array, target: Array) -> dict[str, float]:
@@ -185,11 +211,11 @@ def _compared(evolved: Array, other: Array, target: Array) -> dict[str, float]:
         return mean_loss(evolved, target, s, p) - mean_loss(other, target, first, p)
 
     low, high = _resampled(difference, seeds, people)
-    both = np.concatenate([evolved.mean(axis=0), other[0]])  # (2 people, 6)
+    both = np.concatenate([evolved, np.broadcast_to(other, evolved.shape)], axis=1)  # (seeds, 2 people, 6)
 
     def exchanged(x: Places, y: Places, axis: int = -1) -> Array:
-        a, b = (both[np.moveaxis(part, axis, -1)].mean(axis=-2) for part in (x, y))
-        return np.asarray(l1_loss(a, target) - l1_loss(b, target))
+        a, b = (mean_loss(both, target, seeds, np.moveaxis(part, axis, -1)) for part in (x, y))
+        return np.asarray(a - b)
 
     p = permuted((people, people + len(people)), exchanged)
     return {"difference": float(difference(seeds, people)), "low": low, "high": high, "p": p}
@@ -230,7 +256,10 @@ def _tau(scores: Array, targets: Array) -> Array:
 
 
 def rivals(main: Sequence[Finished], others: Sequence[Finished]) -> pd.DataFrame:
-    """Every optimizer by culture and split: mean loss over the seeds that all have, and DE minus it, paired."""
+    """Every optimizer by culture and split: mean loss over the seeds that all have, and DE minus it, paired.
+
+    Pairs are a culture and a seed each, taken as independent; p is adjusted over the optimizers.
+    """
     named = {"de": list(main)}
     for run in others:
         named.setdefault(optimizer_of(run), []).append(run)
@@ -247,12 +276,18 @@ def rivals(main: Sequence[Finished], others: Sequence[Finished]) -> pd.DataFrame
                 )
                 found = np.array([loss for _, loss in mine])
                 ours = found if ours is None else ours
-                against = paired(ours, found)
                 row = {"split": split, "culture": culture, "optimizer": name, "runs": len(found), "loss": found.mean()}
                 if name != "de":
+                    against = paired(ours, found)
                     row |= {"de minus it": against.difference, "low": against.low, "high": against.high, "p": against.p}
                 rows.append(row)
-    return pd.DataFrame(rows)
+    frame = pd.DataFrame(rows)
+    return frame.assign(p_adjusted=frame.groupby(["split", "culture"])["p"].transform(adjusted_of))
+
+
+def adjusted_of(p: pd.Series) -> pd.Series:
+    """A column of p-values, adjusted for that there are many."""
+    return pd.Series(adjusted(p.tolist()), p.index)
 
 
 def optimizer_of(run: Finished) -> str:

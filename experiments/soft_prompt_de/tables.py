@@ -12,6 +12,8 @@ from experiments.soft_prompt_de.results import BASELINES
 
 TITLES = {"naive": "no prompt", "persona": "persona line", "icl": "in-context examples", "evolved": "evolved"}
 
+SIGNIFICANT = 0.05
+
 Row = Mapping[str, Any]
 
 
@@ -33,31 +35,68 @@ def grid(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 
 def span(row: Row, digits: int = 1) -> str:
-    """An interval, such as `0.6 to 3.2`."""
-    return f"{row['low']:.{digits}f} to {row['high']:.{digits}f}"
+    """An interval, such as `0.6 to 3.2`; – where there is none."""
+    found = f"{row['low']:.{digits}f} to {row['high']:.{digits}f}"
+    return "–" if "nan" in found else found
+
+
+def figure(value: float, style: str = ".1f") -> str:
+    """A number; – where it is not known.
+
+    >>> figure(1.25, "+.1f"), figure(float("nan"))
+    ('+1.2', '–')
+    """
+    return "–" if value != value else f"{value:{style}}"
 
 
 def p_value(p: float) -> str:
     """Rounded, never to 0.
 
-    >>> p_value(0.0004), p_value(0.25)
-    ('< 0.001', '0.250')
+    >>> p_value(0.0004), p_value(0.25), p_value(float("nan"))
+    ('< 0.001', '0.250', '–')
     """
-    return "< 0.001" if p < 0.001 else f"{p:.3f}"
+    return "< 0.001" if p < 0.001 else figure(p, ".3f")
 
 
 def loss_table(losses: pd.DataFrame) -> str:
     """Loss of every arm by culture, with 95 % intervals, on held-out and searched wordings."""
     searched = {(row["culture"], row["arm"]): row for row in rows_of(losses, split="searched")}
+    asked_again = losses["confirmed"].notna().any()
     rows = []
     for row in rows_of(losses, split="held_out"):
         other = searched[row["culture"], row["arm"]]
         cells = [get_culture(row["culture"]).name, TITLES[row["arm"]]]
         for found in (row, other):
-            cells += [f"{found['loss']:.1f}", span(found)]
-        rows.append([*cells, *(f"{row[name]:.1f}" for name in DIMENSIONS)])
-    heads = ["region", "arm", "held out", "95 %", "searched", "95 %", *(name.upper() for name in DIMENSIONS)]
-    return grid(heads, rows)
+            cells += [figure(found["loss"]), span(found)]
+        doubtful = f"{row['doubtful']} of {row['runs']}" if row["arm"] == "evolved" else ""
+        cells += [f"{row['label_mass']:.0%}", doubtful, *([figure(row["confirmed"])] if asked_again else [])]
+        rows.append(cells)
+    heads = ["region", "arm", "held out", "95 %", "searched", "95 %", "label mass", "runs in doubt"]
+    return grid([*heads, *(["held out, in free text"] if asked_again else [])], rows)
+
+
+def dimension_table(losses: pd.DataFrame) -> str:
+    """Each dimension's distance to its target on held-out wordings, with 95 % intervals; – without a target."""
+    rows = []
+    for row in rows_of(losses, split="held_out"):
+        cells = [get_culture(row["culture"]).name, TITLES[row["arm"]]]
+        for name in DIMENSIONS:
+            bounds = {"low": row[f"{name} low"], "high": row[f"{name} high"]}
+            cells.append("–" if row[name] != row[name] else f"{row[name]:.1f} ({span(bounds)})")
+        rows.append(cells)
+    return grid(["region", "arm", *(name.upper() for name in DIMENSIONS)], rows)
+
+
+def cost_table(costs: pd.DataFrame) -> str:
+    """Perplexity and divergence on neutral text, by region: mean over the seeds, least and most."""
+    rows = []
+    for row in rows_of(costs):
+        cells = [get_culture(row["culture"]).name]
+        for name, sign in (("perplexity", "×"), ("kl", "")):
+            least, most = row[f"{name} least"], row[f"{name} most"]
+            cells += [f"{sign}{row[name]:.2f}", f"{sign}{least:.2f} to {sign}{most:.2f}"]
+        rows.append(cells)
+    return grid(["region", "perplexity", "least to most", "KL, nats a token", "least to most"], rows)
 
 
 def summary_table(losses: pd.DataFrame) -> str:
@@ -78,7 +117,7 @@ def difference_table(tests: pd.DataFrame) -> str:
     """Evolved minus each baseline on held-out wordings."""
     rows = []
     for row in rows_of(tests, split="held_out"):
-        cells = [get_culture(row["culture"]).name, TITLES[row["against"]], f"{row['difference']:+.1f}", span(row)]
+        cells = [get_culture(row["culture"]).name, TITLES[row["against"]], figure(row["difference"], "+.1f"), span(row)]
         rows.append([*cells, p_value(row["p"]), p_value(row["p_adjusted"])])
     return grid(["region", "evolved minus", "points", "95 %", "p", "p, adjusted"], rows)
 
@@ -88,9 +127,8 @@ def tau_table(taus: pd.DataFrame) -> str:
     rows = []
     for arm, title in TITLES.items():
         known = {row["dimension"]: row for row in rows_of(taus, split="held_out", arm=arm)}
-        own = [f"{known[name]['tau']:.2f}" for name in ("mean", *DIMENSIONS)]
-        cells = [own[0], span(known["mean"], 2), *own[1:]]
-        rows.append([title, *("–" if "nan" in cell else cell for cell in cells)])
+        own = [figure(known[name]["tau"], ".2f") for name in ("mean", *DIMENSIONS)]
+        rows.append([title, own[0], span(known["mean"], 2), *own[1:]])
     return grid(["arm", "mean", "95 %", *(name.upper() for name in DIMENSIONS)], rows)
 
 
@@ -101,10 +139,11 @@ def rival_table(rivals: pd.DataFrame) -> str:
     for name in names(found, "optimizer"):
         known = {row["culture"]: row for row in found if row["optimizer"] == name}
         total = known["all"]
-        against = [f"{total['de minus it']:+.1f}", span(total), p_value(total["p"])] if name != "de" else [""] * 3
+        against = [figure(total["de minus it"], "+.1f"), span(total), p_value(total["p_adjusted"])]
+        against = [""] * 3 if name == "de" else against
         rows.append([name, *(f"{known[culture]['loss']:.1f}" for culture in cultures), *against])
     titles = [culture if culture == "all" else get_culture(culture).name for culture in cultures]
-    return grid(["optimizer", *titles, "DE minus it", "95 %", "p"], rows)
+    return grid(["optimizer", *titles, "DE minus it", "95 %", "p, adjusted"], rows)
 
 
 def ablation_table(ablations: pd.DataFrame) -> str:
@@ -146,16 +185,22 @@ def claims(losses: pd.DataFrame, tests: pd.DataFrame, rivals: pd.DataFrame) -> l
     known = {(row["culture"], row["arm"]): row for row in rows_of(losses, split="held_out")}
     cultures = names(known.values(), "culture")
     apart = [one for one in cultures if known[one, "evolved"]["high"] < known[one, "naive"]["low"]]
+    doubtful = [one for one in apart if known[one, "evolved"]["doubtful"]]
     found = [
         f"The evolved prompt is below no prompt on held-out wordings in {len(apart)} of {len(cultures)} regions with "
         "95 % intervals that do not overlap."
     ]
+    if doubtful:
+        found.append(
+            f"In {len(doubtful)} of these some run is in doubt: under its prompt the model hardly answers any more, or "
+            "free text does not confirm it."
+        )
     for arm in BASELINES[1:]:
         verdicts: dict[str, list[str]] = {"below": [], "above": [], "not told apart": []}
         for row in rows_of(tests, split="held_out", against=arm):
             verdicts[_order(row) or "not told apart"].append(get_culture(row["culture"]).name)
         told = (f"{word} in {', '.join(places)}" for word, places in verdicts.items() if places)
-        found.append(f"Against {TITLES[arm]}: {'; '.join(told)}.")
+        found.append(f"Against {TITLES[arm]}: {'; '.join(told).rstrip('.')}.")
     for row in rows_of(rivals, split="held_out", culture="all"):
         if row["optimizer"] != "de":
             found.append(
@@ -166,5 +211,7 @@ def claims(losses: pd.DataFrame, tests: pd.DataFrame, rivals: pd.DataFrame) -> l
 
 
 def _order(row: Row) -> str | None:
-    """`below` or `above` where the interval of a difference says so."""
+    """`below` or `above` where the interval of a difference and its adjusted p both say so."""
+    if not row["p_adjusted"] < SIGNIFICANT:
+        return None
     return "below" if row["high"] < 0 else "above" if row["low"] > 0 else None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +17,7 @@ from experiments.soft_prompt_de.__main__ import main
 from experiments.soft_prompt_de.carried import transfer
 from experiments.soft_prompt_de.plan import CONF, PRESETS, Block, blocks, folder_of, read_request, run_block
 
+README = (Path(__file__).parents[2] / "experiments" / "soft_prompt_de" / "README.md").read_text(encoding="utf-8")
 TARGET = np.array([80.0, 38.0, 53.0, 68.0, 23.0, 34.0])
 
 
@@ -43,8 +45,26 @@ def test_a_request_changes_the_preset_and_passes_the_rest_on() -> None:
     assert (request.settings.seeds, request.settings.rival_seeds) == (1, 1)
     assert request.passed == ("model=gpt2",)
     assert request.changed
-    assert folder_of(request) != folder_of(read_request([], Path("runs")))
+    folders = [[], ["model=gpt2"], ["budget=100"], ["seeds=2"], ["regions=arab"], ["preset=full"]]
+    assert len({folder_of(read_request(given, Path("runs"))) for given in folders}) == len(folders)
     assert not read_request(["preset=quick", "folder=elsewhere"], Path("runs")).changed
+
+
+@pytest.mark.parametrize(
+    "command", re.findall(r"^python -m experiments\.soft_prompt_de .*?(?<!\\)$", README, re.M | re.S)
+)
+def test_the_commands_of_the_readme_have_a_configuration(command: str) -> None:
+    words = [word for word in command.split("#")[0].replace("\\\n", " ").split()[3:] if "=" in word]
+    request = read_request(words, Path("runs"))
+    with initialize_config_dir(str(CONF), version_base=None):
+        for block in blocks(request.settings):
+            own = [one.split(",")[0] for one in block.sweep]
+            compose("config", ["+culture=arab", *own, *request.launcher, *request.overrides], return_hydra_config=True)
+
+
+def test_free_text_is_refused() -> None:
+    with pytest.raises(UserError, match=r"survey\.confirm=true adds free text"):
+        read_request(["respondent=sampled"], Path("runs"))
 
 
 @pytest.mark.parametrize(
@@ -83,6 +103,22 @@ def test_arms_that_differ_in_every_person_get_the_least_p_there_is() -> None:
     assert results._compared(people(1.0), people(1.0), TARGET)["p"] == 1.0
 
 
+def test_the_test_is_of_the_difference_that_is_shown() -> None:
+    """Two seeds that miss on either side do not cancel: their loss is 5, that of the other arm 4."""
+    found = results._compared(np.concatenate([people(5.0), people(-5.0)]), people(4.0), TARGET)
+    assert found["difference"] == pytest.approx(1.0)
+    same = results._compared(np.concatenate([people(4.0), people(-4.0)]), people(4.0), TARGET)
+    assert same["difference"] == pytest.approx(0.0)
+    assert same["p"] > 0.5
+
+
+def test_one_pair_or_a_missing_answer_has_no_p() -> None:
+    assert np.isnan(results.paired([1.0], [2.0]).p)
+    broken = people(5.0)
+    broken[:, 2] = np.nan
+    assert np.isnan(results._compared(broken, people(4.0), TARGET)["p"])
+
+
 def test_tau_is_one_where_scores_keep_the_order_of_the_targets() -> None:
     targets = np.arange(24.0).reshape(4, 6)
     assert results._tau(10 * targets, targets).tolist() == [1.0] * 7
@@ -104,9 +140,10 @@ def test_a_readme_gets_its_table_and_nothing_else_changes() -> None:
 
 @pytest.mark.slow
 def test_real_runs_become_tables(tmp_path: Path) -> None:
-    common = ("model.threads=1", "survey.respondents=4")
-    run_block(Block("main", ("arab", "usa"), 2, (), 16), tmp_path, common)
-    run_block(Block("others", ("arab", "usa"), 2, ("optimizer=random",), 16), tmp_path, common)
+    common = ("model.threads=1", "survey.respondents=3", "survey.examples=1")
+    launcher = PRESETS["quick"].launcher
+    run_block(Block("main", ("arab", "usa"), 2, (), 16), tmp_path, common, launcher)
+    run_block(Block("others", ("arab", "usa"), 2, ("optimizer=random",), 16), tmp_path, common, launcher)
     main_runs = results.read_block(tmp_path / "main")
     assert [(run.culture, run.seed) for run in main_runs] == [("arab", 0), ("arab", 1), ("usa", 0), ("usa", 1)]
     others = results.read_block(tmp_path / "others", results.overrides_of(main_runs[0].folder))
@@ -122,8 +159,12 @@ def test_real_runs_become_tables(tmp_path: Path) -> None:
     assert ablations["setting"].tolist() == ["default", "optimizer=random"]
     claims = tables.claims(losses, tests, rivals)
     assert "of 2 regions" in claims[0]
+    costs = results.costs(main_runs)
+    assert (costs["perplexity least"] <= costs["perplexity"]).all()
     for text in (
         tables.loss_table(losses),
+        tables.dimension_table(losses),
+        tables.cost_table(costs),
         tables.difference_table(tests),
         tables.tau_table(taus),
         tables.rival_table(rivals),
@@ -140,6 +181,30 @@ def test_real_runs_become_tables(tmp_path: Path) -> None:
     pd.testing.assert_frame_equal(losses, results.losses(results.read_block(tmp_path / "main")))
 
 
+@pytest.mark.slow
+def test_the_command_runs_every_block_once(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    folder = tmp_path / "runs"
+    small = ["survey.respondents=2", "survey.examples=1"]
+    asked = ["preset=quick", "regions=arab,japan", "seeds=1", "budget=16", f"folder={folder}", *small]
+    assert main(asked) == 0
+    printed = capfd.readouterr().out
+    (runs,) = folder.iterdir()
+    assert {block.name for block in blocks(PRESETS["quick"])} <= {path.name for path in runs.iterdir()}
+    out = runs / "results"
+    assert (out / "table.md").read_text().strip() in printed
+    assert "of 2 regions" in printed
+    assert "nan" not in printed.split("say nothing about people")[1]
+    losses = pd.read_csv(out / "losses.csv")
+    assert set(losses["culture"]) == {"arab", "japan"}
+    constants = [run.metrics["constant"] for run in results.read_block(runs / "main")]
+    assert constants[0] == constants[1], "a region that is an anchor is none in this study"
+    saved = {path.name: path.read_bytes() for path in out.glob("*.csv")}
+    began = max(path.stat().st_mtime for path in runs.rglob("metrics.json"))
+    assert main(asked) == 0
+    assert max(path.stat().st_mtime for path in runs.rglob("metrics.json")) == began, "nothing is run again"
+    assert {path.name: path.read_bytes() for path in out.glob("*.csv")} == saved
+
+
 def test_a_block_that_cannot_run_says_so(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="is not complete; the same command goes on with it"):
-        run_block(Block("main", ("arab",), 1, ("optimizer=nonsense",), 4), tmp_path, ())
+        run_block(Block("main", ("arab",), 1, ("optimizer=nonsense",), 4), tmp_path, (), ())
