@@ -1,11 +1,34 @@
-"""How a run was made, in words: its respondent and its search space. Runs of older releases say less."""
+"""How a run was made, in words: all that tells methods apart. Runs of older releases say less."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Any
 
+METHOD = ("model", "optimizer", "space", "placement", "respondent", "settings")
+NO_METHOD = ("culture", "seed", "report", "executor", "resume", "hydra")  # whose, which repeat, where and how computed
+
 Metrics = Mapping[str, Any]
+
+
+def method_words(metrics: Metrics, config: Mapping[str, Any]) -> tuple[tuple[str, ...], ...]:
+    """For each of `METHOD` its name and the options that it was used with; `settings` are nameless: all other keys.
+
+    Runs with the same words differ in the keys of `NO_METHOD` only.
+
+    >>> method_words({"model": "m", "optimizer": "de"}, {"optimizer": {"name": "de", "variant": "jde"}, "budget": 9})
+    (('m',), ('de', 'variant=jde'), ('unnamed',), ('–',), ('options',), ('', 'budget=9'))
+    """
+    model, optimizer, placement = (str(metrics.get(name) or "–") for name in ("model", "optimizer", "placement"))
+    others = {key: value for key, value in config.items() if key not in (*METHOD, *NO_METHOD)}
+    return (
+        (model, *_words(config.get("model"))),
+        (optimizer, *_words(config.get("optimizer"))),
+        space_words(metrics, config),
+        (placement,),
+        respondent_words(metrics, config),
+        ("", *(word.removeprefix("survey.") for word in _words(others))),
+    )
 
 
 def respondent_kind(metrics: Metrics) -> str:
@@ -56,8 +79,23 @@ def _options(metrics: Metrics, config: Mapping[str, Any]) -> Mapping[str, Any]:
     return found if isinstance(found, Mapping) else {}
 
 
+def flattened(options: Mapping[str, Any], above: str = "") -> dict[str, Any]:
+    """Every value by its dotted key, as the command line names it.
+
+    >>> flattened({"budget": 9, "survey": {"examples": 6, "confirm": {}}})
+    {'budget': 9, 'survey.examples': 6, 'survey.confirm': {}}
+    """
+    found: dict[str, Any] = {}
+    for key, value in options.items():
+        found |= (
+            flattened(value, f"{above}{key}.") if isinstance(value, Mapping) and value else {f"{above}{key}": value}
+        )
+    return found
+
+
 def _words(options: Any) -> list[str]:
-    if not isinstance(options, Mapping):
-        return []
-    known = {str(key): value for key, value in options.items() if value is not None}
-    return [f"{key}={known[key]}" for key in sorted(known) if key not in ("kind", "seed")]
+    """`key=value` for each option but the name, the seed, and those that are not set."""
+    known = flattened(options) if isinstance(options, Mapping) else {}
+    return [
+        f"{key}={known[key]}" for key in sorted(known) if known[key] is not None and key not in ("kind", "name", "seed")
+    ]

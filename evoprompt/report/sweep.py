@@ -11,32 +11,31 @@ from urllib.parse import quote
 
 from evoprompt.report.certainty import mean_interval
 from evoprompt.report.drawing import Plot, write_plots
-from evoprompt.report.elements import cautions_box, figure, page, section, table
-from evoprompt.report.files import csv_bytes, write_bytes
+from evoprompt.report.elements import figure, page, section, table
+from evoprompt.report.files import write_bytes
+from evoprompt.report.method import METHOD
 from evoprompt.report.numbers import interval, number, share
+from evoprompt.report.sweep_cautions import DOUBTFUL, sweep_cautions
+from evoprompt.report.sweep_config import configuration
 from evoprompt.report.sweep_plots import DRAWN_GROUPS, sweep_plots
 from evoprompt.report.sweep_rows import (
     CHECKS,
-    COLUMNS,
     LOSSES,
-    METHOD,
     Row,
     grouped,
+    of_several_cultures,
     read_sweep,
     shown_methods,
+    sweep_csv,
     told_apart,
 )
-from evoprompt.report.sweep_verdict import sweep_verdict
-
-DOUBTFUL = (
-    "no success, however low the loss: few words on the labels, invalid answers, or free text does not confirm it"
-)
+from evoprompt.report.sweep_verdict import pairs, sweep_verdict
 
 
 def _marked(row: Row) -> list[str]:
     """The losses as text, a doubtful one of the evolved prompt with a mark."""
     *baselines, evolved = map(number, row.losses)
-    return [*baselines, f"{evolved}†" if row.doubtful else evolved]
+    return [*baselines, f"{evolved}†" if row.doubt else evolved]
 
 
 def _check(name: str, value: float | None) -> str:
@@ -50,20 +49,21 @@ def _known_checks(rows: Sequence[Row]) -> list[int]:
 
 def text_table(rows: Sequence[Row]) -> str:
     """The table for a terminal: held-out losses, a line per run."""
-    head = ["culture", "seed", *METHOD, *LOSSES]
-    lines = [head]
-    for row, method in zip(rows, shown_methods(rows), strict=True):
-        lines.append([row.culture, str(row.seed), *method, *_marked(row)])
-    widths = [max(len(line[column]) for line in lines) for column in range(len(head))]
-    words = (0, *range(2, 2 + len(METHOD)))
+    shown = shown_methods(rows)
+    columns = [column for column in range(len(METHOD)) if any(words[column] for words in shown)]
+    lines = [["culture", "seed", *(METHOD[column] for column in columns), *LOSSES]]
+    for row, words in zip(rows, shown, strict=True):
+        lines.append([row.culture, str(row.seed), *(words[column] for column in columns), *_marked(row)])
+    widths = [max(map(len, cells)) for cells in zip(*lines, strict=True)]
+    left = (0, *range(2, 2 + len(columns)))
     drawn = [
         "  ".join(
-            cell.ljust(width) if column in words else cell.rjust(width)
+            cell.ljust(width) if column in left else cell.rjust(width)
             for column, (cell, width) in enumerate(zip(line, widths, strict=True))
         ).rstrip()
         for line in lines
     ]
-    return "\n".join([*drawn, *([f"† {DOUBTFUL}"] if any(row.doubtful for row in rows) else [])])
+    return "\n".join([*drawn, *([f"† {DOUBTFUL}"] if any(row.doubt for row in rows) else [])])
 
 
 def write_sweep(folder: Path) -> Path:
@@ -78,7 +78,7 @@ def write_sweep(folder: Path) -> Path:
     print(text_table(rows))
     for line in skipped:
         print(f"evoprompt: skipped: {line}", file=sys.stderr)
-    write_bytes(folder / "sweep.csv", csv_bytes(COLUMNS, (row.cells for row in rows)))
+    write_bytes(folder / "sweep.csv", sweep_csv(rows))
     plots = sweep_plots(rows)
     write_plots(folder, plots)
     report = folder / "report.html"
@@ -89,14 +89,16 @@ def write_sweep(folder: Path) -> Path:
 def sweep_page(folder: Path, rows: Sequence[Row], skipped: Sequence[str], plots: Sequence[Plot]) -> str:
     """The page: what all runs say together, plots and means over runs, then every run with a link to its own report."""
     drawn = {plot.name: plot for plot in plots}
-    body = (
-        f"<header>{_top(rows)}</header><main>{_cautions(rows, skipped)}{_losses(rows, drawn)}"
-        f'<section><h2>Means over runs</h2><div class="card">{_means(rows)}</div></section>'
-        f"{_gains(drawn)}"
-        f'<section><h2>Every run</h2><div class="card">{_runs(folder, rows)}'
-        '<p class="files">Files: <a href="sweep.csv">CSV</a></p></div></section></main>'
-        "<footer><p>The numbers behind every plot are in <code>plots/*.csv</code>.</p></footer>"
-    )
+    sections = [
+        sweep_cautions(rows, skipped),
+        _losses(rows, drawn),
+        _means(rows),
+        _gains(drawn),
+        _runs(folder, rows),
+        configuration(rows),
+    ]
+    foot = "<footer><p>The numbers behind every plot are in <code>plots/*.csv</code>.</p></footer>"
+    body = f"<header>{_top(rows)}</header><main>{''.join(sections)}</main>{foot}"
     return page(f"{_count(rows)}: evolved soft prompts", body, kind="sweep")
 
 
@@ -109,23 +111,13 @@ def _top(rows: Sequence[Row]) -> str:
     facts = [", ".join(dict.fromkeys(row.name for row in rows))]
     for column, title in enumerate(METHOD):
         words = list(dict.fromkeys(row.method[column][0] for row in rows))
-        facts.append(f"{title} {', '.join(words)}")
+        facts += [f"{title} {', '.join(words)}"] if any(words) else []
     return (
         f'<h1>{_count(rows)}</h1><p class="facts">{escape(" · ".join(facts))}</p>'
         f'<p class="headline {said.tone}">{escape(said.headline)}</p>'
         f'<ul class="said">{"".join(f"<li>{escape(line)}</li>" for line in said.comparisons)}</ul>'
         f'<p class="facts">{escape(said.cost)}</p>'
     )
-
-
-def _cautions(rows: Sequence[Row], skipped: Sequence[str]) -> str:
-    found = [f"{escape(line)}." for line in skipped]
-    if any(row.method[0] == ("pocket",) for row in rows):
-        found.insert(0, "The pocket model is a simulator; its figures say nothing about people.")
-    if any(row.doubtful for row in rows):
-        found.append(f"† {escape(DOUBTFUL)}.")
-    box = "".join(f"<li>{line}</li>" for line in found)
-    return cautions_box(box) if box else ""
 
 
 def _losses(rows: Sequence[Row], drawn: Mapping[str, Plot]) -> str:
@@ -160,32 +152,34 @@ def _gains(drawn: Mapping[str, Plot]) -> str:
 
 def _means(rows: Sequence[Row]) -> str:
     titles, methods = told_apart(rows)
-    words = {row.method: shown for row, shown in zip(rows, methods, strict=True)}
-    checks = _known_checks(rows)
-    lines = []
-    for (name, method), members in grouped(rows).items():
-        means = [number(_mean([row.losses[column] for row in members])) for column in range(len(LOSSES))]
-        means[-1] += "†" if any(row.doubtful for row in members) else ""
-        means += [_check(CHECKS[column], _mean([row.checks[column] for row in members])) for column in checks]
-        fallen = [(row.gain, row.doubtful) for row in members if row.gain is not None]
-        gains = [gain for gain, _ in fallen]
-        span = f"{number(min(gains))} to {number(max(gains))}" if gains else "–"
-        better = sum(gain > 0 and not doubtful for gain, doubtful in fallen)
-        certain = interval(mean_interval(gains)[1:]) if gains else "–"
-        counts = [f"{better} of {len(gains)}", span, certain]
-        cells = [*map(escape, (name, *words[method])), str(len(members)), *means, *counts]
-        lines.append(("", cells))
-    head = [
-        "culture",
-        *titles,
-        "runs",
-        *LOSSES,
-        *_titles(checks),
-        "better than naive",
-        "gain (range)",
-        "mean gain, 95% interval",
+    words = {row.method: list(map(escape, shown)) for row, shown in zip(rows, methods, strict=True)}
+    checks, several = _known_checks(rows), of_several_cultures(rows)
+    lines = [
+        ("together" if (name, method) in several else "", [escape(name), *words[method], *_mean_cells(members, checks)])
+        for (name, method), members in (grouped(rows) | several).items()
     ]
-    return table("", head, lines, kind=f"words-{len(titles)}")
+    head = ["culture", *titles, "runs", *LOSSES, *_titles(checks)]
+    head += ["better than naive", "gain (range)", "mean gain, 95% interval"]
+    return section(
+        "means",
+        "Means over runs",
+        "Methods are named by what differs between them; an option that most runs of a name share is left out. "
+        "Intervals are over the seeds of a culture; in a line of several cultures they are over cultures, each the "
+        "mean of its runs.",
+        f'<div class="card">{table("", head, lines, kind=f"words-{len(titles)}")}</div>',
+    )
+
+
+def _mean_cells(members: Sequence[Row], checks: Sequence[int]) -> list[str]:
+    """How many runs, the mean of every column, and how large and how certain the gain is."""
+    losses = [number(_mean([row.losses[column] for row in members])) for column in range(len(LOSSES))]
+    losses[-1] += "†" if any(row.doubt for row in members) else ""
+    checked = [_check(CHECKS[column], _mean([row.checks[column] for row in members])) for column in checks]
+    gains = [row.gain for row in members if row.gain is not None]
+    better = sum(row.gain is not None and row.gain > 0 and row.doubt is None for row in members)
+    span = f"{number(min(gains))} to {number(max(gains))}" if gains else "–"
+    certain = interval(mean_interval([naive - evolved for evolved, naive in pairs(members, "naive")])[1:])
+    return [str(len(members)), *losses, *checked, f"{better} of {len(gains)}", span, certain]
 
 
 def _titles(checks: Sequence[int]) -> list[str]:
@@ -208,6 +202,9 @@ def _runs(folder: Path, rows: Sequence[Row]) -> str:
         words = [escape(str(word)) for word in (row.name, *method, row.seed)]
         checked = (_check(CHECKS[column], row.checks[column]) for column in checks)
         cost = [f"×{number(row.perplexity_ratio, 2)}", number(row.kl, 3)]
-        lines.append(("doubtful" if row.doubtful else "", [*words, *_marked(row), *checked, *cost, where]))
+        lines.append(("doubtful" if row.doubt else "", [*words, *_marked(row), *checked, *cost, where]))
     head = ["culture", *titles, "seed", *LOSSES, *_titles(checks), "perplexity", "KL", "run"]
-    return table("", head, lines, kind=f"words-{len(titles)}")
+    runs = table("", head, lines, kind=f"words-{len(titles)}")
+    files = '<p class="files">Files: <a href="sweep.csv">CSV</a></p>'
+    lead = "Losses are held-out, in points."
+    return section("runs", "Every run", lead, f'<div class="card">{runs}{files}</div>')

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from textwrap import shorten, wrap
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -10,8 +11,9 @@ import numpy as np
 from evoprompt.report.certainty import mean_interval
 from evoprompt.report.drawing import PALETTE, Plot, arm_legend, diagonal, finished, marker, new_figure
 from evoprompt.report.files import ARM_TITLES, csv_bytes
+from evoprompt.report.method import METHOD
 from evoprompt.report.numbers import number
-from evoprompt.report.sweep_rows import LOSSES, METHOD, Row, grouped, told_apart
+from evoprompt.report.sweep_rows import LOSSES, Row, full_words, grouped, told_apart
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -19,6 +21,7 @@ if TYPE_CHECKING:
 
 DRAWN_GROUPS = 60
 LANE = 0.17
+WIDE_TITLE, NARROW_TITLE = 28, 50  # letters on a line
 
 
 def sweep_plots(rows: Sequence[Row]) -> list[Plot]:
@@ -43,9 +46,10 @@ def draw_losses(rows: Sequence[Row], narrow: bool) -> Figure:
             if losses:
                 _lane(axes, arm, losses, top + LANE * lane)
         if narrow:
+            title = shorten(title, NARROW_TITLE, placeholder=" …")
             at: dict[str, Any] = {"transform": axes.get_yaxis_transform()}
             axes.text(0.015, place - 0.34, title, va="center", weight="bold", fontsize=8, **at)
-    titles = [title.replace(" · ", "\n", 1) for _, title in groups]
+    titles = [wrapped(title) for _, title in groups]
     axes.set_yticks(range(len(groups)), [] if narrow else titles, color=PALETTE["ink"])
     axes.set_ylim(len(groups) - 0.5, -0.5)
     axes.set_xlim(left=0)
@@ -68,7 +72,13 @@ def _lane(axes: Axes, arm: str, losses: Sequence[float], y: float) -> None:
 def group_titles(rows: Sequence[Row]) -> list[str]:
     """Each group's culture, and those words of its method in which the groups differ."""
     words = {row.method: told for row, told in zip(rows, told_apart(rows)[1], strict=True)}
-    return [" · ".join((name, *words[method])) for name, method in grouped(rows)]
+    return [" · ".join(filter(None, (name, *words[method]))) for name, method in grouped(rows)]
+
+
+def wrapped(title: str) -> str:
+    """A group's title on several lines, its culture on the first."""
+    culture, *words = title.split(" · ", 1)
+    return "\n".join([culture, *wrap(" · ".join(words), WIDE_TITLE, max_lines=4, placeholder=" …")])
 
 
 def losses_alt(rows: Sequence[Row]) -> str:
@@ -88,8 +98,7 @@ def losses_csv(rows: Sequence[Row]) -> bytes:
     """A row per run and arm."""
     lines = []
     for row in rows:
-        method = (", ".join(words) for words in row.method)
-        cells = (row.folder, row.culture, row.seed, *method)
+        cells = (row.folder, row.culture, row.seed, *full_words(row))
         lines += [(*cells, arm, loss) for arm, loss in zip(LOSSES, row.losses, strict=True) if loss is not None]
     return csv_bytes(("run", "culture", "seed", *METHOD, "arm", "held_out_loss"), lines)
 
@@ -109,7 +118,7 @@ def draw_gains(rows: Sequence[Row], narrow: bool) -> Figure:
     axes.plot([0, end], [0, end / 2], color=PALETTE["muted"], lw=1, ls=(0, (1, 2)), zorder=2)
     axes.text(end, end / 2, " half", va="center", fontsize=8, color=PALETTE["muted"])
     for row, searched, held_out in known:
-        fill = {"mfc": PALETTE["paper"], "mec": PALETTE["evolved"], "mew": 1.4} if row.doubtful else {}
+        fill = {"mfc": PALETTE["paper"], "mec": PALETTE["evolved"], "mew": 1.4} if row.doubt else {}
         axes.plot([searched], [held_out], **{**marker("evolved"), **fill}, zorder=4)
     axes.set_xlabel("gain on searched wordings")
     axes.set_ylabel("gain on held-out wordings")

@@ -2,23 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from evoprompt.errors import UserError
-from evoprompt.report.cautions import doubt, gains
+from evoprompt.report.cautions import Caution, Doubt, doubt, gains, warnings
 from evoprompt.report.elements import culture_name
-from evoprompt.report.files import parsed_config, read_metrics, read_text
-from evoprompt.report.method import respondent_words, space_words
+from evoprompt.report.files import csv_bytes, parsed_config, read_metrics, read_text
+from evoprompt.report.method import METHOD, flattened, method_words
 from evoprompt.report.numbers import finite
+from evoprompt.study.rundir import RunDirectory
 from evoprompt.study.sweepdir import SweepDirectory
 
 LOSSES = ("naive", "persona", "icl", "evolved")
-METHOD = ("model", "optimizer", "space", "placement", "respondent")
 CHECKS = ("label_mass", "invalid_rate", "confirmed_loss")  # of the evolved prompt, on held-out wordings
-COLUMNS = ("run", "culture", "seed", *METHOD, *LOSSES, *CHECKS, "perplexity_ratio", "kl")
+RECORDED = ("model", "instrument", "scoring", "versions")  # parts of run.json that say what a run was made with
+
+Method = tuple[tuple[str, ...], ...]
 
 
 @dataclass(frozen=True)
@@ -27,21 +30,24 @@ class Row:
 
     `method` has the words of each of `METHOD`: a name, then the options that it was used with. `losses` are held-out,
     None for an arm that was not or could not be measured; `searched_gain` is by how many points the evolved prompt
-    lowered naive's loss on the searched wordings; `checks` as named by `CHECKS`. `doubtful` runs have one that
-    takes the loss back.
+    lowered naive's loss on the searched wordings; `checks` as named by `CHECKS`; `doubt` is what takes a lower loss
+    back. `config` and `made_with` have a value for every dotted key.
     """
 
     folder: str
     culture: str
     name: str
     seed: Any
-    method: tuple[tuple[str, ...], ...]
+    method: Method
     losses: tuple[float | None, ...]
     searched_gain: float | None
     checks: tuple[float | None, ...]
-    doubtful: bool
+    doubt: Doubt | None
+    cautions: tuple[Caution, ...]
     perplexity_ratio: float | None
     kl: float | None
+    config: Mapping[str, Any]
+    made_with: Mapping[str, Any]
 
     def loss(self, arm: str) -> float | None:
         """Held-out loss of an arm."""
@@ -52,13 +58,6 @@ class Row:
         """Points by which the evolved prompt lowered naive's loss on held-out wordings."""
         before, after = self.loss("naive"), self.loss("evolved")
         return None if before is None or after is None else before - after
-
-    @property
-    def cells(self) -> tuple[Any, ...]:
-        """In the order of `COLUMNS`."""
-        method = (", ".join(words) for words in self.method)
-        cost = (self.perplexity_ratio, self.kl)
-        return (self.folder, self.culture, self.seed, *method, *self.losses, *self.checks, *cost)
 
 
 def find_runs(folder: Path) -> list[Path]:
@@ -90,47 +89,103 @@ def read_sweep(folder: Path) -> tuple[list[Row], list[str]]:
     if not rows:
         more = f" ({'; '.join(skipped)})" if skipped else ""
         raise UserError(f"{folder} is neither a run directory nor holds a finished run{more}")
-    return sorted(rows, key=lambda row: (row.culture, row.method, str(row.seed).zfill(12))), skipped
+    return sorted(rows, key=lambda row: (row.culture, row.name, row.method, str(row.seed).zfill(12))), skipped
 
 
 def _row(run: Path, folder: Path) -> Row:
-    metrics, config = read_metrics(run), parsed_config(read_text(run / "config.yaml"))
-    arms, cost = metrics["arms"], metrics.get("cost") or {}
-    words = {"space": space_words(metrics, config), "respondent": respondent_words(metrics, config)}
+    metrics, config, record = read_metrics(run), parsed_config(read_text(run / "config.yaml")), _record(run)
+    arms, cost, settings = metrics["arms"], metrics.get("cost") or {}, flattened(config)
     evolved, confirmed = arms["evolved"]["held_out"], (metrics.get("confirmation") or {}).get("evolved") or {}
+    notes = [str(note) for note in record.get("notes") or ()]
     return Row(
         folder=run.relative_to(folder).as_posix(),
         culture=str(metrics.get("culture")),
-        name=culture_name(metrics),
+        name=_name(metrics),
         seed=metrics.get("seed"),
-        method=tuple(words.get(name) or (str(metrics.get(name) or "–"),) for name in METHOD),
+        method=method_words(metrics, config),
         searched_gain=finite(gains(metrics)["searched"]),
         losses=tuple(finite(arms[arm]["held_out"]["loss"]) if arm in arms else None for arm in LOSSES),
         checks=(*(finite(evolved.get(key)) for key in CHECKS[:2]), finite(confirmed.get("loss"))),
-        doubtful=doubt(metrics) is not None,
+        doubt=doubt(metrics),
+        cautions=(
+            *warnings(metrics, config),
+            *(Caution("Noted by the run", f"{note[:1].upper()}{note[1:]}.") for note in notes),
+        ),
         perplexity_ratio=cost.get("perplexity_ratio"),
         kl=cost.get("kl"),
+        config=settings,
+        made_with=_made_with(metrics, record, settings),
     )
 
 
-def grouped(rows: Sequence[Row]) -> dict[tuple[str, tuple[tuple[str, ...], ...]], list[Row]]:
+def _record(run: Path) -> dict[str, Any]:
+    """The run's run.json, which a run of an older release may lack."""
+    try:
+        return RunDirectory(run).recall()
+    except (OSError, ValueError) as error:
+        raise UserError(f"cannot read {run / 'run.json'}: {' '.join(str(error).split())}") from None
+
+
+def _name(metrics: Mapping[str, Any]) -> str:
+    """The culture's name; custom ones that were given none are told apart by their targets."""
+    name = culture_name(metrics)
+    targets = [f"{key.upper()} {value}" for key, value in metrics["target"].items() if value is not None]
+    return f"custom ({', '.join(targets)})" if name == "custom" else name
+
+
+def _made_with(metrics: Mapping[str, Any], record: Mapping[str, Any], settings: Mapping[str, Any]) -> dict[str, Any]:
+    """What the settings do not say: versions, fingerprints, and what was found out as the run began."""
+    constant = metrics.get("constant") or {}
+    found = {
+        **flattened({part: record[part] for part in RECORDED if part in record}),
+        "target.edition": metrics.get("edition"),
+        "constant.values": [round(value, 1) for value in constant.get("values") or ()] or None,
+    }
+    return {key: value for key, value in found.items() if value is not None and settings.get(key) != value}
+
+
+def grouped(rows: Sequence[Row]) -> dict[tuple[str, Method], list[Row]]:
     """The runs of each culture and method, which differ in their seeds only."""
-    groups: dict[tuple[str, tuple[tuple[str, ...], ...]], list[Row]] = {}
+    groups: dict[tuple[str, Method], list[Row]] = {}
     for row in rows:
         groups.setdefault((row.name, row.method), []).append(row)
     return groups
 
 
+def of_several_cultures(rows: Sequence[Row]) -> dict[tuple[str, Method], list[Row]]:
+    """The runs of each method that was tried on several cultures, named by how many these are."""
+    methods: dict[Method, list[Row]] = {}
+    for row in rows:
+        methods.setdefault(row.method, []).append(row)
+    counts = {method: len({row.name for row in members}) for method, members in methods.items()}
+    return {(f"{counts[method]} cultures", method): methods[method] for method in methods if counts[method] > 1}
+
+
 def shown_methods(rows: Sequence[Row]) -> list[list[str]]:
-    """Each row's method in few words: the options that all runs of a name share are left out."""
+    """Each row's method in few words: options that it has as most runs of a name have them are left out."""
     shown = [list[str]() for _ in rows]
     for column in range(len(METHOD)):
+        usual = _usual([row.method[column] for row in rows])
         for line, row in zip(shown, rows, strict=True):
             name, *options = row.method[column]
-            alike = [other.method[column] for other in rows if other.method[column][0] == name]
-            told = (option for option in options if not all(option in words for words in alike))
-            line.append(", ".join((name, *told)))
+            keys = {option.partition("=")[0] for option in options}
+            told = [option for option in options if option not in usual[name]]
+            lacked = [f"no {key}" for option in usual[name] if (key := option.partition("=")[0]) not in keys]
+            line.append(", ".join(filter(None, (name, *told, *lacked))))
     return shown
+
+
+def _usual(words: Sequence[tuple[str, ...]]) -> dict[str, list[str]]:
+    """The options that more than half of the runs of a name have, by name.
+
+    >>> _usual([("de", "popsize=9", "variant=jde"), ("de", "popsize=9"), ("cma",)])
+    {'de': ['popsize=9'], 'cma': []}
+    """
+    names = Counter(name for name, *_ in words)
+    counts = {
+        name: Counter(option for other, *options in words for option in options if other == name) for name in names
+    }
+    return {name: [one for one, count in counts[name].items() if 2 * count > names[name]] for name in names}
 
 
 def told_apart(rows: Sequence[Row]) -> tuple[list[str], list[list[str]]]:
@@ -138,3 +193,18 @@ def told_apart(rows: Sequence[Row]) -> tuple[list[str], list[list[str]]]:
     shown = shown_methods(rows)
     differing = [column for column in range(len(METHOD)) if len({words[column] for words in shown}) > 1]
     return [METHOD[column] for column in differing], [[words[column] for column in differing] for words in shown]
+
+
+def full_words(row: Row) -> list[str]:
+    """The row's method with every option, as the CSV files have it."""
+    return [", ".join(filter(None, words)) for words in row.method]
+
+
+def sweep_csv(rows: Sequence[Row]) -> bytes:
+    """A row per run."""
+    head = ("run", "culture", "seed", *METHOD, *LOSSES, *CHECKS, "perplexity_ratio", "kl")
+    lines = []
+    for row in rows:
+        measured = (*row.losses, *row.checks, row.perplexity_ratio, row.kl)
+        lines.append((row.folder, row.culture, row.seed, *full_words(row), *measured))
+    return csv_bytes(head, lines)

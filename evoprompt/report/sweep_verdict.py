@@ -2,85 +2,118 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
-import numpy as np
+from collections.abc import Mapping, Sequence
+from statistics import fmean
+from typing import Any
 
 from evoprompt.report.certainty import FEWEST_PAIRS, mean_interval, paired_p
 from evoprompt.report.files import ARM_TITLES
 from evoprompt.report.numbers import interval, number
-from evoprompt.report.sweep_rows import Row, grouped
+from evoprompt.report.sweep_rows import Row
 from evoprompt.report.verdict import TEXTUAL, Verdict
 
 AGAINST = {"naive": ARM_TITLES["naive"], **TEXTUAL}
 
+Pairs = list[tuple[float, float]]
+
 
 def sweep_verdict(rows: Sequence[Row]) -> Verdict:
-    """In how many runs the held-out loss fell, against which baselines, and how certain that is over runs."""
+    """In how many runs the held-out loss fell, how many of these are doubtful, against which baselines it is lower,
+    and how certain that is over cultures or seeds.
+    """
     measured = [row for row in rows if row.gain is not None]
-    fell = sum(row.gain is not None and row.gain > 0 and not row.doubtful for row in measured)
-    means = {arm: differences(rows, arm) for arm in AGAINST}
-    comparisons = [_comparison(arm, pairs) for arm, pairs in means.items() if pairs]
+    found = {arm: pairs(rows, arm) for arm in AGAINST}
+    comparisons = [_comparison(arm, rows, found[arm]) for arm in AGAINST if found[arm]]
     lost = len(rows) - len(measured)
     if lost:
         comparisons.append(f"In {lost} of {len(rows)} runs the held-out loss could not be measured.")
     if not measured:
         return Verdict("The held-out loss could not be measured in any run.", tuple(comparisons), "", "bad")
-    before, after = (float(np.mean([row.loss(arm) for row in measured])) for arm in ("naive", "evolved"))
-    span = f"from {number(before)} to {number(after)} points"
-    if len(measured) == 1:
-        headline = f"The held-out loss {'fell' if fell else 'did not fall'} in the one run, {span}."
-    else:
-        count = f"all {fell}" if fell == len(measured) else f"{fell or 'none'} of {len(measured)}"
-        headline = f"The held-out loss fell in {count} runs; its mean went {span}."
-    tone = _tone(means["naive"], fell)
-    ahead = [arm for arm in TEXTUAL if means[arm] and _bounds(means[arm])[0] > 0]
+    fell = [row for row in measured if (row.gain or 0) > 0]
+    headline, tone = _headline(fell, len(measured), found["naive"]), _tone(fell, len(measured), found["naive"])
+    ahead = [arm for arm in TEXTUAL if bounds(found[arm])[0] > 0]
     if tone == "good" and ahead:
         doing = "does" if ahead == ["persona"] else "do"
         headline = f"{headline[:-1]}, but {' and '.join(TEXTUAL[arm] for arm in ahead)} {doing} better."
         tone = "flat"
-    return Verdict(headline, tuple(comparisons), _method(rows), tone)
+    return Verdict(headline, tuple(comparisons), _method(rows, found), tone)
 
 
-def differences(rows: Sequence[Row], arm: str) -> list[tuple[float, float]]:
-    """Held-out loss of the evolved prompt and of an arm, of every run that has both."""
-    both = [(row.loss("evolved"), row.loss(arm)) for row in rows]
-    return [(ours, other) for ours, other in both if ours is not None and other is not None]
+def unit(rows: Sequence[Row]) -> str:
+    """Over what intervals and tests are: `culture`, or `seed` where all runs are of one culture."""
+    return "culture" if len({row.name for row in rows}) > 1 else "seed"
 
 
-def _bounds(pairs: Sequence[tuple[float, float]]) -> tuple[float, float]:
-    """The 95 % interval of the mean difference; NaN for a single run."""
-    return mean_interval([ours - other for ours, other in pairs])[1:]
+def pairs(rows: Sequence[Row], arm: str) -> Pairs:
+    """Held-out loss of the evolved prompt and of an arm, as means over the runs of each culture, or of each seed.
+
+    The runs of a culture share what its baselines lost, so that they are no independent cases.
+    """
+    of_culture = unit(rows) == "culture"
+    found: dict[Any, Pairs] = {}
+    for row in rows:
+        ours, other = row.loss("evolved"), row.loss(arm)
+        if ours is not None and other is not None:
+            found.setdefault(row.name if of_culture else row.seed, []).append((ours, other))
+    return [(fmean(one for one, _ in both), fmean(other for _, other in both)) for both in found.values()]
 
 
-def _tone(pairs: Sequence[tuple[float, float]], fell: int) -> str:
-    low, high = _bounds(pairs)
-    if high < 0 and 2 * fell > len(pairs):
+def bounds(found: Pairs) -> tuple[float, float]:
+    """The 95 % interval of the mean difference; NaN for a single pair."""
+    return mean_interval([ours - other for ours, other in found])[1:]
+
+
+def _headline(fell: Sequence[Row], measured: int, found: Pairs) -> str:
+    """In how many runs the loss fell, with what doubt, and from what to what."""
+    after, before = (fmean(losses) for losses in zip(*found, strict=True))
+    span = f"from {number(before)} to {number(after)} points"
+    doubted = sum(row.doubt is not None for row in fell)
+    if measured == 1:
+        verb = "fell" if fell else "did not fall"
+        return f"The held-out loss {verb} in the one run{', with doubt' if doubted else ''}, {span}."
+    count = f"all {measured}" if len(fell) == measured else f"{len(fell) or 'none'} of {measured}"
+    which = "" if len(fell) == 1 else f"{'all' if doubted == len(fell) else doubted} of them "
+    doubt = f", {which}with doubt" if doubted else ""
+    return f"The held-out loss fell in {count} runs{doubt}; its mean went {span}."
+
+
+def _tone(fell: Sequence[Row], measured: int, found: Pairs) -> str:
+    low, high = bounds(found)
+    if high < 0 and 2 * sum(row.doubt is None for row in fell) > measured:
         return "good"
-    return "bad" if low > 0 or not fell else "flat"
+    hopeless = all(row.doubt is not None and row.doubt.tone == "bad" for row in fell)
+    return "bad" if low > 0 or hopeless else "flat"
 
 
-def _comparison(arm: str, pairs: Sequence[tuple[float, float]]) -> str:
+def _comparison(arm: str, rows: Sequence[Row], found: Pairs) -> str:
     """The mean difference to an arm as a sentence."""
-    ours, others = zip(*pairs, strict=True)
-    mean, *bounds = mean_interval([one - other for one, other in pairs])
+    both = [(row.loss("evolved"), row.loss(arm)) for row in rows]
+    lower = [ours < other for ours, other in both if ours is not None and other is not None]
+    count = f"lower in {sum(lower)} of {len(lower)} runs"
+    ours, others = zip(*found, strict=True)
+    mean = fmean(ours) - fmean(others)
     said = f"Against {AGAINST[arm]}: {'+' if mean > 0 else ''}{number(mean)} points on average"
-    lower = sum(one < other for one, other in pairs)
-    count = f"lower in {lower} of {len(pairs)} runs"
-    if len(pairs) < 2:
+    if len(found) < 2:
         return f"{said} ({count})."
     p = paired_p(ours, others)
-    certain = f"p {'< 0.001' if p < 0.001 else f'= {p:.3f}'}" if p is not None else "too few runs for a test"
-    return f"{said} (95% interval {interval(bounds)}; {count}; {certain})."
+    certain = f"p {'< 0.001' if p < 0.001 else f'= {p:.3f}'}" if p is not None else f"too few {unit(rows)}s for a test"
+    over = f"95% interval over {len(found)} {unit(rows)}s"
+    return f"{said} ({over} {interval(bounds(found))}; {count}; {certain})."
 
 
-def _method(rows: Sequence[Row]) -> str:
+def _method(rows: Sequence[Row], found: Mapping[str, Pairs]) -> str:
     """How the figures were taken."""
     said = "Held-out loss, in points; lower is better."
-    if len(rows) > 1:
-        said += " Intervals are bootstrap intervals over runs."
-    if len(rows) >= FEWEST_PAIRS:
+    most = max(map(len, found.values()))
+    if most < 2:
+        return said
+    if unit(rows) == "culture":
+        said += " A culture counts once, as the mean of its runs: these share their baselines."
+    else:
+        said += " All runs are of one culture: intervals and tests are over seeds and say nothing of other cultures."
+    said += " Intervals are bootstrap intervals."
+    if most >= FEWEST_PAIRS:
         said += " p: two-sided paired permutation test, not adjusted for the number of comparisons."
-    if len(grouped(rows)) > 1:
-        said += " All cultures and methods are taken together here; below they are apart."
+    if len({row.method for row in rows}) > 1:
+        said += " All methods are taken together here; below they are apart."
     return said

@@ -129,6 +129,8 @@ def test_every_text_stands_out_from_its_background(
     page = opened(browser, pages[kind], size, scheme)
     dark = page.evaluate("matchMedia('(prefers-color-scheme: dark)').matches")
     assert dark == (scheme == "dark")
+    page.evaluate("document.querySelectorAll('details').forEach((one) => { one.open = true; })")
+    assert page.evaluate("document.documentElement.scrollWidth") <= size[0]
     found = page.evaluate(CONTRASTS)
     assert len(found) > 60
     assert any(text == "held-out loss" or text.startswith("loss on searched") for text, _ in found), "of plots, too"

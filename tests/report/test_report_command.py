@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from evoprompt.report.__main__ import main
+from evoprompt.report.sweep_rows import grouped, read_sweep, told_apart
 
 WriteRun = Callable[..., Path]
 
@@ -103,6 +104,13 @@ def test_the_sweep_csv_holds_what_the_runs_hold(sweep: Path) -> None:
         ({"space_options": {"kind": "full", "tokens": 8}}, "", "<td>full, tokens=8</td>"),
         ({}, "space: {kind: full, init_text: 'Answer:'}\n", "<td>full, init_text=Answer:</td>"),
         ({}, "respondent: {kind: options, samples: 5, seed: 3}\n", "<td>options, samples=5</td>"),
+        ({}, "model: {name: some/model, quantization: 4bit}\n", "<td>some/model, quantization=4bit</td>"),
+        ({}, "optimizer: {name: de, variant: rand/1/bin}\n", "<td>de, variant=rand/1/bin</td>"),
+        ({}, "budget: 100\n", "<td>budget=100</td>"),
+        ({}, "loop: steady\n", "<td>loop=steady</td>"),
+        ({}, "survey: {constant: none}\n", "<td>constant=none</td>"),
+        ({}, "survey: {counterbalanced: false}\n", "<td>counterbalanced=False</td>"),
+        ({}, "survey: {confirm: {samples: 5}}\n", "<td>confirm.samples=5</td>"),
     ],
 )
 def test_runs_of_different_methods_are_not_averaged(
@@ -115,6 +123,42 @@ def test_runs_of_different_methods_are_not_averaged(
     assert "<td>2 of 2</td>" in page
     assert page.count("of 1</td>") == 2
     assert page.count(shown) == 2
+
+
+@pytest.mark.parametrize("config", ["executor: {kind: ray}\n", "report: false\n", "resume: there\n", "seed: 9\n"])
+def test_runs_that_differ_in_how_they_were_computed_are_averaged(
+    metrics: dict[str, Any], write_run: WriteRun, sweep: Path, config: str
+) -> None:
+    metrics |= {"seed": 2, "optimizer": "de"}
+    write_run(sweep / "arab-seed2-de", config=config)
+    main([str(sweep)])
+    assert "<td>2 of 3</td>" in (sweep / "report.html").read_text(encoding="utf-8")
+
+
+def test_a_method_is_named_by_what_few_runs_have_or_lack(
+    metrics: dict[str, Any], write_run: WriteRun, sweep: Path
+) -> None:
+    metrics |= {"optimizer": "de"}
+    for seed, option in enumerate(("popsize: 50", "popsize: 50", "popsize: 50", "popsize: 20", "popsize: null")):
+        metrics["seed"] = seed
+        write_run(sweep / f"own/seed{seed}", config=f"optimizer: {{name: de, {option}}}\n")
+    rows = read_sweep(sweep / "own")[0]
+    titles, words = told_apart(rows)
+    assert titles == ["optimizer"]
+    named = {row.seed: name for row, (name,) in zip(rows, words, strict=True)}
+    assert named == {0: "de", 1: "de", 2: "de", 3: "de, popsize=20", 4: "de, no popsize"}
+    assert len(grouped(rows)) == 3
+
+
+def test_custom_cultures_without_a_name_are_told_apart_by_their_targets(
+    metrics: dict[str, Any], write_run: WriteRun, tmp_path: Path
+) -> None:
+    metrics |= {"culture": "custom", "culture_name": "custom"}
+    for seed, score in enumerate((80.0, 20.0)):
+        metrics["target"] = {"pdi": score, "idv": None}
+        write_run(tmp_path / f"seed{seed}")
+    rows = read_sweep(tmp_path)[0]
+    assert [name for name, _ in grouped(rows)] == ["custom (PDI 20.0)", "custom (PDI 80.0)"]
 
 
 def test_a_run_whose_model_stopped_answering_is_marked_and_not_counted_as_better(
