@@ -21,6 +21,7 @@ from evoprompt.llm import ModelSpec, load_model
 from evoprompt.llm.decoding import Decoder, Sampling, Text
 from evoprompt.routing import COMPOSITIONS, Committee, Opinion, Profile, Route, Voice, load_router
 from evoprompt.routing.committee import panel_text
+from evoprompt.surveys.quality import LABEL_MASS_LIMIT, percent
 
 POCKET_NOTE = "the pocket model is a simulator: what it says is no advice and nothing about people"
 
@@ -33,7 +34,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         _require_text(given)
         committee = open_committee(given)
         if given.options:
-            _print_opinion(committee.opinion(given.query, given.options.split("|"), *_asked(committee, given)), given)
+            opinion = committee.opinion(given.query, given.options.split("|"), *_asked(committee, given))
+            _print_opinion(opinion, given, committee.frozen.spec.name == "pocket")
         else:
             _answer(committee, given)
         sys.stdout.flush()
@@ -47,7 +49,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _require_text(given: argparse.Namespace) -> None:
-    """Refuse bytes that are no UTF-8, which Python hands over as half surrogate pairs: no tokenizer takes these."""
+    """Refuse bytes that are no UTF-8, which Python hands over as half surrogate pairs: no tokenizer takes these.
+
+    A distribution over options is always a mixture.
+    """
+    if given.options and given.compose != "mixture":
+        raise UserError(f"--compose {given.compose} is about answers in words; leave it or --options out")
     for name in ("query", "location", "language", "options"):
         try:
             (getattr(given, name) or "").encode()
@@ -140,8 +147,8 @@ def _answer(committee: Committee, given: argparse.Namespace) -> None:
         said = {} if one else {voice.name: said for voice, said in zip(chosen, panel, strict=True)}
         found = {"answer": text, "composition": given.compose, "panel": said, **shown_route(route, chosen)}
         print(json.dumps({"query": given.query, "model": committee.frozen.spec.name, **found}, ensure_ascii=False))
-    elif committee.frozen.spec.name == "pocket":
-        print(f"\n({POCKET_NOTE})")
+    else:
+        _print_note(committee.frozen.spec.name == "pocket")
 
 
 def checked_sampling(max_tokens: int, temperature: float, seed: int) -> Sampling:
@@ -215,7 +222,12 @@ def _print_route(route: Route | None, voices: Sequence[Voice]) -> None:
     print()
 
 
-def _print_opinion(opinion: Opinion, given: argparse.Namespace) -> None:
+def _print_note(pocket: bool) -> None:
+    if pocket:
+        print(f"\n({POCKET_NOTE})")
+
+
+def _print_opinion(opinion: Opinion, given: argparse.Namespace, pocket: bool) -> None:
     if given.json:
         shares = dict(zip(opinion.options, opinion.shares.tolist(), strict=True))
         voiced = {
@@ -233,6 +245,13 @@ def _print_opinion(opinion: Opinion, given: argparse.Namespace) -> None:
         own = (f"{opinion.by_voice[voice.name][i]:.0%}" for voice in opinion.voices)
         table.add_row(Shown(option), f"{opinion.shares[i]:.0%}", *own)
     Console(width=None if sys.stdout.isatty() else 120).print(table)
+    least = min(opinion.label_mass.values())
+    if least < LABEL_MASS_LIMIT:
+        print(
+            f"\nthe model hardly answers with an option at all: the labels have {percent(least)} of its words, and "
+            "these are shares of that"
+        )
+    _print_note(pocket)
 
 
 if __name__ == "__main__":

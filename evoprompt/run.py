@@ -187,6 +187,8 @@ def _list_jobs(directory: SweepDirectory) -> int:
         if job.state == "skipped":
             print(f"{job.name}: finished already")
     failed = [job for job in jobs if not job.finished]
+    if len(failed) < len(jobs):
+        print(f"one table and a page of all {len(jobs)} jobs: python -m evoprompt.report {directory.path}")
     for job in failed:
         _say(f"{job.name}: {job.reason}")
     if any(job.state != "refused" for job in failed):

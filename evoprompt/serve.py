@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import logging
 import os
+import socket
 import sys
 from collections.abc import Sequence
 from contextlib import suppress
@@ -34,6 +35,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             raise UserError(f"port {given.port} must be from 1 to 65535")
         limits = Limits(given.max_body, given.max_requests, given.timeout, given.max_tokens)
         token = read_token(given.token_file)
+        listening = listen(given.host, given.port)
         committee = open_committee(given)
     except UserError as error:
         print(f"evoprompt: {' '.join(str(error).split())}", file=sys.stderr)
@@ -49,7 +51,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     config = uvicorn.Config(app, given.host, given.port, log_level="warning", timeout_graceful_shutdown=5)
     server = uvicorn.Server(config)
     with suppress(KeyboardInterrupt):
-        server.run()
+        server.run([listening])
     return 0 if server.started else 1
 
 
@@ -73,6 +75,21 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--max-body", type=int, default=256 * 1024, help="bytes of a request")
     parser.add_argument("--timeout", type=float, default=120.0, help="seconds for one answer")
     return parser
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """A socket that listens.
+
+    Raises
+    ------
+    UserError
+        The address is taken, or none of this machine's.
+    """
+    try:
+        family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
+        return socket.create_server((host, port), family=family)
+    except OSError as error:
+        raise UserError(f"cannot listen on {host} port {port}: {error.strerror}; choose --port or --host") from None
 
 
 def read_token(file: Path | None) -> str | None:

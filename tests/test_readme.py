@@ -35,7 +35,9 @@ def test_nothing_is_left_to_fill_in() -> None:
 
 def test_the_table_follows_from_the_committed_runs() -> None:
     study = ROOT / "experiments" / "soft_prompt_de"
-    found = {name: pd.read_csv(study / f"{name}.csv") for name in ("losses", "tests", "optimizers")}
+    found = {
+        name: pd.read_csv(study / f"{name}.csv") for name in ("losses", "tests", "optimizers", "transfer", "ability")
+    }
     assert f"<!-- table -->\n{summary(found)}\n<!-- /table -->" in README
 
 

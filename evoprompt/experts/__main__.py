@@ -162,6 +162,9 @@ def _blend(given: argparse.Namespace) -> int:
     table.add_row("mean of the experts", "", *(_whole(result.linear[d]) for d in DIMENSIONS))
     Console(width=None if sys.stdout.isatty() else 120).print(table)
     print(f"expert  {given.out}")
+    own, naive = (result.arms[arm]["held_out"]["loss"] for arm in ("evolved", "naive"))
+    if own >= naive:
+        print(f"evoprompt: no prompt is nearer to the target than this blend: {naive:.1f} points", file=sys.stderr)
     return 0
 
 

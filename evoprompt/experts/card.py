@@ -24,8 +24,9 @@ def card(provenance: Mapping[str, Any], spec: ModelSpec) -> str:
     stands = STANDS[placement]
     if placement != "prefix" and provenance["served_by_peft"]:
         stands = f"{STANDS['prefix']}: this model has neither a chat template nor a token that begins a text"
+    own = {"evolved": "this blend"} if provenance.get("blended_from") else {}
     rows = "\n".join(
-        f"| {arm} | {_points(splits['searched']['loss'])} | {_points(splits['held_out']['loss'])} |"
+        f"| {own.get(arm, arm)} | {_points(splits['searched']['loss'])} | {_points(splits['held_out']['loss'])} |"
         for arm, splits in provenance.get("arms", {}).items()
     )
     return f"""---
@@ -35,8 +36,7 @@ tags: [evoprompt, prompt-tuning, cultural-alignment]
 ---
 # Soft prompt for {culture["name"]}
 
-{_first(provenance)}{provenance["tokens"]} virtual tokens for the frozen model `{base["name"]}`, evolved by evoprompt
-until the model's answers to paraphrased VSM 2013 items score like {culture["name"]} on Hofstede's six dimensions
+{_first(provenance)}{provenance["tokens"]} virtual tokens for the frozen model `{base["name"]}`, {_origin(provenance)}
 (edition {culture["edition"]}). The prompt stands {stands} ({placement} placement).
 {_warning(provenance)}
 Mean absolute distance to the target, in points, on the wordings used by the search and on held-out ones:
@@ -52,6 +52,18 @@ Run in this folder, this asks a question under the prompt:
 {_peft(spec) if provenance["served_by_peft"] else ""}
 `expert.json` holds target, constants, versions and hashes.
 """
+
+
+def _origin(provenance: Mapping[str, Any]) -> str:
+    """How the prompt came to be."""
+    parts = provenance.get("blended_from")
+    if parts:
+        named = ", ".join(f"{part['culture']} ({part['weight']:.0%})" for part in parts)
+        return f"the weighted mean of the\nprompts of {named}; nothing was evolved for it, see the table for its worth"
+    return (
+        "evolved by evoprompt\nuntil the model's answers to paraphrased VSM 2013 items score like "
+        f"{provenance['culture']['name']} on Hofstede's six dimensions"
+    )
 
 
 def _points(loss: float | None) -> str:

@@ -255,6 +255,8 @@ class Study:
 
     def _baselines(self, measured: Measurements) -> None:
         culture, examples = self.settings.culture, self.settings.survey.examples
+        if culture.place == "custom":
+            self._note(f"the persona line is {culture.persona()!r}, which names no place; give culture.place")
         naive = measured.measure("naive")
         means = np.array(naive["searched"]["answers"]) @ np.arange(1.0, 6.0)
         measured.measure("persona", culture.persona())

@@ -101,7 +101,9 @@ def custom_culture(name: str, place: str | None, targets: Mapping[str, Any]) -> 
         No target, an unknown dimension, or a value that is not a number in range.
     """
     if not targets:
-        raise UserError("culture 'custom' has no targets; give some, for example culture.targets={pdi: 80, idv: 38}")
+        raise UserError(
+            "culture 'custom' has no targets; give some, with these quotes: 'culture.targets={pdi: 80, idv: 38}'"
+        )
     checked: dict[str, float] = {}
     for dimension, value in targets.items():
         if dimension not in DIMENSIONS:

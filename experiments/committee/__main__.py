@@ -26,7 +26,7 @@ from experiments.committee.latency import latency
 from experiments.committee.plot import plot
 from experiments.committee.queries import LabelledQuery, in_two, study_queries
 from experiments.committee.settings import Settings, parse
-from experiments.committee.table import alignment_table, comparison_table, markdown, verdict
+from experiments.committee.table import alignment_table, comparison_table, markdown, routed_or_not, verdict
 from experiments.committee.truth import targets
 
 SIMULATED = "The pocket model is a simulator with a known truth: these figures say nothing about people."
@@ -54,11 +54,13 @@ def study(settings: Settings, queries: Sequence[LabelledQuery]) -> Study:
     survey, everyday = in_two(queries)
     fixed = choose_fixed(asker, survey, truth, voices)
     routes, routed = routes_of(committee, survey)
-    replies = Panelists(asker, survey, voices, settings.asked).replies(routed, fixed)
+    panelists = Panelists(asker, survey, voices, settings.asked)
+    replies = panelists.replies(routed, fixed)
     frame = results(survey, replies, truth)
+    unrouted = results(survey, {"mixture": replies["mixture"], **panelists.unrouted()}, truth)
     said = answers(committee, everyday, routes_of(committee, everyday)[1], voices, fixed, settings.asked)
     text = [SIMULATED] if frozen.spec.name == POCKET else [f"Base model: {frozen.spec.name}."]
-    text += ["\n".join(f"- {sentence}" for sentence in verdict(frame))]
+    text += ["\n".join(f"- {sentence}" for sentence in (*verdict(frame), routed_or_not(unrouted)))]
     text += [f"Alignment and diversity, means with 95 % intervals; the fixed expert is {fixed}:"]
     text += [markdown(alignment_table(frame)), "Paired differences in alignment:"]
     text += [markdown(comparison_table(comparisons(frame))), "Who is chosen, against the labels:"]

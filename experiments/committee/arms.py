@@ -172,6 +172,12 @@ class Panelists:
         }
         return {arm: found[arm] for arm in ARMS}
 
+    def unrouted(self) -> dict[str, list[Reply]]:
+        """What tells how much routing does: the mean of all experts, and for scale an answer that favours no option."""
+        everybody, none = tuple(self.voices.values()), Reply(np.full(OPTIONS, 1 / OPTIONS), (BASE,), (0,))
+        numbers = range(len(self.queries))
+        return {"all experts": [self.mixed(n, everybody) for n in numbers], "uniform": [none for _ in numbers]}
+
     def _told(self, prefaces: Sequence[str], voices: Sequence[Sequence[Voice]]) -> list[Reply]:
         """The base model's replies under lines of text."""
         asked = [Put(put.question, put.options, preface) for put, preface in zip(self.asked, prefaces, strict=True)]

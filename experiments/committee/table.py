@@ -6,6 +6,7 @@ import pandas as pd
 
 from experiments.committee.arms import ARMS, COMPOSED
 from experiments.committee.figures import by_arm, comparisons
+from experiments.statistics import paired
 
 LEVEL = 0.05
 
@@ -61,6 +62,22 @@ def verdict(frame: pd.DataFrame) -> list[str]:
     shown = ", ".join(f"{name} {votes[name]:.3f}" for name in ("direct", "single best", "panel", "oracle"))
     said.append(f"A panel's votes are no distribution of opinions; with one vote a voice for every arm: {shown}.")
     return [*said, *_by_count(frame), *_why(frame)]
+
+
+def routed_or_not(frame: pd.DataFrame) -> str:
+    """What routing adds to a mixture, from rows of the arms mixture, all experts and uniform."""
+    means = frame.groupby("arm")["alignment"].mean()
+    by_count = frame.pivot_table(index="cultures", columns="arm", values="alignment")
+    by_item = frame.pivot_table(index="item", columns="arm", values="alignment")
+    gain = paired(by_item["mixture"].to_numpy(), by_item["all experts"].to_numpy())
+    shown = ", ".join(
+        f"{gain:+.4f} with {count}" for count, gain in (by_count["mixture"] - by_count["all experts"]).items()
+    )
+    return (
+        f"What routing adds: a mixture of all experts for every query has {means['all experts']:.3f}; the routed "
+        f"mixture lies {gain.difference:+.4f} ({gain.low:+.4f} to {gain.high:+.4f}, p {_p(gain.p)}) from it, by number "
+        f"of labelled cultures {shown}. For scale: an answer that favours no option has {means['uniform']:.3f}."
+    )
 
 
 def _compared(other: str, difference: float, p: float) -> str:

@@ -91,14 +91,21 @@ def photograph(browser: Browser, report: Path, address: str) -> None:
 
 
 def main() -> int:
-    """Run, keep, photograph. Returns the exit code."""
-    printed = run()
+    """Run, photograph, keep. Returns the exit code: 0, or 2 where something is not installed."""
+    if len(sys.argv) > 1:
+        print(f"evoprompt: it takes no arguments, not {sys.argv[1:]}", file=sys.stderr)
+        return 2
+    try:
+        with server() as address, chromium() as browser:
+            printed = run()
+            photograph(browser, RUN / "report.html", address)
+    except (ImportError, RuntimeError) as error:
+        print(f"evoprompt: {error}; the pictures need the extras serve and test and a Chromium", file=sys.stderr)
+        return 2
     (HERE / "printed.txt").write_text(printed, encoding="utf-8")
     for name in KEPT:
         shutil.copy(RUN / name, HERE)
     shutil.copytree(RUN / "plots", HERE / "plots", dirs_exist_ok=True)
-    with server() as address, chromium() as browser:
-        photograph(browser, HERE / "report.html", address)
     print(printed, end="")
     return 0
 

@@ -18,7 +18,7 @@ from evoprompt.report.sweep import write_sweep
 from experiments.readme import fill, write_table
 from experiments.soft_prompt_de import plots, results, tables
 from experiments.soft_prompt_de.carried import transfer
-from experiments.soft_prompt_de.plan import Request, blocks, folder_of, read_request, run_block
+from experiments.soft_prompt_de.plan import Preset, Request, blocks, folder_of, read_request, run_block
 
 HERE = Path(__file__).parent
 README = HERE.parents[1] / "README.md"
@@ -46,7 +46,8 @@ def gather(folder: Path, request: Request, main: Sequence[results.Finished]) -> 
 
 def sentences(found: dict[str, pd.DataFrame]) -> str:
     """What the tables say, as a list."""
-    return "\n".join(f"- {claim}" for claim in tables.claims(found["losses"], found["tests"], found["optimizers"]))
+    told = tables.claims(found["losses"], found["tests"], found["optimizers"])
+    return "\n".join(f"- {claim}" for claim in (*told, *tables.transfer_claims(found["transfer"], found["ability"])))
 
 
 def summary(found: dict[str, pd.DataFrame]) -> str:
@@ -54,16 +55,20 @@ def summary(found: dict[str, pd.DataFrame]) -> str:
     return f"{tables.summary_table(found['losses'])}\n\n{sentences(found)}"
 
 
-def report(found: dict[str, pd.DataFrame], model: str) -> str:
+def report(found: dict[str, pd.DataFrame], model: str, settings: Preset) -> str:
     """Everything as text."""
     parts = [POCKET] if model == "pocket" else [f"Model: {model}."]
+    parts.append(
+        f"{settings.budget} evaluations a run; {settings.seeds} seeds a region, of which the other optimizers have "
+        f"{settings.rival_seeds} and the ablations, in {', '.join(settings.ablated)}, {settings.ablation_seeds}."
+    )
     parts.append(sentences(found))
     for title, text in (
         ("Loss by region and arm", tables.loss_table(found["losses"])),
         ("Each dimension's distance to its target, on held-out wordings", tables.dimension_table(found["losses"])),
         ("Paired differences on held-out wordings", tables.difference_table(found["tests"])),
         ("Kendall's tau of scores and targets over the regions", tables.tau_table(found["tau"])),
-        ("Optimizers at equal budgets, held-out loss", tables.rival_table(found["optimizers"])),
+        ("Optimizers at equal budgets and seeds, held-out loss", tables.rival_table(found["optimizers"])),
         ("What the evolved prompts cost on neutral text", tables.cost_table(found["costs"])),
         ("What each choice does", tables.ablation_table(found["ablations"])),
         ("A second questionnaire: does it move the way the targets ask?", tables.carried_table(found["transfer"])),
@@ -90,7 +95,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except UserError as error:
         print(f"evoprompt: {error}", file=sys.stderr)
         return 2
-    text = report(found, str(runs[0].metrics["model"]))
+    text = report(found, str(runs[0].metrics["model"]), request.settings)
     write_table(out, text)
     if out == HERE:
         fill(README, summary(found))

@@ -13,6 +13,7 @@ from experiments.soft_prompt_de.results import BASELINES
 TITLES = {"naive": "no prompt", "persona": "persona line", "icl": "in-context examples", "evolved": "evolved"}
 
 SIGNIFICANT = 0.05
+GUESSING = 0.11  # two standard errors of sixty guesses of four
 
 Row = Mapping[str, Any]
 
@@ -143,7 +144,7 @@ def rival_table(rivals: pd.DataFrame) -> str:
         against = [""] * 3 if name == "de" else against
         rows.append([name, *(f"{known[culture]['loss']:.1f}" for culture in cultures), *against])
     titles = [culture if culture == "all" else get_culture(culture).name for culture in cultures]
-    return grid(["optimizer", *titles, "DE minus it", "95 %", "p, adjusted"], rows)
+    return grid(["optimizer", *titles, "`de` minus it", "95 %", "p, adjusted"], rows)
 
 
 def ablation_table(ablations: pd.DataFrame) -> str:
@@ -204,10 +205,25 @@ def claims(losses: pd.DataFrame, tests: pd.DataFrame, rivals: pd.DataFrame) -> l
     for row in rows_of(rivals, split="held_out", culture="all"):
         if row["optimizer"] != "de":
             found.append(
-                f"At equal budgets DE is {_order(row) or 'not told apart from'} {row['optimizer']}: "
-                f"{row['de minus it']:+.1f} points ({span(row)}) over {row['runs']} pairs of runs."
+                f"At equal budgets the default `de` is {_order(row) or 'not told apart from'} {row['optimizer']}: "
+                f"{row['de minus it']:+.1f} points ({span(row)}; adjusted p {p_value(row['p_adjusted'])}) over "
+                f"{row['runs']} pairs of runs."
             )
     return found
+
+
+def transfer_claims(carried: pd.DataFrame, able: pd.DataFrame) -> list[str]:
+    """What became of questions that no search has seen, a sentence each."""
+    (moved,) = rows_of(carried, arm="evolved")
+    base = rows_of(able, arm="naive")[0]
+    found = [
+        f"On the second questionnaire {moved['same_sign']} of {moved['signed']} scores moved the way the targets ask "
+        f"(p {p_value(moved['p'])}); rank correlation with the wanted changes {figure(moved['spearman'], '.2f')} "
+        f"({span(moved, 2)})."
+    ]
+    chance, right = 0.25, base["accuracy"]
+    told = "near guessing, so that no harm could show" if right < chance + GUESSING else f"against {chance} by guessing"
+    return [*found, f"Without a prompt the model answers {right:.0%} of the ability questions rightly, {told}."]
 
 
 def _order(row: Row) -> str | None:

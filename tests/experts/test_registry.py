@@ -323,9 +323,14 @@ def test_the_command_lists_verifies_compares_and_shows(
 def test_a_blend_is_measured_and_written_as_an_expert(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out = tmp_path / "between"
     assert main(["blend", "japan=2", "brazil", "--out", str(out)]) == 0
-    said = capsys.readouterr().out
-    assert "mean of the experts" in said
+    told = capsys.readouterr()
+    assert "mean of the experts" in told.out
     made = read_expert(out)
+    card = (out / "README.md").read_text(encoding="utf-8")
+    assert "prompts of Japan (67%), Brazil (33%); nothing was evolved for it" in card
+    assert "| this blend |" in card
+    losses = {arm: made.provenance["arms"][arm]["held_out"]["loss"] for arm in ("evolved", "naive")}
+    assert ("no prompt is nearer to the target" in told.err) == (losses["evolved"] >= losses["naive"])
     assert [part["weight"] for part in made.provenance["blended_from"]] == [pytest.approx(2 / 3), pytest.approx(1 / 3)]
     assert made.provenance["arms"]["evolved"]["held_out"]["loss"] >= 0
     assert main(["blend", "japan", "brazil", "--out", str(out)]) == 2

@@ -177,6 +177,13 @@ def test_the_command_gives_one_json_object_to_programs(capsys: pytest.CaptureFix
     assert sum(json.loads(capsys.readouterr().out)["shares"].values()) == pytest.approx(1)
 
 
+def test_shares_of_hardly_anything_are_told_as_such(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["Should I bring my relatives to the party?", "--expert", "japan", "--options", "yes|no"]) == 0
+    said = capsys.readouterr().out
+    assert "the labels have under 1% of its words, and these are shares of that" in said
+    assert "the pocket model is a simulator" in said
+
+
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
@@ -187,6 +194,7 @@ def test_the_command_gives_one_json_object_to_programs(capsys: pytest.CaptureFix
         (["Hello", "--max-tokens", "0"], "max tokens 0 must be at least 1"),
         (["Hello", "--temperature", "9"], "temperature 9.0 must be from 0 to 2"),
         (["Hello", "--options", "yes"], "must be 2 to 26 different texts"),
+        (["Hello", "--options", "yes|no", "--compose", "panel"], "--compose panel is about answers in words"),
     ],
 )
 def test_bad_input_to_the_command_is_one_line(

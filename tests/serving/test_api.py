@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import socket
 import threading
 import time
 from collections.abc import Iterator
@@ -367,12 +368,18 @@ def test_bad_input_to_the_command_is_one_line(tmp_path: Path, capsys: pytest.Cap
     from evoprompt.serve import main
 
     (tmp_path / "token").write_text("two words")
+    taken = socket.create_server(("127.0.0.1", 0))
     for arguments, said in (
         (["--experts", str(tmp_path / "nowhere")], "is not a folder"),
         (["--token-file", str(tmp_path / "token")], "must be printable ASCII without blanks"),
         (["--token-file", str(tmp_path / "none")], "cannot be read"),
         (["--timeout", "0"], "limit seconds=0.0 must be greater than 0"),
+        (["--port", str(taken.getsockname()[1])], "Address already in use; choose --port or --host"),
+        (["--host", "203.0.113.1"], "cannot listen on 203.0.113.1 port 8000"),
     ):
         assert main(arguments) == 2
-        (line,) = capsys.readouterr().err.splitlines()
+        told = capsys.readouterr()
+        (line,) = told.err.splitlines()
         assert said in line
+        assert not told.out
+    taken.close()

@@ -327,6 +327,14 @@ def test_system_placement_without_a_system_turn_is_called_what_it_is(chatting: s
     assert "PEFT serves this prompt as a prefix" in closing(outcome)
 
 
+def test_a_persona_line_without_a_place_is_told(job: Job, tmp_path: Path) -> None:
+    culture = {"key": "custom", "targets": {"pdi": 50}}
+    _, printed = job(tmp_path / "nowhere", culture=culture, budget=8)
+    assert printed.count("the persona line is 'You are from custom.', which names no place; give culture.place") == 1
+    _, printed = job(tmp_path / "somewhere", culture={**culture, "place": "the Andes"}, budget=8)
+    assert "names no place" not in printed
+
+
 def test_names_with_brackets_are_printed_as_they_are(job: Job, tmp_path: Path) -> None:
     name = "Lower [/east] :smile: side"
     culture = {"key": "custom", "name": name, "targets": {"pdi": 50}}
