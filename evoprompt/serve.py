@@ -89,7 +89,8 @@ def listen(host: str, port: int) -> socket.socket:
         family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
         return socket.create_server((host, port), family=family)
     except OSError as error:
-        raise UserError(f"cannot listen on {host} port {port}: {error.strerror}; choose --port or --host") from None
+        reason = os.strerror(error.errno) if error.errno and error.errno > 0 else error.strerror
+        raise UserError(f"cannot listen on {host} port {port}: {reason}; choose --port or --host") from None
 
 
 def read_token(file: Path | None) -> str | None:

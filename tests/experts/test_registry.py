@@ -327,7 +327,7 @@ def test_a_blend_is_measured_and_written_as_an_expert(tmp_path: Path, capsys: py
     assert "mean of the experts" in told.out
     made = read_expert(out)
     card = (out / "README.md").read_text(encoding="utf-8")
-    assert "prompts of Japan (67%), Brazil (33%); nothing was evolved for it" in card
+    assert "prompts of japan (67%), brazil (33%); nothing was evolved for it" in card
     assert "| this blend |" in card
     losses = {arm: made.provenance["arms"][arm]["held_out"]["loss"] for arm in ("evolved", "naive")}
     assert ("no prompt is nearer to the target" in told.err) == (losses["evolved"] >= losses["naive"])
