@@ -35,7 +35,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             raise UserError(f"port {given.port} must be from 1 to 65535")
         limits = Limits(given.max_body, given.max_requests, given.timeout, given.max_tokens)
         token = read_token(given.token_file)
-        listening = listen(given.host, given.port)
+        address = bound(given.host, given.port)
         committee = open_committee(given)
     except UserError as error:
         print(f"evoprompt: {' '.join(str(error).split())}", file=sys.stderr)
@@ -51,7 +51,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     config = uvicorn.Config(app, given.host, given.port, log_level="warning", timeout_graceful_shutdown=5)
     server = uvicorn.Server(config)
     with suppress(KeyboardInterrupt):
-        server.run([listening])
+        server.run([address])
     return 0 if server.started else 1
 
 
@@ -77,8 +77,8 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def listen(host: str, port: int) -> socket.socket:
-    """A socket that listens.
+def bound(host: str, port: int) -> socket.socket:
+    """A socket at an address; it does not listen yet, so that clients are refused until there is somebody to answer.
 
     Raises
     ------
@@ -86,8 +86,11 @@ def listen(host: str, port: int) -> socket.socket:
         The address is taken, or none of this machine's.
     """
     try:
-        family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
-        return socket.create_server((host, port), family=family)
+        family, *_, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+        made = socket.socket(family, socket.SOCK_STREAM)
+        made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        made.bind(address)
+        return made
     except OSError as error:
         reason = os.strerror(error.errno) if error.errno and error.errno > 0 else error.strerror
         raise UserError(f"cannot listen on {host} port {port}: {reason}; choose --port or --host") from None

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 HERE = Path(__file__).parent
 RUN = Path("outputs/sample")
-KEPT = ("report.html", "metrics.json")
+KEPT = ("report.html", "metrics.json", "report.png", "committee.png")
 QUESTION = "Should I bring my relatives to the party?"
 PATIENCE = 120.0  # seconds until a server answers
 
@@ -67,11 +67,14 @@ def server() -> Iterator[str]:
 @contextmanager
 def chromium() -> Iterator[Browser]:
     """A headless browser: the system's where there is one, else the one that playwright has installed."""
-    from playwright.sync_api import sync_playwright
+    from playwright.sync_api import Error, sync_playwright
 
     with sync_playwright() as playwright:
         found = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-        browser = playwright.chromium.launch(executable_path=found, args=["--no-sandbox"])
+        try:
+            browser = playwright.chromium.launch(executable_path=found, args=["--no-sandbox"])
+        except Error as error:
+            raise RuntimeError(f"no browser starts: {str(error).splitlines()[0]}") from None
         yield browser
         browser.close()
 
@@ -80,14 +83,14 @@ def photograph(browser: Browser, report: Path, address: str) -> None:
     """The report's first screen, and the committee's answer on the server's page."""
     page = browser.new_page(viewport={"width": 1180, "height": 1000}, device_scale_factor=1.5)
     page.goto(report.resolve().as_uri())
-    page.screenshot(path=HERE / "report.png")
+    page.screenshot(path=RUN / "report.png")
     page = browser.new_page(viewport={"width": 1000, "height": 900}, device_scale_factor=1.5)
     page.goto(address)
     page.locator("#compose").select_option("panel")
     page.locator("#question").fill(QUESTION)
     page.locator("#question").press("Enter")
     page.locator("#status").get_by_text(re.compile("Answered in")).wait_for(timeout=1000 * PATIENCE)
-    page.screenshot(path=HERE / "committee.png", full_page=True)
+    page.screenshot(path=RUN / "committee.png", full_page=True)
 
 
 def main() -> int:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -12,13 +11,14 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
-from playwright.sync_api import Browser, sync_playwright
+from playwright.sync_api import Browser
 
 from evoprompt.errors import UserError
 from experiments.optimizers.__main__ import main
 from experiments.optimizers.jobs import JOBS, Job, complete, early, load, not_run
 from experiments.optimizers.standing import DEFAULT, Standing, as_good, judge, rank_cases
 from experiments.optimizers.words import advice
+from experiments.sample.__main__ import chromium
 
 HOME = Path(__file__).parents[2] / "experiments" / "optimizers"
 RESULTS = HOME.parents[1] / "benchmarks" / "results"
@@ -86,12 +86,8 @@ def test_the_page_refers_to_nothing_outside_itself() -> None:
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
-    """Chromium: the system's where there is one, else the one that playwright has installed."""
-    with sync_playwright() as playwright:
-        found = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-        opened = playwright.chromium.launch(executable_path=found, args=["--no-sandbox"])
+    with chromium() as opened:
         yield opened
-        opened.close()
 
 
 @pytest.mark.parametrize("width", [390, 1100])

@@ -50,16 +50,19 @@ def test_a_request_changes_the_preset_and_passes_the_rest_on() -> None:
     assert not read_request(["preset=quick", "folder=elsewhere"], Path("runs")).changed
 
 
-@pytest.mark.parametrize(
-    "command", re.findall(r"^python -m experiments\.soft_prompt_de .*?(?<!\\)$", README, re.M | re.S)
-)
-def test_the_commands_of_the_readme_have_a_configuration(command: str) -> None:
-    words = [word for word in command.split("#")[0].replace("\\\n", " ").split()[3:] if "=" in word]
-    request = read_request(words, Path("runs"))
-    with initialize_config_dir(str(CONF), version_base=None):
-        for block in blocks(request.settings):
-            own = [one.split(",")[0] for one in block.sweep]
-            compose("config", ["+culture=arab", *own, *request.launcher, *request.overrides], return_hydra_config=True)
+def test_the_commands_of_the_readme_have_a_configuration() -> None:
+    commands = re.findall(r"^python -m experiments\.soft_prompt_de .*?(?<!\\)$", README, re.M | re.S)
+    models = []
+    for command in commands:
+        words = [word for word in command.split("#")[0].replace("\\\n", " ").split()[3:] if "=" in word]
+        request = read_request(words, Path("runs"))
+        with initialize_config_dir(str(CONF), version_base=None):
+            for block in blocks(request.settings):
+                own = [one.split(",")[0] for one in block.sweep]
+                asked = ["+culture=arab", *own, *request.launcher, *request.overrides]
+                models.append(compose("config", asked, return_hydra_config=True).model.name)
+    assert len(models) == sum(len(blocks(PRESETS[preset])) for preset in ("quick", "full", "full"))
+    assert {"pocket", "meta-llama/Meta-Llama-3-8B-Instruct"} == set(models)
 
 
 def test_free_text_is_refused() -> None:

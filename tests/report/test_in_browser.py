@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from playwright.sync_api import Browser, Page, sync_playwright
+from playwright.sync_api import Browser, Page
 from written_runs import plain_metrics, searched, write_files
 
 from evoprompt.report import write_report
 from evoprompt.report.sweep import write_sweep
+from experiments.sample.__main__ import chromium
 
 WIDE, PHONE = (1280, 800), (390, 844)
 # Of every visible text: what it says, and its contrast with what is painted behind it (WCAG 2.2, 1.4.3).
@@ -50,12 +50,8 @@ CONTRASTS = """() => {
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
-    """Chromium: the system's where there is one, else the one that playwright has installed."""
-    with sync_playwright() as playwright:
-        found = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-        opened = playwright.chromium.launch(executable_path=found, args=["--no-sandbox"])
+    with chromium() as opened:
         yield opened
-        opened.close()
 
 
 @pytest.fixture(scope="module")
