@@ -22,8 +22,8 @@ from numpy.typing import NDArray
 from benchmarks.result_file import ResultFile, remarks
 from benchmarks.throughput_models import build
 from evoprompt.llm import FrozenModel, ModelSpec, load_model
-from evoprompt.llm.conversation import make_context
-from evoprompt.llm.decoding import Decoder, Sampling, Stream, decode
+from evoprompt.llm.speak.decoding import Decoder, Sampling, Stream, decode
+from evoprompt.llm.write.conversation import make_context
 from evoprompt.routing import Query, Router, bundled_queries, load_queries, load_router
 from evoprompt.routing.encoders import TfidfEncoder, make_encoder
 from evoprompt.routing.lexicon import bundled_lexicon

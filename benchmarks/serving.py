@@ -24,7 +24,7 @@ from benchmarks.result_file import ResultFile, remarks
 from benchmarks.routing import markdown
 from evoprompt.experts import BUNDLED, Registry
 from evoprompt.llm import ModelSpec, load_model
-from evoprompt.llm.decoding import Decoder, Sampling, decode
+from evoprompt.llm.speak.decoding import Decoder, Sampling, decode
 from evoprompt.routing import Committee
 
 __all__ = ["main"]

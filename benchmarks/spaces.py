@@ -26,7 +26,7 @@ from numpy.typing import NDArray
 from benchmarks import result_file, workers
 from evoprompt.errors import UserError, unknown_name
 from evoprompt.llm import FrozenModel, ModelSpec, Respondent, load_model, prompt_cost
-from evoprompt.llm.sheet import PLACEMENTS
+from evoprompt.llm.write.sheet import PLACEMENTS
 from evoprompt.objectives import SurveyAlignmentFactory
 from evoprompt.optim import minimize
 from evoprompt.parallel import LocalEvaluator

@@ -27,7 +27,7 @@ from benchmarks.throughput_models import SHAPES, build
 from benchmarks.throughput_work import Work, flops, generate_work, lengths, padded_work, plain_work, trie_work
 from evoprompt.errors import UserError, unknown_name
 from evoprompt.llm import FrozenModel, Respondent
-from evoprompt.llm.sheet import PLACEMENTS
+from evoprompt.llm.write.sheet import PLACEMENTS
 from evoprompt.surveys import Plan, balanced_plan, full_plan, vsm13
 from evoprompt.surveys.questions import LABEL_SETS, ORDERS, ask
 

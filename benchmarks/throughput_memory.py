@@ -19,7 +19,7 @@ from benchmarks.throughput import questions
 from benchmarks.throughput_machine import Memory
 from benchmarks.throughput_models import build
 from evoprompt.llm import FrozenModel, Respondent
-from evoprompt.llm.sheet import PLACEMENTS
+from evoprompt.llm.write.sheet import PLACEMENTS
 
 __all__ = ["main", "measured"]
 

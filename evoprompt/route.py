@@ -18,7 +18,7 @@ from rich.text import Text as Shown
 from evoprompt.errors import UserError
 from evoprompt.experts import BUNDLED, Registry
 from evoprompt.llm import ModelSpec, load_model
-from evoprompt.llm.decoding import Decoder, Sampling, Text
+from evoprompt.llm.speak.decoding import Decoder, Sampling, Text
 from evoprompt.routing import COMPOSITIONS, Committee, Opinion, Profile, Route, Voice, load_router
 from evoprompt.routing.committee import panel_text
 from evoprompt.surveys.quality import LABEL_MASS_LIMIT, percent

@@ -17,7 +17,7 @@ from safetensors.torch import load_file, save_file
 from evoprompt.errors import UserError
 from evoprompt.experts.card import card
 from evoprompt.llm import PLACEMENTS, FrozenModel, ModelSpec, load_model, make_sheet
-from evoprompt.llm.conversation import Message, make_context
+from evoprompt.llm.write.conversation import Message, make_context
 
 SCHEMA_VERSION = 2  # of 1 the fingerprints are of another kind: of some loaded weights, not of the checkpoint
 WEIGHTS, CONFIG, PROVENANCE, CARD = "adapter_model.safetensors", "adapter_config.json", "expert.json", "README.md"

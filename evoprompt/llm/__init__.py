@@ -1,11 +1,11 @@
 """Frozen language models: loading, scoring answer options under soft prompts, free text, the cost of a prompt."""
 
 from evoprompt.llm.cost import PromptCost, neutral_texts, prompt_cost, prompt_costs
-from evoprompt.llm.model import FrozenModel, ModelSpec, load_model
-from evoprompt.llm.parsing import parse_answer
-from evoprompt.llm.respondent import Respondent
-from evoprompt.llm.sampled import Said, SampledRespondent
-from evoprompt.llm.sheet import PLACEMENTS, Sheet, make_sheet
+from evoprompt.llm.load.model import FrozenModel, ModelSpec, load_model
+from evoprompt.llm.score.respondent import Respondent
+from evoprompt.llm.speak.parsing import parse_answer
+from evoprompt.llm.speak.sampled import Said, SampledRespondent
+from evoprompt.llm.write.sheet import PLACEMENTS, Sheet, make_sheet
 
 __all__ = [
     "PLACEMENTS",

@@ -11,8 +11,8 @@ from torch.nn import functional
 from torch.nn.utils.rnn import pad_sequence
 
 from evoprompt.errors import UserError, unknown_name
-from evoprompt.llm.model import FrozenModel
-from evoprompt.llm.sheet import PLACEMENTS, encode
+from evoprompt.llm.load.model import FrozenModel
+from evoprompt.llm.write.sheet import PLACEMENTS, encode
 
 BATCH_LOGITS = 2**26  # numbers in the logits of one forward pass: 512 tokens of a vocabulary of 128 k
 

@@ -5,13 +5,13 @@ imported when their adapters are made. The user's guide is ``docs/optimizers.md`
 """
 
 from evoprompt.optim._minimize import minimize
-from evoprompt.optim.de import DifferentialEvolution, Recommendation
+from evoprompt.optim.de.variant import VARIANTS, Variant
+from evoprompt.optim.engine.asktell import DifferentialEvolution, Recommendation
+from evoprompt.optim.engine.record import GenerationRecord
+from evoprompt.optim.engine.state import has_state, load_state, save_state
+from evoprompt.optim.engine.telllog import TellLog, replay
 from evoprompt.optim.protocol import Best, Evaluation, Evaluator, Objective, Optimizer, Trials
-from evoprompt.optim.record import GenerationRecord
 from evoprompt.optim.registry import OPTIMIZERS, capabilities_of, make_optimizer
-from evoprompt.optim.state import has_state, load_state, save_state
-from evoprompt.optim.telllog import TellLog, replay
-from evoprompt.optim.variants import VARIANTS, Variant
 
 __all__ = [
     "OPTIMIZERS",

@@ -11,9 +11,9 @@ from numpy.typing import ArrayLike, DTypeLike
 
 from evoprompt.optim.calls import Calls
 from evoprompt.optim.constraints import Constraints
+from evoprompt.optim.engine.state import has_state, load_state, save_state
 from evoprompt.optim.protocol import Evaluation, Evaluator, Optimizer, Trials
 from evoprompt.optim.registry import make_optimizer
-from evoprompt.optim.state import has_state, load_state, save_state
 
 if TYPE_CHECKING:
     from scipy.optimize import OptimizeResult

@@ -12,17 +12,17 @@ from typing import Any
 from numpy.typing import ArrayLike, DTypeLike
 
 from evoprompt.optim.capabilities import Capabilities, supported
+from evoprompt.optim.de.variant import VARIANTS
 from evoprompt.optim.protocol import Optimizer
-from evoprompt.optim.variants import VARIANTS
 
 __all__ = ["OPTIMIZERS", "capabilities_of", "factory_of", "make_optimizer"]
 
 _PLACES = {
-    "de": ("evoprompt.optim.de", "DifferentialEvolution"),
+    "de": ("evoprompt.optim.engine.asktell", "DifferentialEvolution"),
     "cma": ("evoprompt.optim.adapters.pycma", "CMA"),
     "nevergrad": ("evoprompt.optim.adapters.nevergrad", "Nevergrad"),
     "scipy": ("evoprompt.optim.adapters.scipy_de", "ScipyDE"),
-    "dual_annealing": ("evoprompt.optim.adapters.annealing", "DualAnnealing"),
+    "dual_annealing": ("evoprompt.optim.adapters.scipy_annealing", "DualAnnealing"),
     "random": ("evoprompt.optim.adapters.random_search", "RandomSearch"),
 }
 

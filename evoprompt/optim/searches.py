@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from evoprompt.optim.bounds import Box
-from evoprompt.optim.evolution import make_evolution
-from evoprompt.optim.search import Search
-from evoprompt.optim.variants import VARIANTS
+from evoprompt.optim.de.loop import make_evolution
+from evoprompt.optim.de.variant import VARIANTS
+from evoprompt.optim.engine.box import Box
+from evoprompt.optim.engine.search import Search
 
 __all__ = ["make_search"]
 
@@ -28,7 +28,7 @@ def make_search(variant: str, box: Box, *, integrality: NDArray[np.bool_] | None
     """
     given = {name: value for name, value in arguments.items() if value is not None or name in _ALWAYS}
     if variant == "auto":
-        from evoprompt.optim.auto import AutoSearch
+        from evoprompt.optim.portfolio.portfolio import AutoSearch
 
         has = signature(AutoSearch).parameters
         if unknown := [name for name in given if name not in has]:

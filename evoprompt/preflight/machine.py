@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import torch
 
-from evoprompt.llm.budget import free_bytes
+from evoprompt.llm.load.memory import free_bytes
 from evoprompt.parallel.ray_cluster import usable_cpus
 from evoprompt.preflight.findings import Findings, size
 

@@ -12,11 +12,11 @@ from huggingface_hub.constants import HF_HUB_CACHE
 
 from evoprompt.errors import UserError
 from evoprompt.llm import ModelSpec
-from evoprompt.llm.budget import PASS_TOKENS
-from evoprompt.llm.footprint import Footprint, footprint, locate, missing_weights
-from evoprompt.llm.hub import Source
-from evoprompt.llm.model import POCKET
-from evoprompt.llm.numerics import (
+from evoprompt.llm.load.footprint import Footprint, footprint, locate, missing_weights
+from evoprompt.llm.load.hub import Source
+from evoprompt.llm.load.memory import PASS_TOKENS
+from evoprompt.llm.load.model import POCKET
+from evoprompt.llm.load.numerics import (
     QUANTIZATIONS,
     SHARDED,
     find_attention,

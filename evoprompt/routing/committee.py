@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 from evoprompt.errors import UserError, unknown_name
 from evoprompt.experts import Expert, Registry
 from evoprompt.llm import FrozenModel, Respondent
-from evoprompt.llm.conversation import Message, answer_stops, make_context
-from evoprompt.llm.decoding import GREEDY, Decoder, Sampling, Stream, decode
+from evoprompt.llm.speak.decoding import GREEDY, Decoder, Sampling, Stream, decode
+from evoprompt.llm.write.conversation import Message, answer_stops, make_context
 from evoprompt.routing.router import Route, Router
 from evoprompt.routing.signals import UNKNOWN, Profile
 from evoprompt.surveys import DIMENSIONS, Question

@@ -15,7 +15,7 @@ from fastapi.responses import StreamingResponse
 from starlette.types import Receive, Scope, Send
 
 from evoprompt.errors import UserError
-from evoprompt.llm.decoding import Sampling, Stream, Token
+from evoprompt.llm.speak.decoding import Sampling, Stream, Token
 from evoprompt.routing import Opinion, Profile, Route, Voice
 from evoprompt.routing.committee import panel_text
 from evoprompt.serving.engine import EngineError, Piece

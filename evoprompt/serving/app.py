@@ -18,7 +18,7 @@ from starlette.exceptions import HTTPException
 
 from evoprompt import __version__
 from evoprompt.errors import UserError
-from evoprompt.llm.conversation import check_messages
+from evoprompt.llm.write.conversation import check_messages
 from evoprompt.routing import COMPOSITIONS, Committee, Voice
 from evoprompt.routing.committee import profile_of
 from evoprompt.serving.answers import Answer, Events

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 from evoprompt.llm import FrozenModel
-from evoprompt.llm.decoding import Decoder, Stream, Text, Token
+from evoprompt.llm.speak.decoding import Decoder, Stream, Text, Token
 
 logger = logging.getLogger(__name__)
 

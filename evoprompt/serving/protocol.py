@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validator
 
 from evoprompt.llm import FrozenModel
-from evoprompt.llm.decoding import Token
+from evoprompt.llm.speak.decoding import Token
 from evoprompt.routing import Opinion, Route, Voice
 
 

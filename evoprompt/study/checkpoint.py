@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from evoprompt.optim.state import load_state, save_state
+from evoprompt.optim.engine.state import load_state, save_state
 
 KEPT = 2
 

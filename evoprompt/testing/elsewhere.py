@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from evoprompt.optim.state import load_state
+from evoprompt.optim.engine.state import load_state
 from evoprompt.testing.resuming import continuation
 
 

@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 from hypothesis import strategies as st
 
+from evoprompt.optim.engine.state import load_state, save_state
 from evoprompt.optim.protocol import Optimizer, Trials
-from evoprompt.optim.state import load_state, save_state
 from evoprompt.testing.case import SEED, Case, Floats, sphere
 
 __all__ = ["Resuming", "continuation"]

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 
 import pandas as pd
 
-from evoprompt.llm.decoding import Sampling
+from evoprompt.llm.speak.decoding import Sampling
 from evoprompt.routing import Answer, Committee, Voice
 from evoprompt.routing.committee import BASE
 from evoprompt.routing.metrics import completeness

@@ -9,7 +9,7 @@ import torch
 from numpy.typing import NDArray
 
 from evoprompt.llm import FrozenModel, Respondent
-from evoprompt.llm.model import POCKET
+from evoprompt.llm.load.model import POCKET
 from evoprompt.surveys import committee, full_plan, vsm13
 from evoprompt.surveys.vsm13 import WEIGHTS
 from experiments.pocket_model.simulator import Simulator, option_probabilities

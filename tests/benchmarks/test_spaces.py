@@ -5,7 +5,7 @@ import pytest
 
 from benchmarks import spaces
 from evoprompt.errors import UserError
-from evoprompt.llm.sheet import PLACEMENTS, make_sheet
+from evoprompt.llm.write.sheet import PLACEMENTS, make_sheet
 from evoprompt.prompts import space_options
 
 DEFAULT = spaces.variant("vocab_pca")

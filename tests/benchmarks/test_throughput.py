@@ -19,8 +19,8 @@ from benchmarks.throughput_arms import Padded, require_equal
 from benchmarks.throughput_models import SHAPES, Shape, build, random_llama
 from benchmarks.throughput_work import Work, flops, padded_work, trie_work
 from evoprompt.errors import UserError
-from evoprompt.llm.sheet import PLACEMENTS
-from evoprompt.llm.trie import grow
+from evoprompt.llm.score.trie import grow
+from evoprompt.llm.write.sheet import PLACEMENTS
 
 ROOT = Path(__file__).parents[2]
 TINY = Shape(hidden=96, layers=3, heads=6, kv_heads=2, intermediate=160, vocabulary=500, tied=True)

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from evoprompt.optim.mutation import STRATEGIES
-from evoprompt.optim.variants import VARIANTS
+from evoprompt.optim.de.mutation import STRATEGIES
+from evoprompt.optim.de.variant import VARIANTS
 
 ROOT = Path(__file__).parents[2]
 EXAMPLES = ROOT / "docs" / "examples"

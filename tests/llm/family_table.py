@@ -11,7 +11,7 @@ from families import FAMILIES, build
 from test_paths import PRECISION, asked, literal, load, soft
 
 from evoprompt.llm import Respondent
-from evoprompt.llm.sheet import PLACEMENTS
+from evoprompt.llm.write.sheet import PLACEMENTS
 
 
 def largest(folder: Path, placement: str, dtype: str) -> tuple[str, float]:

@@ -10,8 +10,8 @@ from families import build
 
 from evoprompt.errors import UserError
 from evoprompt.llm import FrozenModel, ModelSpec, load_model, make_sheet
-from evoprompt.llm.conversation import make_context
-from evoprompt.llm.sheet import PLACEMENTS
+from evoprompt.llm.write.conversation import make_context
+from evoprompt.llm.write.sheet import PLACEMENTS
 
 TURNS = [
     {"role": "user", "content": "Hello?"},

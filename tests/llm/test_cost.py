@@ -12,9 +12,9 @@ from transformers import LlamaConfig, LlamaForCausalLM
 
 from evoprompt.errors import UserError
 from evoprompt.llm import FrozenModel, ModelSpec, PromptCost, load_model, neutral_texts, prompt_cost
-from evoprompt.llm.budget import peak_bytes
 from evoprompt.llm.cost import prompt_costs
-from evoprompt.llm.sheet import PLACEMENTS, encode
+from evoprompt.llm.load.memory import peak_bytes
+from evoprompt.llm.write.sheet import PLACEMENTS, encode
 
 
 def noise(frozen: FrozenModel, count: int = 1, tokens: int = 3) -> torch.Tensor:

@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 
 from evoprompt.errors import UserError
 from evoprompt.llm import FrozenModel, ModelSpec, load_model
-from evoprompt.llm.conversation import make_context
-from evoprompt.llm.decoding import Decoder, Sampling, Stream, Text, Token, decode, mixture
+from evoprompt.llm.speak.decoding import Decoder, Sampling, Stream, Text, Token, decode, mixture
+from evoprompt.llm.write.conversation import make_context
 
 QUESTIONS = ("How do I greet my host?", "How do I praise a colleague?", "Why?", "May I disagree with my teacher?")
 

@@ -11,8 +11,8 @@ from transformers import AutoModelForCausalLM, GPT2Config, LlamaConfig, MixtralC
 
 from evoprompt.errors import UserError
 from evoprompt.llm import FrozenModel, ModelSpec, Respondent, load_model
-from evoprompt.llm.budget import peak_bytes
-from evoprompt.llm.footprint import footprint, locate, missing_weights
+from evoprompt.llm.load.footprint import footprint, locate, missing_weights
+from evoprompt.llm.load.memory import peak_bytes
 from evoprompt.surveys import balanced_plan, sample_respondents, vsm13
 
 LLAMA = {"hidden_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4, "vocab_size": 500}

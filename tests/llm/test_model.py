@@ -46,8 +46,8 @@ from transformers import (
 
 from evoprompt.errors import UserError
 from evoprompt.llm import FrozenModel, ModelSpec, load_model, neutral_texts, prompt_cost
-from evoprompt.llm.fingerprint import SMALL
-from evoprompt.llm.numerics import DTYPES
+from evoprompt.llm.load.fingerprint import SMALL
+from evoprompt.llm.load.numerics import DTYPES
 
 TINY = {"hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2}
 GEMMA = {**TINY, "num_key_value_heads": 1, "head_dim": 8, "vocab_size": 1854}

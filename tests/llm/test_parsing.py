@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from evoprompt.llm.parsing import LONGEST, parse_answer
+from evoprompt.llm.speak.parsing import LONGEST, parse_answer
 from evoprompt.surveys import vsm13
 
 DIGITS, LETTERS = tuple("12345"), tuple("ABCDE")

@@ -14,10 +14,10 @@ from torch.nn import functional
 from transformers import AutoModelForCausalLM, GPTNeoConfig
 
 from evoprompt.llm import FrozenModel, ModelSpec, Respondent, Sheet, load_model
-from evoprompt.llm.cascade import decoder
-from evoprompt.llm.head import finish
-from evoprompt.llm.respondent import PATHS
-from evoprompt.llm.sheet import PLACEMENTS
+from evoprompt.llm.score.cascade import decoder
+from evoprompt.llm.score.head import finish
+from evoprompt.llm.score.respondent import PATHS
+from evoprompt.llm.write.sheet import PLACEMENTS
 from evoprompt.surveys import balanced_plan, sample_respondents, vsm13
 
 ALIBI = {"falcon_alibi", "mpt", "bloom"}  # positions are not tokens' own: only a row a question can be right

@@ -14,10 +14,10 @@ from hypothesis import strategies as st
 
 from evoprompt.errors import UserError
 from evoprompt.llm import FrozenModel, ModelSpec, Respondent, Sheet, load_model
-from evoprompt.llm.budget import peak_bytes
-from evoprompt.llm.gather import TOGETHER
-from evoprompt.llm.sheet import PLACEMENTS
-from evoprompt.llm.trie import grow, split
+from evoprompt.llm.load.memory import peak_bytes
+from evoprompt.llm.score.tree_attention import TOGETHER
+from evoprompt.llm.score.trie import grow, split
+from evoprompt.llm.write.sheet import PLACEMENTS
 from evoprompt.surveys import balanced_plan, full_plan, sample_respondents, vsm13
 
 PLAN = balanced_plan(vsm13(), respondents=sample_respondents(4, 0))

@@ -22,9 +22,9 @@ from transformers import (
 
 from evoprompt.errors import UserError
 from evoprompt.llm import FrozenModel, ModelSpec, Respondent, load_model
-from evoprompt.llm.generation import rows_together
-from evoprompt.llm.sampled import TRANSCRIPT, OpenSheet, Said, SampledRespondent, gumbel
-from evoprompt.llm.sheet import PLACEMENTS
+from evoprompt.llm.speak.generation import rows_together
+from evoprompt.llm.speak.sampled import TRANSCRIPT, OpenSheet, Said, SampledRespondent, gumbel
+from evoprompt.llm.write.sheet import PLACEMENTS
 from evoprompt.surveys import balanced_plan, vsm13
 
 PLAN = balanced_plan(vsm13())

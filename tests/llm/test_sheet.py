@@ -15,7 +15,7 @@ from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
 from evoprompt.errors import UserError
 from evoprompt.llm import FrozenModel
-from evoprompt.llm.sheet import PLACEMENTS, Sheet, make_sheet
+from evoprompt.llm.write.sheet import PLACEMENTS, Sheet, make_sheet
 from evoprompt.surveys import balanced_plan, sample_respondents, vsm13
 
 TEXT = "Respondent: woman, 27, nurse.\nOptions: A = always; B = rarely.\nQuestion: How often?\nAnswer:"

@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 
 from evoprompt.optim import DifferentialEvolution
-from evoprompt.optim.coordinates import TESTS, LineSearch, exchanged, is_separable
-from evoprompt.optim.covariance import SearchDistribution
-from evoprompt.optim.quadratic import QuadraticModel
-from evoprompt.optim.state import load_state, save_state
+from evoprompt.optim.engine.state import load_state, save_state
+from evoprompt.optim.portfolio.covariance import SearchDistribution
+from evoprompt.optim.portfolio.lines import TESTS, LineSearch, exchanged, is_separable
+from evoprompt.optim.portfolio.quadratic import QuadraticModel
 
 
 def rotation(d, seed=0):

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from evoprompt.optim import DifferentialEvolution, minimize
-from evoprompt.optim.deadline import Stopwatch
-from evoprompt.optim.state import load_state, save_state
-from evoprompt.optim.telllog import TellLog, replay
+from evoprompt.optim.engine.state import load_state, save_state
+from evoprompt.optim.engine.stopwatch import Stopwatch
+from evoprompt.optim.engine.telllog import TellLog, replay
 
 BOX = [(-5.0, 5.0)] * 3
 

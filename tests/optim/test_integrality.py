@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from evoprompt.optim import DifferentialEvolution, minimize
-from evoprompt.optim.state import load_state, save_state
+from evoprompt.optim.engine.state import load_state, save_state
 
 BOX = [(-3.2, 4.7), (0.0, 1.0), (-0.5, 0.5), (None, None)]
 WHOLE = np.array([True, False, True, True])

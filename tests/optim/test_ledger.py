@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from evoprompt.optim import DifferentialEvolution, Evaluation, Trials
-from evoprompt.optim.ledger import Ledger
+from evoprompt.optim.engine.ledger import Ledger
 
 
 def ledger(budget=None, d=2):

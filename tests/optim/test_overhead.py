@@ -10,11 +10,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from evoprompt.optim import DifferentialEvolution, make_optimizer
-from evoprompt.optim.adaptation import ADAPTATIONS
-from evoprompt.optim.bounds import Box
-from evoprompt.optim.ledger import Ledger
-from evoprompt.optim.rng import TrialStreams
-from evoprompt.optim.rows import Scratch, blend, is_run
+from evoprompt.optim.de.memory import ADAPTATIONS
+from evoprompt.optim.engine.box import Box
+from evoprompt.optim.engine.ledger import Ledger
+from evoprompt.optim.engine.rng import TrialStreams
+from evoprompt.optim.engine.rows import Scratch, blend, is_run
 
 SOFT_PROMPT, POPSIZE = 40_960, 100
 ONE_COPY = POPSIZE * SOFT_PROMPT * 4

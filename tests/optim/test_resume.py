@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from evoprompt.optim import DifferentialEvolution
-from evoprompt.optim.state import load_state, save_state
+from evoprompt.optim.engine.state import load_state, save_state
 
 BOX = [(-5.0, 5.0)] * 3
 

@@ -9,8 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from evoprompt.optim import state as states
-from evoprompt.optim.state import has_state, load_state, save_state
+from evoprompt.optim.engine import state as states
+from evoprompt.optim.engine.state import has_state, load_state, save_state
 
 LEAVES = st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8)
 ARRAYS = hnp.arrays(

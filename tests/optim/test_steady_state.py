@@ -6,8 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from evoprompt.optim import DifferentialEvolution, make_optimizer
-from evoprompt.optim.state import load_state, save_state
-from evoprompt.optim.telllog import TellLog, replay
+from evoprompt.optim.engine.state import load_state, save_state
+from evoprompt.optim.engine.telllog import TellLog, replay
 
 BOX = [(-5.0, 5.0)] * 4
 

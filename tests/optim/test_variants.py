@@ -5,16 +5,16 @@ import math
 import numpy as np
 import pytest
 
-from evoprompt.optim.adaptation import RunningMeans, SuccessHistory
-from evoprompt.optim.archive import Archive
-from evoprompt.optim.bounds import Box
-from evoprompt.optim.crossover import binomial, exponential
-from evoprompt.optim.evolution import make_evolution
-from evoprompt.optim.mutation import distinct
-from evoprompt.optim.population import Population
-from evoprompt.optim.rng import TrialStreams
-from evoprompt.optim.search import GUEST, Results
-from evoprompt.optim.variants import VARIANTS, customised, variant_popsize
+from evoprompt.optim.de.archive import Archive
+from evoprompt.optim.de.crossover import binomial, exponential
+from evoprompt.optim.de.loop import make_evolution
+from evoprompt.optim.de.memory import RunningMeans, SuccessHistory
+from evoprompt.optim.de.mutation import distinct
+from evoprompt.optim.de.population import Population
+from evoprompt.optim.de.variant import VARIANTS, customised, variant_popsize
+from evoprompt.optim.engine.box import Box
+from evoprompt.optim.engine.rng import TrialStreams
+from evoprompt.optim.engine.search import GUEST, Results
 
 D = 5
 EVERY = pytest.mark.parametrize("name", list(VARIANTS))

@@ -14,7 +14,7 @@ from evoprompt.errors import UserError
 from evoprompt.experts import write_expert
 from evoprompt.experts.registry import Registry
 from evoprompt.llm import PLACEMENTS, FrozenModel, ModelSpec, Respondent, load_model
-from evoprompt.llm.decoding import Decoder, Sampling, decode
+from evoprompt.llm.speak.decoding import Decoder, Sampling, decode
 from evoprompt.route import main
 from evoprompt.routing import Committee, Profile, Voice, load_router
 

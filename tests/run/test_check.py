@@ -23,7 +23,7 @@ from rich.console import Console
 from evoprompt.check import main
 from evoprompt.errors import UserError
 from evoprompt.llm import ModelSpec
-from evoprompt.llm.footprint import Footprint
+from evoprompt.llm.load.footprint import Footprint
 from evoprompt.preflight.cluster import ask
 from evoprompt.preflight.executor import check_executor
 from evoprompt.preflight.findings import Findings

@@ -22,7 +22,7 @@ from serving_processes import NAMES, Server, serving, until, write_experts
 
 from evoprompt.experts import Registry
 from evoprompt.llm import FrozenModel, ModelSpec, load_model
-from evoprompt.llm.decoding import Decoder, Sampling, decode
+from evoprompt.llm.speak.decoding import Decoder, Sampling, decode
 from evoprompt.routing import Committee, load_router
 
 GREETING = [{"role": "user", "content": "How do I greet my host?"}]

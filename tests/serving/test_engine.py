@@ -16,7 +16,7 @@ import torch
 
 from evoprompt.experts import BUNDLED, Registry
 from evoprompt.llm import FrozenModel
-from evoprompt.llm.decoding import Sampling, Stream
+from evoprompt.llm.speak.decoding import Sampling, Stream
 from evoprompt.routing import Committee
 from evoprompt.serving import Engine, Limits, make_app
 

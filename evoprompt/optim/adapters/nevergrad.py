@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 
+from evoprompt.optim.adapters.base import ReplayedOptimizer, Result
 from evoprompt.optim.adapters.global_rng import PrivateGlobalState
-from evoprompt.optim.adapters.replay import ReplayedOptimizer, Result
 from evoprompt.optim.capabilities import Capabilities
 
 __all__ = ["Nevergrad"]
@@ -23,7 +23,7 @@ class Nevergrad(ReplayedOptimizer):
     Parameters
     ----------
     bounds, budget, seed, popsize, dtype, x0, target, seconds, updating
-        See :class:`~evoprompt.optim.adapters.replay.ReplayedOptimizer`; popsize is what nevergrad calls
+        See :class:`~evoprompt.optim.adapters.base.ReplayedOptimizer`; popsize is what nevergrad calls
         ``num_workers``.
     optimizer : str
         A name in ``nevergrad.optimizers.registry``, for example "TwoPointsDE", "CMA", "NGOpt".

@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 
+from evoprompt.optim.adapters.base import ReplayedOptimizer, Result
 from evoprompt.optim.adapters.global_rng import PrivateGlobalState
-from evoprompt.optim.adapters.replay import ReplayedOptimizer, Result
 from evoprompt.optim.capabilities import Capabilities
-from evoprompt.optim.population import MINIMUM, default_popsize
+from evoprompt.optim.de.population import MINIMUM, default_popsize
 
 __all__ = ["CMA"]
 
@@ -31,7 +31,7 @@ class CMA(ReplayedOptimizer):
     Parameters
     ----------
     bounds, budget, seed, popsize, dtype, x0, target, seconds
-        See :class:`~evoprompt.optim.adapters.replay.ReplayedOptimizer`. At least two coordinates must be
+        See :class:`~evoprompt.optim.adapters.base.ReplayedOptimizer`. At least two coordinates must be
         free. The first row of ``x0`` is the initial mean as well. The default population is pycma's 4 + 3 ln
         d, as the budget allows.
     variant : str

@@ -7,10 +7,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 
-from evoprompt.optim.adapters.replay import ReplayedOptimizer, Result
-from evoprompt.optim.bounds import Box, Rounding
+from evoprompt.optim.adapters.base import ReplayedOptimizer, Result
 from evoprompt.optim.capabilities import Capabilities
-from evoprompt.optim.rng import Purpose, TrialStreams
+from evoprompt.optim.engine.box import Box, Rounding
+from evoprompt.optim.engine.rng import Purpose, TrialStreams
 
 __all__ = ["RandomSearch"]
 
@@ -21,7 +21,7 @@ class RandomSearch(ReplayedOptimizer):
     Parameters
     ----------
     bounds, budget, seed, popsize, dtype, x0, target, seconds
-        See :class:`~evoprompt.optim.adapters.replay.ReplayedOptimizer`.
+        See :class:`~evoprompt.optim.adapters.base.ReplayedOptimizer`.
     integrality : array_like of bool, shape (d,), optional
         Which coordinates are whole numbers.
 

@@ -10,12 +10,12 @@ import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 from scipy.optimize import Bounds, differential_evolution
 
+from evoprompt.optim.adapters.base import ReplayedOptimizer, Result
 from evoprompt.optim.adapters.inverted import Inverted
-from evoprompt.optim.adapters.replay import ReplayedOptimizer, Result
-from evoprompt.optim.bounds import Box, Rounding
 from evoprompt.optim.capabilities import Capabilities
-from evoprompt.optim.population import initial_points
-from evoprompt.optim.rng import TrialStreams
+from evoprompt.optim.de.population import initial_points
+from evoprompt.optim.engine.box import Box, Rounding
+from evoprompt.optim.engine.rng import TrialStreams
 
 __all__ = ["ScipyDE"]
 
@@ -34,7 +34,7 @@ class ScipyDE(ReplayedOptimizer):
     Parameters
     ----------
     bounds, budget, seed, popsize, dtype, x0, target, seconds
-        See :class:`~evoprompt.optim.adapters.replay.ReplayedOptimizer`. All bounds must be finite, popsize at
+        See :class:`~evoprompt.optim.adapters.base.ReplayedOptimizer`. All bounds must be finite, popsize at
         least 5; x0 takes the first places of the initial population, a Latin hypercube otherwise.
     strategy : str
         As scipy calls it, for example "best1bin" or "rand1bin".

@@ -6,11 +6,11 @@ from statistics import NormalDist
 
 import numpy as np
 
-from evoprompt.optim.bounds import Box
-from evoprompt.optim.evolution import make_evolution
-from evoprompt.optim.rng import Purpose, TrialStreams
-from evoprompt.optim.search import Results
-from evoprompt.optim.variants import VARIANTS
+from evoprompt.optim.de.loop import make_evolution
+from evoprompt.optim.de.variant import VARIANTS
+from evoprompt.optim.engine.box import Box
+from evoprompt.optim.engine.rng import Purpose, TrialStreams
+from evoprompt.optim.engine.search import Results
 
 D, LOW, HIGH, SEED = 6, -2.0, 3.0, 5
 

@@ -5,7 +5,7 @@ import math
 from literal import HIGH, LOW, D, Driven, assert_same_trials, loss_of
 from test_jso import LiteralJso
 
-from evoprompt.optim.rng import Purpose
+from evoprompt.optim.engine.rng import Purpose
 
 H = 5
 

@@ -5,8 +5,8 @@ import math
 import numpy as np
 from literal import D, Literal, assert_same_trials, cut_normal, lehmer, others, pick, positive_cauchy
 
-from evoprompt.optim.adaptation import TerminalHistory
-from evoprompt.optim.rng import Purpose
+from evoprompt.optim.de.memory import TerminalHistory
+from evoprompt.optim.engine.rng import Purpose
 
 H, RATE = 6, 2.6
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from literal import HIGH, LOW, D, Driven, Literal, cut_normal, lehmer, loss_of, others, pick
 
-from evoprompt.optim.rng import Purpose
+from evoprompt.optim.engine.rng import Purpose
 
 H, N, BUDGET = 5, 30, 1500
 

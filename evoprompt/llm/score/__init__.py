@@ -1,0 +1,1 @@
+"""Scoring answer options by forward passes alone."""

@@ -1,0 +1,1 @@
+"""Free text: decoding answers and reading them."""

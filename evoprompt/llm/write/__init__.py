@@ -1,0 +1,1 @@
+"""Writing what the model reads: chat templates, conversations and question sheets."""

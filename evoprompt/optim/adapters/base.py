@@ -1,0 +1,341 @@
+"""An optimizer around another library's engine, made resumable by replaying what it was told.
+
+Engines differ in what they can save, if anything, and most need pickle for it. All of them are deterministic
+given a seed, though, so the sequence of asks and tells is a complete description. :class:`ReplayedOptimizer`
+keeps that sequence as arrays and rebuilds the engine from it; a digest of every batch tells when the engine
+has become another one since. Loading a state therefore takes as long as the optimizer itself has worked so far
+(not the objective), and the state grows by some 20 bytes with every evaluation.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Mapping
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import ArrayLike, DTypeLike, NDArray
+
+from evoprompt.optim.capabilities import Capabilities, refusal
+from evoprompt.optim.de.population import checked_popsize, default_popsize
+from evoprompt.optim.engine.box import Box
+from evoprompt.optim.engine.ledger import FOREIGN, Ledger, Told, checked_budget, patience
+from evoprompt.optim.engine.rng import checked_seed
+from evoprompt.optim.engine.state import require_same_config
+from evoprompt.optim.protocol import Best, Evaluation, Losses, Trials
+
+__all__ = ["ReplayedOptimizer", "Result"]
+
+_STATE_VERSION = 2
+
+Floats = NDArray[np.floating[Any]]
+
+
+class Result(NamedTuple):
+    """What an engine is told: trial number (-1: never asked), point, a finite loss, and whether it failed."""
+
+    id: int
+    x: Floats
+    loss: float
+    failed: bool
+
+
+class ReplayedOptimizer(ABC):
+    """Common part of the adapters: accounts, failures, log and replay.
+
+    A subclass says how its engine starts, proposes and learns. Results reach it in order of trial number, as
+    soon as ``popsize`` of them are in or nothing is outstanding, so the order in which a batch is told does
+    not matter. It sees finite losses only: a failed trial comes with a penalty, worse than every loss so far
+    by the spread of those losses.
+
+    Parameters
+    ----------
+    bounds : sequence of (low, high), array_like (d, 2) or scipy.optimize.Bounds
+    budget : int, optional
+        Most evaluations that are ever handed out.
+    seed : int or None
+        ``None`` draws a fresh seed.
+    popsize : int, optional
+        Number of candidates in the natural batch; at least 4. The default depends on the budget.
+    dtype : dtype-like
+        float32 or float64, of the trials; engines compute in float64.
+    x0 : array_like, shape (d,) or (m, d), optional
+        Points evaluated first.
+    target : float, optional
+        Stop with "target" when the best loss is at most this.
+    seconds : float, optional
+        Stop with "deadline" after so much wall-clock time, counted over resumes; nothing is handed out then.
+    updating : str
+        "deferred" as said above, or "immediate": each result reaches the engine when it is told.
+
+    Raises
+    ------
+    ValueError
+        If an argument is out of range, or the budget cannot pay for one population.
+    """
+
+    name: str
+    _plans_by_budget = False
+    capabilities: Capabilities
+
+    def __init__(
+        self,
+        bounds: Any,
+        *,
+        budget: int | None = None,
+        seed: int | None = 0,
+        popsize: int | None = None,
+        dtype: DTypeLike = "float32",
+        x0: ArrayLike | None = None,
+        target: float | None = None,
+        seconds: float | None = None,
+        updating: str = "deferred",
+        config: Mapping[str, Any] | None = None,
+    ) -> None:
+        if updating not in ("deferred", "immediate"):
+            raise ValueError(f"updating must be 'deferred' or 'immediate', got {updating!r}")
+        self._immediate = updating == "immediate"
+        self._box = Box(bounds, dtype)
+        self.d = self._box.d
+        self.seed = checked_seed(seed)
+        budget = checked_budget(budget)
+        self.popsize = checked_popsize(self._default_popsize(budget) if popsize is None else popsize, budget)
+        self._first = np.empty((0, self.d), self._box.dtype) if x0 is None else self._box.points(x0, "x0")
+        self._own_popsize = popsize is None
+        self._limits: dict[str, Any] = {"budget": budget, "target": target, "seconds": seconds}
+        self._config = {
+            "name": self.name, "low": self._box.low, "high": self._box.high, "dtype": str(self._box.dtype),
+            "seed": self.seed, "budget": budget, "popsize": self.popsize, "x0": self._first,
+            "target": None if target is None else float(target), "updating": updating, **(config or {}),
+        }  # fmt: skip
+        self._begin()
+
+    def _begin(self) -> None:
+        self._ledger = Ledger(
+            self.d,
+            self._box.dtype,
+            patience=patience(self.popsize, self._limits.get("budget")),
+            box=self._box,
+            **self._limits,
+        )
+        self._log_asked: list[tuple[int, int]] = []  # tells before it, trials handed out
+        self._log_digests: list[str] = []
+        self._log_told: list[tuple[int, float]] = []
+        self._log_foreign: list[Floats] = []
+        self._worst, self._least = -np.inf, np.inf
+        self._last: list[Told] = []
+        self._pool: list[Told] = []
+        self._start()
+
+    def _free_box(self) -> tuple[NDArray[np.int64], NDArray[np.float64], NDArray[np.float64]]:
+        """Which coordinates can move (k,), and their lower and upper bounds (k,), all finite.
+
+        Raises
+        ------
+        ValueError
+            If a bound is infinite, or no coordinate can move.
+        """
+        low, high = self._box.low.astype(np.float64), self._box.high.astype(np.float64)
+        if not (np.isfinite(low).all() and np.isfinite(high).all()):
+            raise refusal(self.name, "infinite_bounds")
+        free = np.flatnonzero(low < high)
+        if len(free) == 0:
+            raise ValueError("no coordinate has low < high, there is nothing to search")
+        return free, low[free], high[free]
+
+    def _default_popsize(self, budget: int | None) -> int:
+        """The population when none is given."""
+        return default_popsize(budget)
+
+    @abstractmethod
+    def _start(self) -> None:
+        """Make the engine anew, as the seed says."""
+
+    def _given(self) -> Floats:
+        """Points to be evaluated before the engine's own."""
+        return self._first
+
+    @abstractmethod
+    def _natural(self) -> int:
+        """How many trials the engine's current batch still holds."""
+
+    @abstractmethod
+    def _propose(self, ids: NDArray[np.int64]) -> Floats:
+        """Points (n, d) for these trials. Fewer than n if the engine has no more."""
+
+    @abstractmethod
+    def _learn(self, results: list[Result]) -> None:
+        """Take in results, in the order of their trial numbers."""
+
+    @property
+    @abstractmethod
+    def generation(self) -> int:
+        """Batches the engine has learnt from."""
+
+    @property
+    def budget(self) -> int | None:
+        """Most evaluations that will ever be handed out."""
+        return self._ledger.budget
+
+    @property
+    def asked(self) -> int:
+        """Trials handed out."""
+        return self._ledger.asked
+
+    @property
+    def evaluations(self) -> int:
+        """Evaluations told, failed ones included."""
+        return self._ledger.evaluations
+
+    @property
+    def failed(self) -> int:
+        """Evaluations told whose loss was not finite."""
+        return self._ledger.failed
+
+    @property
+    def best(self) -> Best | None:
+        """The best finite evaluation so far."""
+        return self._ledger.best
+
+    @property
+    def population(self) -> tuple[Floats, NDArray[np.float64]]:
+        """The last popsize points told (m, d) and their losses (m,); inf where failed."""
+        x = np.array([told.x for told in self._last], dtype=self._box.dtype).reshape(-1, self.d)
+        loss = np.array([told.loss for told in self._last], dtype=np.float64)
+        return x, np.where(np.isfinite(loss), loss, np.inf)
+
+    def ask(self, n: int | None = None) -> Trials:
+        """Hand out up to n trials; None is what the engine's current batch still holds."""
+        return self._hand_out(self._ledger.grant(n, len(self._given()[self.asked :]) + self._natural()))
+
+    def _hand_out(self, count: int) -> Trials:
+        first = self._given()[self.asked :]
+        ids, first = self._ledger.next_ids(count), first[:count]
+        x = np.concatenate([first, self._propose(ids[len(first) :]).reshape(-1, self.d)]) if count else first
+        with np.errstate(over="ignore"):
+            x = np.clip(np.asarray(x).astype(self._box.dtype), self._box.low, self._box.high)
+        trials = self._ledger.hand_out(x)
+        if len(trials):
+            self._log_asked.append((len(self._log_told), len(trials)))
+            self._log_digests.append(_digest(x))
+        return trials
+
+    def tell(self, trials: Trials | ArrayLike, losses: Losses, violation: ArrayLike | None = None) -> None:
+        """Take losses in: any subset, any order, late, or of points never asked (which count as evaluations).
+
+        Raises
+        ------
+        ValueError
+            If the shapes do not fit, a trial is told twice, or a constraint violation is told; nothing is taken
+            in then.
+        """
+        if violation is not None or (isinstance(losses, Evaluation) and "violation" in losses.metrics):
+            raise refusal(self.name, "constraints")
+        received = self._ledger.receive(trials, losses)
+        for position, told in enumerate(received, start=1):
+            self._log_told.append((told.id, told.loss))
+            if told.id == FOREIGN:
+                self._log_foreign.append(told.x)
+            self._last = [*self._last, told][-self.popsize :]
+            self._pool.append(told)
+            # As if each had been told by itself, which is how a replay tells them.
+            outstanding = self._ledger.in_flight + sum(later.id != FOREIGN for later in received[position:])
+            if self._immediate or len(self._pool) >= self.popsize or outstanding == 0:
+                self._pass_on()
+
+    def warm_start(self, x: ArrayLike, losses: ArrayLike) -> None:
+        """Refused: engines take points in as evaluations only. Tell them instead, which counts.
+
+        Raises
+        ------
+        ValueError
+            Always.
+        """
+        raise refusal(self.name, "warm_start")
+
+    def _pass_on(self) -> None:
+        results = sorted(self._pool, key=lambda told: told.id)
+        self._pool = []
+        for told in results:
+            if np.isfinite(told.loss):
+                self._worst, self._least = max(self._worst, told.loss), min(self._least, told.loss)
+        self._learn(
+            [Result(*told._replace(loss=self._finite(told.loss)), not np.isfinite(told.loss)) for told in results]
+        )
+
+    def should_stop(self) -> str | None:
+        """Why to stop, or None: "target", "budget", "failed", or the engine's own "converged"."""
+        return self._ledger.reason() or self._engine_reason()
+
+    def _engine_reason(self) -> str | None:
+        """Why the engine will propose nothing more, or None."""
+        return None
+
+    def _finite(self, loss: float) -> float:
+        if np.isfinite(loss):
+            return loss
+        if not np.isfinite(self._worst):
+            return 1.0
+        spread = self._worst - self._least
+        penalty = self._worst + (spread if np.isfinite(spread) and spread > 0 else max(1.0, abs(self._worst)))
+        return penalty if np.isfinite(penalty) else self._worst
+
+    def state_dict(self) -> dict[str, Any]:
+        """The configuration and the log of asks and tells, as plain values and arrays."""
+        return {
+            "version": _STATE_VERSION,
+            "config": dict(self._config),
+            "elapsed": self._ledger.watch.read() if self._ledger.seconds is not None else 0.0,
+            "asked": np.array(self._log_asked, dtype=np.int64).reshape(-1, 2),
+            "digests": list(self._log_digests),
+            "told_ids": np.array([i for i, _ in self._log_told], dtype=np.int64),
+            "told_losses": np.array([loss for _, loss in self._log_told], dtype=np.float64),
+            "foreign_x": np.array(self._log_foreign, dtype=self._box.dtype).reshape(-1, self.d),
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Become what ``state`` describes, by starting anew and repeating its asks and tells.
+
+        Raises
+        ------
+        ValueError
+            If it was made with another configuration or version, the budget is smaller than what is spent, or
+            the engine now proposes other points than it did (a different release of its library). A larger
+            budget and other ``seconds`` are accepted, but for engines that plan by the budget.
+        """
+        if state.get("version") != _STATE_VERSION:
+            raise ValueError(f"this state has version {state.get('version')!r}, {_STATE_VERSION} is needed")
+        config = {**self._config, **({"popsize": state["config"]["popsize"]} if self._own_popsize else {})}
+        require_same_config(state["config"], config, but=() if self._plans_by_budget else ("budget",))
+        spent = int(np.asarray(state["asked"])[:, 1].sum()) + len(state["foreign_x"])
+        if self.budget is not None and self.budget < spent:
+            raise ValueError(f"the state has spent {spent} evaluations, more than the budget of {self.budget}")
+        self._config, self.popsize = config, int(config["popsize"])
+        self._replay_log(state)
+        self._ledger.watch.set(float(state["elapsed"]))
+
+    def _replay_log(self, state: Mapping[str, Any]) -> None:
+        ids, losses = np.asarray(state["told_ids"]), np.asarray(state["told_losses"])
+        foreign = iter(np.asarray(state["foreign_x"]))
+        self._begin()
+        done = 0
+        for (before, n), digest in zip(np.asarray(state["asked"]).tolist(), state["digests"], strict=True):
+            self._replay(ids[done:before], losses[done:before], foreign)
+            done = before
+            if _digest(self._hand_out(n).x) != digest:
+                raise ValueError(
+                    f"replaying the state gives other points from trial {self.asked} on than the run that saved it; it "
+                    f"needs the same release of the library behind {self.name!r}"
+                )
+        self._replay(ids[done:], losses[done:], foreign)
+
+    def _replay(self, ids: NDArray[np.int64], losses: NDArray[np.float64], foreign: Iterator[Floats]) -> None:
+        x = np.zeros((len(ids), self.d), self._box.dtype)
+        for row in np.flatnonzero(ids == FOREIGN).tolist():
+            x[row] = next(foreign)
+        self.tell(Trials(ids, x), losses)
+
+
+def _digest(x: Floats) -> str:
+    return hashlib.sha256(np.ascontiguousarray(x).tobytes()).hexdigest()[:16]

@@ -1,0 +1,1 @@
+"""Differential evolution: population, mutation, crossover, memory of what worked, and the loop over them."""

@@ -1,0 +1,355 @@
+"""Population-based differential evolution, composed of small parts.
+
+One generation reads: :meth:`Evolution.make` mutates, crosses and repairs; :meth:`Evolution.select` lets trials
+compete with their parents; :meth:`Evolution.end_generation` adapts the parameters and the population size.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from importlib import import_module
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from evoprompt.optim.de import memory as adapting
+from evoprompt.optim.de.archive import Archive
+from evoprompt.optim.de.crossover import CROSSOVERS
+from evoprompt.optim.de.mutation import STRATEGIES, Choice, Pool, mix
+from evoprompt.optim.de.noise import Lifetimes
+from evoprompt.optim.de.population import Population, checked_popsize, initial_points
+from evoprompt.optim.de.variant import Variant, customised, variant_popsize
+from evoprompt.optim.engine.box import Box
+from evoprompt.optim.engine.rng import Purpose, TrialStreams
+from evoprompt.optim.engine.rows import Scratch, pieces, rows_at
+from evoprompt.optim.engine.search import Made, Outcome, Results
+
+__all__ = ["LARGE", "UNIFORMS", "Evolution", "make_evolution"]
+
+Floats = NDArray[np.floating[Any]]
+Doubles = NDArray[np.float64]
+Indices = NDArray[np.int64]
+
+UNIFORMS = 12
+"""Uniforms per trial: 4 for F, CR and p; 6 for p-best, r1, r2, ...; 2 for crossover."""
+
+LARGE = 1 << 23
+"""Bytes of a population from which on the archive is limited to half its rows, if its size was not asked for.
+
+A run then holds at most four populations: the members, the trials being made, those of the generation before that the
+caller still has, and the archive with everything else.
+"""
+
+_PARENTS, _CROSSING = slice(4, 10), slice(10, 12)
+
+
+class Evolution:
+    """A population that evolves as a :class:`Variant` says.
+
+    Parameters
+    ----------
+    spec : Variant
+    box : Box
+    streams : TrialStreams
+    budget : int or None
+        Only for the population size.
+    popsize : int, optional
+        By default :func:`evoprompt.optim.de.variant.variant_popsize`.
+    x0 : ndarray, shape (m, d), optional
+        Points put first into the initial population.
+    repair : str, optional
+        A key of :data:`evoprompt.optim.engine.box.REPAIRS`; by default the variant's own.
+    initial : str
+        "latin" hypercube or "uniform".
+    noise : None, "auto" or float
+        See :class:`evoprompt.optim.de.noise.Lifetimes`. With it a generation may have more slots than members;
+        those beyond evaluate members again.
+    constrained : bool
+        Violations are always heeded; nothing has to be prepared for them.
+    **options
+        See :func:`evoprompt.optim.de.variant.customised`.
+
+    Raises
+    ------
+    ValueError
+        If an option is out of range, or the budget cannot pay for one population.
+    """
+
+    tags: tuple[str, ...] = ("f", "cr")
+
+    def __init__(
+        self,
+        spec: Variant,
+        box: Box,
+        *,
+        streams: TrialStreams,
+        budget: int | None = None,
+        popsize: int | None = None,
+        x0: Floats | None = None,
+        repair: str | None = None,
+        initial: str = "latin",
+        noise: str | float | None = None,
+        constrained: bool = False,
+        **options: Any,
+    ) -> None:
+        self.spec = spec = customised(spec, **options)
+        if popsize is None:
+            popsize = variant_popsize(spec, box.d, budget)
+        self.popsize = checked_popsize(popsize, budget, spec.minimum)
+        if x0 is not None and len(x0) > self.popsize:
+            raise ValueError(f"x0 has {len(x0)} rows, more than the population of {self.popsize}")
+        self._box, self._streams = box, streams
+        self._repair = spec.repair if repair is None else repair
+        self._strategy, self._crossover = STRATEGIES[spec.mutation], CROSSOVERS[spec.crossover]
+        memory = self.popsize if spec.memory is None else spec.memory
+        self._adaptation = adapting.ADAPTATIONS[spec.adaptation](
+            f=spec.f, cr=spec.cr, memory=memory, popsize=self.popsize
+        )
+        self._archive_asked = options.get("archive") is not None
+        self._archive = Archive(self._archive_size(self.popsize), box.d, box.dtype, overwrite=spec.overwrite)
+        self._members = Population(initial_points(box, self.popsize, streams, x0, stratified=initial == "latin"))
+        self._scratch = Scratch(box.d, box.dtype)
+        self._lifetimes = None if noise is None else Lifetimes(noise, self.popsize)
+        if noise is not None:
+            self.tags = (*self.tags, "again")
+        self._unborn = np.ones(self.popsize, dtype=bool)  # slots whose starting point is still to be handed out
+        self._progress = 0.0
+        self._generation = 0
+        self._learnt: list[tuple[Doubles, Doubles, Doubles]] = []  # F, CR and gain of this generation's successes
+
+    @property
+    def size(self) -> int:
+        return len(self._members) + (0 if self._lifetimes is None else len(self._lifetimes.planned))
+
+    @property
+    def population(self) -> tuple[Floats, Doubles]:
+        return self._members.x.copy(), self._members.loss.copy()
+
+    @property
+    def recommendation(self) -> Floats | None:
+        """The member with the best mean loss where the objective turned out to be noisy; else None."""
+        return None if self._lifetimes is None else self._lifetimes.recommended(self._members)
+
+    def make(self, ids: Indices, slots: Indices) -> Made:
+        """Trials for slots; a slot's first one in a generation of starting points is its starting point."""
+        if len(slots) and int(slots.max()) >= len(self._members):
+            return self._make_mixed(ids, slots)
+        first = self._unborn[slots]
+        if not np.count_nonzero(first):  # on short arrays six times as fast as any
+            return self._evolve(ids, slots)
+        if len(slots) > 1:
+            first[np.setdiff1d(np.arange(len(slots)), np.unique(slots, return_index=True)[1])] = False
+        self._unborn[slots] = False
+        x = self._members.x[slots]
+        tags = np.full((len(slots), len(self.tags)), np.nan)
+        if not first.all():
+            x[~first], tags[~first] = self._evolve(ids[~first], slots[~first])
+        return Made(x, tags)
+
+    def _make_mixed(self, ids: Indices, slots: Indices) -> Made:
+        """Slots beyond the members evaluate some of these again."""
+        again = slots >= len(self._members)
+        x = np.empty((len(ids), self._box.d), dtype=self._box.dtype)
+        tags = np.full((len(ids), len(self.tags)), np.nan)
+        if not again.all():
+            x[~again], tags[~again] = self.make(ids[~again], slots[~again])
+        if self._lifetimes is not None:
+            which = self._lifetimes.planned[slots[again] - len(self._members)]
+            x[again], tags[again, -1] = self._members.x[which], which
+        return Made(x, tags)
+
+    def _evolve(self, ids: Indices, slots: Indices) -> Made:
+        members, n, d = self._members, len(ids), self._box.d
+        if len(members.order) == 0:
+            return Made(self._redraw(ids), np.full((n, len(self.tags)), np.nan))
+        u = self._streams.uniforms(ids, UNIFORMS)
+        target = self._targets(slots, u)
+        f, cr = self._adaptation.draw(u, target, self._progress)
+        leaders = self._leaders(u[:, 3])
+        pool, weight = self._pool(), self.spec.weight(self._progress)
+        recipe = self._strategy(pool, Choice(target, f, leaders, weight, u[:, _PARENTS]))
+        x = np.empty((n, d), dtype=self._box.dtype)
+        tags = self._tagged(target, f, cr)
+        with np.errstate(over="ignore", invalid="ignore"):  # overflowing coordinates are repaired
+            for part in pieces(n, d * x.itemsize):
+                trials = x[part]
+                scratch = self._scratch.rows(len(trials))
+                mix(pool, recipe, part, trials, scratch[0])
+                parents = rows_at(members.x, target[part])
+                numbers = u[part, _CROSSING], ids[part], self._streams
+                kept = self._crossover(trials, parents, cr[part], *numbers, scratch[0])
+                self._box.repair(trials, parents, self._repair, ids[part], self._streams, scratch)
+                self._note_crossover(tags[part], kept)
+        return Made(x, tags)
+
+    def _targets(self, slots: Indices, u: Doubles) -> Indices:
+        """The members that trials are made to replace."""
+        return slots
+
+    def _leaders(self, u: Doubles) -> Indices:
+        return self.spec.leaders(u, len(self._members), self._progress)
+
+    def _pool(self) -> Pool:
+        return Pool(self._members.x, self._members.order, self._archive.x)
+
+    def _tagged(self, target: Indices, f: Doubles, cr: Doubles) -> Doubles:
+        tags = np.full((len(f), len(self.tags)), np.nan)
+        tags[:, 0], tags[:, 1] = f, cr
+        return tags
+
+    def _note_crossover(self, tags: Doubles, kept: NDArray[np.bool_] | None) -> None:
+        """What a variant notes about the crossover it saw; ``tags`` may be written."""
+
+    def _redraw(self, ids: Indices) -> Floats:
+        x = np.empty((len(ids), self._box.d), dtype=self._box.dtype)
+        for part in pieces(len(ids), self._box.d * 8):
+            x[part] = self._box.from_unit(self._streams.uniforms(ids[part], self._box.d, Purpose.REDRAW))
+        return x
+
+    def select(self, results: Results) -> Outcome:
+        """One-to-one selection; guests and trials for slots that are no longer there compete with the worst."""
+        n = len(results.id)
+        if self._lifetimes is None and self._is_one_to_one(results.slot):
+            outcome = Outcome(np.zeros(n, dtype=bool), np.empty(n, dtype=np.int64), np.empty(n))
+            self._compete(results, np.arange(n), outcome)
+            return outcome
+        outcome = Outcome(np.zeros(n, dtype=bool), np.full(n, -1, dtype=np.int64), np.full(n, np.inf))
+        again = self._select_again(results, outcome)
+        here = (results.slot >= 0) & (results.slot < len(self._members))
+        waiting, guests = np.flatnonzero(here & ~again), np.flatnonzero(~here & ~again)
+        while len(waiting):
+            # Several trials for one slot compete one after the other.
+            rows, rest = waiting, waiting[:0]
+            if not _ascending(results.slot[waiting]):
+                first = np.sort(np.unique(results.slot[waiting], return_index=True)[1])
+                rows, rest = waiting[first], np.delete(waiting, first)
+            self._compete(results, rows, outcome)
+            waiting = rest
+        if len(guests):
+            for row in guests[np.lexsort((results.loss[guests], results.violation[guests]))]:
+                self._admit(results, int(row), outcome)
+        return outcome
+
+    def _is_one_to_one(self, slots: Indices) -> bool:
+        return len(slots) > 0 and int(slots[0]) >= 0 and int(slots[-1]) < len(self._members) and _ascending(slots)
+
+    def _select_again(self, results: Results, outcome: Outcome) -> NDArray[np.bool_]:
+        """Repeated evaluations go into their members' means; says which results these are."""
+        if self._lifetimes is None:
+            return np.zeros(len(results.id), dtype=bool)
+        again = np.isfinite(results.tags[:, -1])
+        for row in np.flatnonzero(again).tolist():
+            slot = int(results.tags[row, -1])
+            if slot < len(self._members) and np.array_equal(self._members.x[slot], results.x[row]):
+                outcome.parent_id[row], outcome.parent_loss[row] = self._members.id[slot], self._members.loss[slot]
+                self._lifetimes.learn(self._members, slot, float(results.loss[row]), self._generation)
+        return again
+
+    def _compete(self, results: Results, rows: Indices, outcome: Outcome) -> None:
+        members, slots = self._members, results.slot[rows]
+        duel = members.duel(slots, results.loss[rows], results.violation[rows], ties=self.spec.ties)
+        outcome.replaced[rows], outcome.parent_id[rows] = duel.replaced, duel.parent_id
+        outcome.parent_loss[rows] = duel.parent_loss
+        f, cr = results.tags[rows, 0], results.tags[rows, 1]
+        success = (duel.gain > 0) & duel.replaced
+        self._archive.add(members, slots, results.id[rows], success, self._streams)
+        success &= np.isfinite(f)
+        if np.count_nonzero(success):
+            self._learnt.append((f[success], cr[success], duel.gain[success]))
+        if np.count_nonzero(duel.replaced):
+            evolved = duel.replaced & np.isfinite(f)
+            self._adaptation.adopt(slots[evolved], f[evolved], cr[evolved])
+            self._place(slots[duel.replaced], results, rows[duel.replaced])
+
+    def _admit(self, results: Results, row: int, outcome: Outcome) -> None:
+        slot = np.array([self._members.worst()])
+        duel = self._members.duel(slot, results.loss[[row]], results.violation[[row]], ties=False)
+        outcome.replaced[row], outcome.parent_id[row] = duel.replaced[0], duel.parent_id[0]
+        outcome.parent_loss[row] = duel.parent_loss[0]
+        if duel.replaced[0]:
+            self._place(slot, results, np.array([row]))
+
+    def _place(self, slots: Indices, results: Results, rows: Indices) -> None:
+        self._members.place(slots, results, rows)
+        self._unborn[slots] = False
+        if self._lifetimes is not None:
+            self._lifetimes.replaced(slots, self._generation)
+
+    def end_generation(self, progress: float) -> None:
+        """Adapt F and CR to what succeeded and the population to the share of the budget that is spent."""
+        self._progress = 0.0 if np.isnan(progress) else min(max(progress, 0.0), 1.0)
+        self._generation += 1
+        self._unborn[:] = False
+        nothing = np.empty(0)
+        f, cr, gains = _joined(self._learnt) if self._learnt else (nothing, nothing, nothing)
+        self._adaptation.learn(f, cr, gains)
+        self._learnt = []
+        self._resize()
+        if self._lifetimes is not None:
+            self._lifetimes.plan(self._members, self._generation)
+
+    def _archive_size(self, members: int) -> int:
+        """The variant's archive capacity for so many members; half of them where these are large, see ``Variant``."""
+        capacity = round(self.spec.archive * members)
+        large = self.popsize * self._box.d * self._box.dtype.itemsize > LARGE
+        return min(capacity, self.popsize // 2) if large and not self._archive_asked else capacity
+
+    def _resize(self) -> None:
+        if self._generation == 1:
+            return  # the papers shrink after a generation of trials
+        spec = self.spec
+        wanted = max(spec.minimum, spec.schedule(self.popsize, spec.minimum, self._progress, self._box.d))
+        if wanted >= len(self._members):
+            return
+        keep = self._members.best(wanted)
+        self._members.keep(keep)
+        self._adaptation.keep(keep)
+        if self._lifetimes is not None:
+            self._lifetimes.keep(keep)
+        self._unborn = self._unborn[keep]
+        rng = self._streams.of(self._generation, Purpose.DESIGN)
+        self._archive.resize(self._archive_size(wanted), rng)
+
+    def state_dict(self) -> dict[str, Any]:
+        return {
+            "members": self._members.state_dict(),
+            "unborn": self._unborn.copy(),
+            "archive": self._archive.state_dict(),
+            "adaptation": self._adaptation.state_dict(),
+            "progress": self._progress,
+            "generation": self._generation,
+            "learnt": [np.stack(batch) for batch in self._learnt],
+            "lifetimes": None if self._lifetimes is None else self._lifetimes.state_dict(),
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        self._members.load_state_dict(state["members"])
+        self._unborn = np.array(state["unborn"])
+        self._archive.load_state_dict(state["archive"])
+        self._adaptation.load_state_dict(state["adaptation"])
+        self._progress, self._generation = float(state["progress"]), int(state["generation"])
+        self._learnt = [(batch[0], batch[1], batch[2]) for batch in state["learnt"]]
+        if self._lifetimes is not None:
+            self._lifetimes.load_state_dict(state["lifetimes"])
+
+
+def _ascending(slots: Indices) -> bool:
+    return len(slots) < 2 or bool((slots[1:] > slots[:-1]).all())
+
+
+def _joined(batches: list[tuple[Doubles, Doubles, Doubles]]) -> tuple[Doubles, Doubles, Doubles]:
+    if len(batches) == 1:
+        return batches[0]
+    f, cr, gains = (np.concatenate(column) for column in zip(*batches, strict=True))
+    return f, cr, gains
+
+
+def make_evolution(spec: Variant, box: Box, **settings: Any) -> Evolution:
+    """The search that runs a variant: an :class:`Evolution`, or the kind of it that the variant names.
+
+    Parameters are those of :class:`Evolution`.
+    """
+    module, name = spec.search.split(":")
+    search: type[Evolution] = getattr(import_module(module), name)
+    return search(spec, box, **settings)

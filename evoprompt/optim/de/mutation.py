@@ -1,0 +1,225 @@
+"""Mutation: which members a donor is made from, one function per strategy, and making it.
+
+A strategy answers with a :class:`Recipe` of row numbers and scale factors; :func:`mix` turns the recipe into
+donors v = base + sum of scale (plus - minus), piece by piece.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from evoprompt.optim.engine.rows import is_run
+
+__all__ = ["STRATEGIES", "Choice", "Pool", "Recipe", "Step", "distinct", "mix"]
+
+Floats = NDArray[np.floating[Any]]
+Doubles = NDArray[np.float64]
+Indices = NDArray[np.int64]
+
+
+class Pool(NamedTuple):
+    """What donors are made from. Row numbers count on from the first matrix into the second."""
+
+    x: Floats
+    """Population, (m, d)."""
+    order: Indices
+    """Slots of the members that have not failed, best first, (k,) with k >= 1."""
+    other: Floats
+    """A second set of points, (a, d), a >= 0: the archive."""
+
+
+class Choice(NamedTuple):
+    """What a strategy decides from, for n trials."""
+
+    target: Indices
+    """The member each trial is made to replace, (n,)."""
+    f: Doubles
+    """Scale factors, (n,)."""
+    leaders: Indices
+    """How many of the best members count as p-best, (n,)."""
+    weight: float
+    """jSO's factor on the scale of the step towards p-best."""
+    u: Doubles
+    """Uniforms (n, 6): p-best, then r1, r2, ..."""
+
+
+class Step(NamedTuple):
+    """One difference vector, scale (plus - minus), each (n,)."""
+
+    scale: Doubles
+    plus: Indices
+    minus: Indices
+
+
+class Recipe(NamedTuple):
+    """Donors v = base + the steps."""
+
+    base: Indices
+    steps: tuple[Step, ...]
+
+
+def rand_1(pool: Pool, choice: Choice) -> Recipe:
+    """DE/rand/1: v = x_r1 + F (x_r2 - x_r3) (Storn & Price 1997, "Differential evolution", eq. 2)."""
+    r = _others(pool, choice, 3)
+    return Recipe(r[0], (Step(choice.f, r[1], r[2]),))
+
+
+def rand_2(pool: Pool, choice: Choice) -> Recipe:
+    """DE/rand/2: v = x_r1 + F (x_r2 - x_r3) + F (x_r4 - x_r5) (Price, Storn & Lampinen 2005)."""
+    r = _others(pool, choice, 5)
+    return Recipe(r[0], (Step(choice.f, r[1], r[2]), Step(choice.f, r[3], r[4])))
+
+
+def best_1(pool: Pool, choice: Choice) -> Recipe:
+    """DE/best/1: v = x_best + F (x_r1 - x_r2) (Storn & Price 1997, in the DE/x/y/z notation)."""
+    r = _others(pool, choice, 2)
+    return Recipe(np.full(len(choice.f), pool.order[0]), (Step(choice.f, r[0], r[1]),))
+
+
+def current_to_best_1(pool: Pool, choice: Choice) -> Recipe:
+    """DE/current-to-best/1: v = x_i + F (x_best - x_i) + F (x_r1 - x_r2) (Storn 1996, scheme DE2, lambda = F)."""
+    r = _others(pool, choice, 2)
+    best = np.full(len(choice.f), pool.order[0])
+    return Recipe(choice.target, (Step(choice.f, best, choice.target), Step(choice.f, r[0], r[1])))
+
+
+def current_to_pbest_1(pool: Pool, choice: Choice) -> Recipe:
+    """DE/current-to-pbest-w/1 with archive: v = x_i + F_w (x_pbest - x_i) + F (x_r1 - x~_r2).
+
+    Zhang & Sanderson 2009 (JADE), eq. 7, where F_w = F; Brest, Maucec & Boskovic 2017 (jSO), eq. 6, where F_w
+    = weight F. x~_r2 comes from population and archive together.
+    """
+    m = len(pool.x)
+    leaders = np.minimum(choice.leaders, len(pool.order))
+    pbest = pool.order[(choice.u[:, 0] * leaders).astype(np.int64)]
+    r1 = distinct(choice.u[:, 1], m, choice.target)
+    r2 = distinct(choice.u[:, 2], m + len(pool.other), choice.target, r1)
+    f_w = choice.f if choice.weight == 1 else choice.weight * choice.f
+    return Recipe(choice.target, (Step(f_w, pbest, choice.target), Step(choice.f, r1, r2)))
+
+
+def newest_to_best_1(pool: Pool, choice: Choice) -> Recipe:
+    """L-SRTDE's strategy on two populations: v = new_i + F (top_pbest - new_i) + F (new_r1 - top_r2).
+
+    Stanovov & Semenkin 2024. ``pool.x`` holds the newest points and ``pool.order`` ranks all of them;
+    ``pool.other`` holds the best ones, best first. r1 is drawn by rank with weights exp(-3 rank / N), and the
+    numbers i != p-best != r1 != r2 differ, whichever population they point into.
+    """
+    m = len(pool.x)
+    crowd = np.minimum(choice.leaders, len(pool.other))
+    excluded = (choice.target < crowd) & (crowd > 1)
+    pbest = np.floor(choice.u[:, 0] * (crowd - excluded)).astype(np.int64)
+    pbest += excluded & (pbest >= choice.target)
+    weights = np.exp(-3.0 * np.arange(m) / m)
+    below = np.concatenate([[0.0], np.cumsum(weights)])
+    rank_of = np.empty(m, dtype=np.int64)
+    rank_of[pool.order] = np.arange(m)
+    barred = rank_of[pbest]
+    value = choice.u[:, 1] * (below[-1] - weights[barred])
+    value += np.where(value >= below[barred], weights[barred], 0.0)
+    r1 = pool.order[np.minimum(np.searchsorted(below, value, side="right") - 1, m - 1)]
+    r2 = distinct(choice.u[:, 2], m, pbest, r1)
+    return Recipe(choice.target, (Step(choice.f, m + pbest, choice.target), Step(choice.f, r1, m + r2)))
+
+
+STRATEGIES: dict[str, Callable[[Pool, Choice], Recipe]] = {
+    "rand/1": rand_1,
+    "rand/2": rand_2,
+    "best/1": best_1,
+    "current-to-best/1": current_to_best_1,
+    "current-to-pbest/1": current_to_pbest_1,
+    "newest-to-best/1": newest_to_best_1,
+}
+
+
+def mix(pool: Pool, recipe: Recipe, part: slice, out: Floats, scratch: Floats) -> None:
+    """Write the donors of the recipe's rows ``part`` into ``out``; ``scratch`` has its shape and is overwritten."""
+    first, *rest = recipe.steps
+    _difference(pool, first, part, out, scratch)
+    for step in rest:
+        if step.scale is not first.scale:
+            out *= _column(first.scale[part], out)
+            _add_scaled(pool, step, part, out, scratch)
+            break
+        _add(pool, step.plus[part], out, scratch)
+        _add(pool, step.minus[part], out, scratch, np.subtract)
+    else:
+        out *= _column(first.scale[part], out)
+    _add(pool, recipe.base[part], out, scratch)
+
+
+def distinct(u: Doubles, m: int, *taken: Indices) -> Indices:
+    """Indices below m that differ from those taken, exactly uniform, one uniform each.
+
+    Parameters
+    ----------
+    u : ndarray, shape (n,)
+        Uniforms on [0, 1).
+    m : int
+        How many indices there are; more than ``len(taken)``.
+    *taken : ndarray of int64, each (n,)
+        Indices not to draw, pairwise different within a row.
+
+    Examples
+    --------
+    >>> distinct(np.array([0.0, 0.99]), 4, np.array([0, 3]), np.array([1, 1])).tolist()
+    [2, 2]
+    """
+    index = (u * (m - len(taken))).astype(np.int64)
+    for other in _ascending(taken):
+        index += index >= other
+    return index
+
+
+def _ascending(taken: tuple[Indices, ...]) -> Iterable[Indices]:
+    if len(taken) == 2:  # half of all calls, and an eighth of the time
+        return np.minimum(*taken), np.maximum(*taken)
+    return taken if len(taken) == 1 else np.sort(np.stack(taken), axis=0)
+
+
+def _others(pool: Pool, choice: Choice, count: int) -> list[Indices]:
+    taken = [choice.target]
+    for k in range(count):
+        taken.append(distinct(choice.u[:, 1 + k], len(pool.x), *taken))
+    return taken[1:]
+
+
+def _column(values: Doubles, like: Floats) -> Floats:
+    return values.astype(like.dtype, copy=False)[:, None]
+
+
+def _rows(pool: Pool, index: Indices, buffer: Floats) -> Floats:
+    """Rows of the pool: a view for successive ones, otherwise gathered in ``buffer``."""
+    m = len(pool.x)
+    if is_run(index):
+        first, last = int(index[0]), int(index[-1])
+        if last < m:
+            return pool.x[first : last + 1]
+        if first >= m:
+            return pool.other[first - m : last - m + 1]
+    pool.x.take(index, axis=0, out=buffer, mode="clip")
+    if len(pool.other):
+        beyond = (index >= m).nonzero()[0]
+        if len(beyond):
+            buffer[beyond] = pool.other[index[beyond] - m]
+    return buffer
+
+
+def _difference(pool: Pool, step: Step, part: slice, out: Floats, scratch: Floats) -> None:
+    np.subtract(_rows(pool, step.plus[part], out), _rows(pool, step.minus[part], scratch), out=out)
+
+
+def _add(pool: Pool, index: Indices, out: Floats, scratch: Floats, operation: np.ufunc = np.add) -> None:
+    operation(out, _rows(pool, index, scratch), out=out)
+
+
+def _add_scaled(pool: Pool, step: Step, part: slice, out: Floats, scratch: Floats) -> None:
+    scale = _column(step.scale[part], out)
+    rows = _rows(pool, step.plus[part], scratch)
+    out += np.multiply(rows, scale, out=scratch)
+    rows = _rows(pool, step.minus[part], scratch)
+    out -= np.multiply(rows, scale, out=scratch)

@@ -1,0 +1,1 @@
+"""Published variants of differential evolution, one file a paper."""

@@ -1,0 +1,257 @@
+"""ARRDE: restarts away from what was found, and refinement of what all restarts found."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from evoprompt.optim.de.loop import Evolution
+from evoprompt.optim.de.population import Population, initial_points, ranking
+from evoprompt.optim.engine.rng import Purpose
+from evoprompt.optim.engine.search import GUEST, Outcome, Results
+
+__all__ = ["RestartingEvolution"]
+
+Floats = NDArray[np.floating[Any]]
+Doubles = NDArray[np.float64]
+Indices = NDArray[np.int64]
+
+_SPREAD = 1e-5
+_RESTARTS = 2
+_ARCHIVED = 1000
+_LAST_PHASE = 0.9
+
+
+class Records:
+    """Points that were evaluated once and may become members again: x (n, d), loss, violation and id (n,)."""
+
+    def __init__(self, d: int, dtype: np.dtype[Any]) -> None:
+        self.x: Floats = np.empty((0, d), dtype=dtype)
+        self.loss, self.violation = np.empty(0), np.empty(0)
+        self.id = np.empty(0, dtype=np.int64)
+
+    def __len__(self) -> int:
+        return len(self.loss)
+
+    @property
+    def columns(self) -> tuple[Floats, Doubles, Doubles, Indices]:
+        return self.x, self.loss, self.violation, self.id
+
+    def append(self, x: Floats, loss: Doubles, violation: Doubles, ids: Indices) -> None:
+        self.x = np.concatenate([self.x, x])
+        self.loss = np.concatenate([self.loss, loss])
+        self.violation = np.concatenate([self.violation, violation])
+        self.id = np.concatenate([self.id, ids])
+
+    def take(self, rows: Indices) -> Records:
+        """These rows, in this order."""
+        taken = Records(self.x.shape[1], self.x.dtype)
+        taken.append(self.x[rows], self.loss[rows], self.violation[rows], self.id[rows])
+        return taken
+
+    def best_first(self, n: int) -> Records:
+        """The n best."""
+        return self.take(ranking(self.loss, self.violation)[:n])
+
+    def best(self) -> tuple[float, float]:
+        """Violation and loss of the best one; infinite if there is none."""
+        if len(self) == 0:
+            return np.inf, np.inf
+        first = ranking(self.loss, self.violation)[0]
+        return float(self.violation[first]), float(self.loss[first])
+
+    def state_dict(self) -> dict[str, Any]:
+        return {name: getattr(self, name).copy() for name in ("x", "loss", "violation", "id")}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        for name in ("x", "loss", "violation", "id"):
+            setattr(self, name, np.array(state[name]))
+
+
+class RestartingEvolution(Evolution):
+    """Muzakka, Shali, Suhendar, Moeller & Finsterbusch 2025, "... The ARRDE algorithm", arXiv:2511.18429.
+
+    jSO whose population, once its losses agree to 1e-5, is put on record and begins again: with fresh points
+    outside the regions that earlier populations ended in (a restart), or with a random choice of all recorded
+    points (a refinement). At nine tenths of the budget the population grows again and refines for the rest.
+    Details follow the authors' program (Minion); where points are drawn, only the random numbers differ.
+    """
+
+    def __init__(self, *args: Any, **settings: Any) -> None:
+        super().__init__(*args, **settings)
+        d, dtype = self._box.d, self._box.dtype
+        self._ended = Records(d, dtype)  # members of populations that have ended
+        self._ended_archive = Records(d, dtype)  # what was in their archives
+        self._milestones = Records(d, dtype)  # each new best point of the first run
+        self._memories: list[Doubles] = []  # cells (2, H) of M_F and M_CR when first runs and refinements ended
+        self._phase = "first"
+        self._restarts = 1  # in a row; the first run counts
+        self._episode = 0
+        self._born = False  # whether this generation's points are a restart's starting points
+        self._regions: list[list[tuple[float, float]]] = [[] for _ in range(d)]  # to keep out of, per coordinate
+
+    def select(self, results: Results) -> Outcome:
+        before = self._best()
+        outcome = super().select(results)
+        if self._phase == "first" and self._generation > 0 and (best := self._best()) < before:
+            first = self._members.order[:1]
+            self._milestones.append(
+                self._members.x[first], np.array([best[1]]), np.array([best[0]]), self._members.id[first]
+            )
+        return outcome
+
+    def _best(self) -> tuple[float, float]:
+        order = self._members.order
+        if len(order) == 0:
+            return np.inf, np.inf
+        return float(self._members.violation[order[0]]), float(self._members.loss[order[0]])
+
+    def _resize(self) -> None:
+        if self._born or self._generation == 1:
+            self._born = False
+            return
+        wanted = max(self.spec.minimum, self._wanted())
+        grow = wanted > len(self._members)
+        super()._resize()
+        if grow or self._has_converged():
+            self._begin_again(wanted, refine=grow)
+
+    def _wanted(self) -> int:
+        return self.spec.schedule(self.popsize, self.spec.minimum, self._progress, self._box.d)
+
+    def _has_converged(self) -> bool:
+        # The last refinement goes on to the end; in the program only losses that are exactly equal end it.
+        last = self._phase == "refine" and self._progress > _LAST_PHASE
+        loss = self._members.loss
+        if last or not np.isfinite(loss).all():
+            return False
+        with np.errstate(over="ignore", invalid="ignore"):
+            return bool(loss.std() <= _SPREAD * abs(loss.mean()))
+
+    def _begin_again(self, size: int, *, refine: bool) -> None:
+        """Put the population on record and replace it."""
+        overall, current = self._ended.best(), self._best()
+        restart = self._phase in ("first", "refine") or (overall <= current and self._restarts < _RESTARTS)
+        self._put_on_record()
+        self._episode += 1
+        self._archive.clear()
+        self._archive.resize(self._archive_size(size), self._streams.of(self._episode, Purpose.RESTART))
+        if restart and not refine:
+            self._restart(size)
+        else:
+            self._refine(size)
+        if self._lifetimes is not None:
+            self._lifetimes.begin_again(len(self._members))
+
+    def _put_on_record(self) -> None:
+        members, archive = self._members, self._archive
+        if self._phase in ("first", "refine"):
+            self._memories.append(self._adaptation.cells)  # type: ignore[attr-defined]
+        self._ended.append(members.x, members.loss, members.violation, members.id)
+        order = ranking(archive.loss, archive.violation)
+        self._ended_archive.append(
+            archive.x[order], archive.loss[order], archive.violation[order], np.full(len(order), GUEST)
+        )
+        self._ended_archive = self._ended_archive.take(np.arange(len(self._ended_archive))[-_ARCHIVED:])
+        centre, reach = members.x.mean(axis=0, dtype=np.float64), members.x.std(axis=0, dtype=np.float64)
+        low = np.maximum(centre - reach, self._box.low)
+        high = np.minimum(centre + reach, self._box.high)
+        self._regions = [
+            _merged([*known, region]) for known, region in zip(self._regions, zip(low, high, strict=True), strict=True)
+        ]
+
+    def _restart(self, size: int) -> None:
+        x = initial_points(self._box, size, self._streams, stratified=False, episode=self._episode)
+        rng = self._streams.of(self._episode, Purpose.RESTART)
+        low, high = self._box.low.astype(np.float64), self._box.high.astype(np.float64)
+        for j, regions in enumerate(self._regions):
+            u = rng.random(size)
+            if np.isfinite(high[j] - low[j]):
+                x[:, j] = _moved_out(x[:, j].astype(np.float64), regions, low[j], high[j], u)
+        self._members = Population(np.clip(x, self._box.low, self._box.high))
+        self._unborn = np.ones(size, dtype=bool)
+        self._born = True
+        spec, memory = self.spec, self._adaptation.cells.shape[1]  # type: ignore[attr-defined]
+        self._adaptation.begin_again(np.full(memory, spec.f), np.full(memory, spec.cr))  # type: ignore[attr-defined]
+        self._phase = "restart"
+        self._restarts += 1
+
+    def _refine(self, size: int) -> None:
+        rng = self._streams.of(self._episode, Purpose.RESTART)
+        chosen = self._ended.take(rng.permutation(len(self._ended))[:size])
+        if self._progress > _LAST_PHASE:
+            best = self._ended.best_first(1)
+            best.append(*chosen.take(np.arange(1, len(chosen))).columns)
+            chosen = best
+        for records in (self._milestones, self._ended_archive):
+            chosen.append(*records.best_first(size - len(chosen)).columns)
+        source = self._milestones if len(self._milestones) else self._ended
+        chosen.append(*source.take((rng.random(size - len(chosen)) * len(source)).astype(np.int64)).columns)
+        self._members = Population(chosen.x)
+        self._members.loss, self._members.violation, self._members.id = chosen.loss, chosen.violation, chosen.id
+        self._unborn = np.zeros(size, dtype=bool)
+        cells = np.concatenate(self._memories, axis=1)
+        memory = self._adaptation.cells.shape[1]  # type: ignore[attr-defined]
+        m_cr = cells[1][(rng.random(memory) * cells.shape[1]).astype(np.int64)]
+        m_f = cells[0][(rng.random(memory) * cells.shape[1]).astype(np.int64)]
+        self._adaptation.begin_again(m_f, m_cr)  # type: ignore[attr-defined]
+        self._phase = "refine"
+        self._restarts = 0
+
+    def state_dict(self) -> dict[str, Any]:
+        return super().state_dict() | {
+            "ended": self._ended.state_dict(),
+            "ended_archive": self._ended_archive.state_dict(),
+            "milestones": self._milestones.state_dict(),
+            "memories": [cells.copy() for cells in self._memories],
+            "phase": self._phase,
+            "restarts": self._restarts,
+            "episode": self._episode,
+            "born": self._born,
+            "regions": [np.array(regions).reshape(-1, 2) for regions in self._regions],
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        super().load_state_dict(state)
+        self._ended.load_state_dict(state["ended"])
+        self._ended_archive.load_state_dict(state["ended_archive"])
+        self._milestones.load_state_dict(state["milestones"])
+        self._memories = [np.array(cells) for cells in state["memories"]]
+        self._phase, self._restarts = str(state["phase"]), int(state["restarts"])
+        self._episode, self._born = int(state["episode"]), bool(state["born"])
+        self._regions = [[(float(a), float(b)) for a, b in regions] for regions in state["regions"]]
+
+
+def _merged(regions: list[tuple[float, float]]) -> list[tuple[float, float]]:
+    """Overlapping regions joined.
+
+    Examples
+    --------
+    >>> _merged([(3, 4), (0, 1), (0.5, 2)])
+    [(0, 2), (3, 4)]
+    """
+    joined: list[tuple[float, float]] = []
+    for low, high in sorted(regions):
+        if joined and low <= joined[-1][1]:
+            joined[-1] = (joined[-1][0], max(joined[-1][1], high))
+        else:
+            joined.append((low, high))
+    return joined
+
+
+def _moved_out(x: Doubles, regions: list[tuple[float, float]], low: float, high: float, u: Doubles) -> Doubles:
+    """Coordinates x (n,) with those inside a region drawn again, uniformly from what is left of [low, high]."""
+    edges = [low, *(edge for region in regions for edge in region), high]
+    free = [(a, b) for a, b in zip(edges[::2], edges[1::2], strict=True) if b > a] or [(low, high)]
+    inside = np.zeros(len(x), dtype=bool)
+    for a, b in regions:
+        inside |= (x >= a) & (x <= b)
+    lengths = np.array([b - a for a, b in free])
+    ends = np.cumsum(lengths)
+    position = u * ends[-1]
+    which = np.minimum(np.searchsorted(ends, position, side="right"), len(free) - 1)
+    starts = np.array([a for a, _ in free])
+    return np.where(inside, starts[which] + position - (ends - lengths)[which], x)

@@ -1,0 +1,174 @@
+"""L-SRTDE: two populations, the newest points and the best ones."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from evoprompt.optim.de.loop import Evolution
+from evoprompt.optim.de.mutation import Pool
+from evoprompt.optim.de.population import HUGE, Population, ranking
+from evoprompt.optim.engine.search import Outcome, Results
+
+__all__ = ["NewestEvolution"]
+
+Floats = NDArray[np.floating[Any]]
+Doubles = NDArray[np.float64]
+Indices = NDArray[np.int64]
+
+_TARGET = 9  # the uniform that chooses which newest point a trial starts from
+
+
+class NewestEvolution(Evolution):
+    """Stanovov & Semenkin 2024, "Success rate-based adaptive differential evolution L-SRTDE for CEC 2024 competition".
+
+    A trial that is not worse than the newest point it started from takes the next place in a ring of newest
+    points; the best N of all make up the other population. The ring is written as results come: with
+    immediate updating and one trial at a time this is the paper's order, where a generation's later trials see
+    its earlier successes; with whole generations all trials are made from the ring as it was. Members are never
+    evaluated again, so ``noise`` is refused.
+    """
+
+    tags = ("f", "cr", "target")
+
+    def __init__(self, *args: Any, noise: str | float | None = None, **settings: Any) -> None:
+        if noise is not None:
+            raise ValueError(f'"lsrtde" does not evaluate members again, so noise must be None, got {noise!r}')
+        super().__init__(*args, **settings)
+        self._best: Population | None = None  # best first; None until the starting points are known
+        self._ring_order = np.arange(self.popsize)  # ranks of the newest points when the generation began
+        self._ring_next = 0
+        self._arrived: list[tuple[Floats, float, float, int]] = []  # successes: x, loss, violation, id
+        self._successes = 0
+
+    @property
+    def population(self) -> tuple[Floats, Doubles]:
+        """The best points; the starting points while these are evaluated."""
+        members = self._members if self._best is None else self._best
+        return members.x.copy(), members.loss.copy()
+
+    def _targets(self, slots: Indices, u: Doubles) -> Indices:
+        return (u[:, _TARGET] * len(self._members)).astype(np.int64)
+
+    def _leaders(self, u: Doubles) -> Indices:
+        m = len(self._members)
+        known = m if self._best is None else max(1, len(self._best.order))
+        count = max(2, int(m * 0.7 * np.exp(-7.0 * self._adaptation.rate)))  # type: ignore[attr-defined]
+        return np.full(len(u), min(count, known))
+
+    def _pool(self) -> Pool:
+        best = self._members if self._best is None else self._best
+        return Pool(self._members.x, self._ring_order, best.x)
+
+    def _tagged(self, target: Indices, f: Doubles, cr: Doubles) -> Doubles:
+        return np.stack([f, cr, target.astype(np.float64)], axis=1)
+
+    def _note_crossover(self, tags: Doubles, kept: NDArray[np.bool_] | None) -> None:
+        tags[:, 1] = 1.0 if kept is None else 1.0 - kept.mean(axis=1)
+
+    def _compete(self, results: Results, rows: Indices, outcome: Outcome) -> None:
+        if self._best is None:
+            super()._compete(results, rows, outcome)
+            return
+        won, gains = [], []
+        for row, target in zip(rows.tolist(), results.tags[rows, 2].tolist(), strict=True):
+            if not target < len(self._members):  # NaN: not made from a newest point
+                self._admit(results, row, outcome)
+            elif (gain := self._challenge(results, row, int(target), outcome)) is not None:
+                won.append(row)
+                gains.append(gain)
+        if won:
+            self._learnt.append((results.tags[won, 0], results.tags[won, 1], np.array(gains)))
+
+    def _challenge(self, results: Results, row: int, target: int, outcome: Outcome) -> float | None:
+        """One trial against the newest point it started from; what it gained, None where nothing can be learnt."""
+        newest, loss, violation = self._members, results.loss.item(row), results.violation.item(row)
+        old_loss, old_violation = newest.loss.item(target), newest.violation.item(target)
+        outcome.parent_id[row], outcome.parent_loss[row] = newest.id[target], old_loss
+        if loss == np.inf or (violation, loss) > (old_violation, old_loss):
+            return None
+        outcome.replaced[row] = True
+        self._successes += 1
+        newest.put(self._ring_next, results, row)
+        self._arrived.append((results.x[row], loss, violation, results.id.item(row)))
+        self._ring_next = (self._ring_next + 1) % len(newest)
+        if old_loss == np.inf:
+            return None
+        return min(old_loss - loss if violation == old_violation else old_violation - violation, HUGE)
+
+    def _admit(self, results: Results, row: int, outcome: Outcome) -> None:
+        if self._best is None:
+            super()._admit(results, row, outcome)
+            return
+        worst, key = len(self._best) - 1, (float(results.violation[row]), float(results.loss[row]))
+        outcome.parent_id[row], outcome.parent_loss[row] = self._best.id[worst], self._best.loss[worst]
+        if key[1] < np.inf and key < (float(self._best.violation[worst]), float(self._best.loss[worst])):
+            outcome.replaced[row] = True
+            self._arrived.append((results.x[row], key[1], key[0], int(results.id[row])))
+
+    def end_generation(self, progress: float) -> None:
+        if self._best is None:
+            self._part()
+        else:
+            self._adaptation.rate = self._successes / len(self._members)  # type: ignore[attr-defined]
+        super().end_generation(progress)
+        self._merge()
+        self._ring_order = ranking(self._members.loss, self._members.violation)
+        self._ring_next %= len(self._members)
+        self._successes = 0
+
+    def _part(self) -> None:
+        """The starting points, best first, become both populations."""
+        order = ranking(self._members.loss, self._members.violation)
+        self._best = _taken(self._members, order)
+        self._members = _taken(self._members, order)
+
+    def _merge(self) -> None:
+        """The best points are the best of the old ones and the successes."""
+        best, arrived = self._best, self._arrived
+        assert best is not None
+        if not arrived and len(best) == len(self._members):
+            return
+        loss = np.concatenate([best.loss, [row[1] for row in arrived]])
+        violation = np.concatenate([best.violation, [row[2] for row in arrived]])
+        ids = np.concatenate([best.id, np.array([row[3] for row in arrived], dtype=np.int64)])
+        chosen = ranking(loss, violation)[: len(self._members)]
+        x = best.x.take(chosen, axis=0, mode="clip")
+        for k in (chosen >= len(best)).nonzero()[0].tolist():
+            x[k] = arrived[chosen[k] - len(best)][0]
+        merged = Population(x)
+        merged.loss, merged.violation, merged.id = loss[chosen], violation[chosen], ids[chosen]
+        self._best, self._arrived = merged, []
+
+    def state_dict(self) -> dict[str, Any]:
+        rows = [row[0] for row in self._arrived]
+        return super().state_dict() | {
+            "best": None if self._best is None else self._best.state_dict(),
+            "ring_order": self._ring_order.copy(),
+            "ring_next": self._ring_next,
+            "successes": self._successes,
+            "arrived": [list(row[1:]) for row in self._arrived],
+            "arrived_x": np.array(rows, dtype=self._box.dtype).reshape(-1, self._box.d),
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        super().load_state_dict(state)
+        self._best = None
+        if state["best"] is not None:
+            self._best = Population(np.array(state["best"]["x"]))
+            self._best.load_state_dict(state["best"])
+        self._ring_order, self._ring_next = np.array(state["ring_order"]), int(state["ring_next"])
+        self._successes = int(state["successes"])
+        self._arrived = [
+            (x, float(loss), float(violation), int(i))
+            for x, (loss, violation, i) in zip(np.array(state["arrived_x"]), state["arrived"], strict=True)
+        ]
+
+
+def _taken(members: Population, order: Indices) -> Population:
+    copy = Population(members.x[order])
+    copy.loss, copy.violation, copy.id = members.loss[order], members.violation[order], members.id[order]
+    return copy

@@ -1,0 +1,473 @@
+"""Differential evolution, driven by ask and tell.
+
+This is the engine: it numbers trials, keeps the accounts, collects results in whatever order they come, closes
+generations and saves states. Where trials go is decided by a :class:`~evoprompt.optim.engine.search.Search`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, ClassVar, NamedTuple
+
+import numpy as np
+from numpy.typing import ArrayLike, DTypeLike, NDArray
+
+from evoprompt.optim.capabilities import Capabilities
+from evoprompt.optim.engine.box import REPAIRS, Box, Rounding
+from evoprompt.optim.engine.generations import Generations
+from evoprompt.optim.engine.ledger import FOREIGN, Ledger, cleaned, patience
+from evoprompt.optim.engine.record import GenerationRecord
+from evoprompt.optim.engine.rng import Purpose, TrialStreams, checked_seed
+from evoprompt.optim.engine.state import require_same_config
+from evoprompt.optim.protocol import Best, Evaluation, Losses, Trials
+from evoprompt.optim.searches import make_search
+
+__all__ = ["DEFAULT_VARIANT", "DifferentialEvolution", "Recommendation"]
+
+DEFAULT_VARIANT = "auto"
+
+_STATE_VERSION = 2
+
+Floats = NDArray[np.floating[Any]]
+Indices = NDArray[np.int64]
+
+
+class Recommendation(NamedTuple):
+    """The point to use, and its estimated loss.
+
+    With noise the loss is the mean of the point's evaluations or, where it was never evaluated itself, the median
+    of the population's losses.
+    """
+
+    x: Floats
+    loss: float
+
+
+class DifferentialEvolution:
+    """Differential evolution with batched, asynchronous ask and tell, a hard budget and exact resumption.
+
+    Parameters
+    ----------
+    bounds : sequence of (low, high), array_like (d, 2) or scipy.optimize.Bounds
+        The search box; ``None`` or infinite sides are allowed.
+    budget : int, optional
+        Most evaluations that are ever handed out.
+    seconds : float, optional
+        Wall-clock time after which nothing more is handed out; it counts from the first ask or tell, and over
+        restarts. Without a budget it also is what the search plans by.
+    seed : int or None
+        Every trial's random numbers depend on the seed and the trial number alone. ``None`` draws a fresh
+        seed.
+    popsize : int, optional
+        Number of candidates in the beginning, at least 4; by default the variant's.
+    dtype : dtype-like
+        float32 or float64.
+    x0 : array_like, shape (d,) or (m, d), optional
+        Points put first into the initial population.
+    variant : str
+        "auto" adapts itself to the problem and the budget; otherwise a name in
+        :data:`evoprompt.optim.de.variant.VARIANTS`.
+    f, cr, memory, archive, pbest : optional
+        Settings of a variant in place of its own: scale factor, crossover rate (where adaptation begins, or
+        constant), cells of the success history, archive capacity and number of p-best members as shares of
+        the population.
+    repair : str, optional
+        What to do with coordinates outside the box: "midpoint" between parent and bound (JADE), "reflect",
+        "resample" or "clip"; by default the variant's.
+    initial : str, optional
+        "latin" hypercube or "uniform"; by default the variant's.
+    updating : str
+        "deferred": selection when a whole generation has been told. "immediate": each trial competes as soon
+        as it is told, for steady-state use with many evaluations in flight; a generation then closes after as
+        many results as it has members. The sequence of asks and tells determines the run
+        (:class:`~evoprompt.optim.engine.telllog.TellLog`).
+    integrality : array_like of bool, shape (d,), optional
+        Coordinates that are whole numbers: they are rounded in what is handed out, while the search goes on
+        with what it made.
+    noise : None, "auto" or float
+        Losses are noisy, with this standard deviation or an unknown one: candidates are evaluated again, and
+        ``recommendation`` is to be preferred to ``best``.
+    constrained : bool
+        Violations will be told; a search may plan for it.
+    target : float, optional
+        Stop with "target" when the best loss, without violation, is at most this.
+    tol : float, optional
+        Stop with "tolerance" when the spread (largest minus smallest loss) of the population is at most
+        ``tol`` times the spread of the initial population. Adding a constant to the objective changes
+        nothing.
+
+    Raises
+    ------
+    ValueError
+        If an argument is out of range, or the budget cannot pay for one population.
+
+    Notes
+    -----
+    *Asking ahead.* ``ask(None)`` gives the rest of the generation, and nothing while only results are
+    missing. ``ask(n)`` beyond the rest makes extra trials from what is known; each competes when it is told
+    or when the generation under way closes, also generations later. *Guests.* A point told without being
+    asked enters, in place of the worst member, if it is better: at once between generations, otherwise when
+    the generation closes. *Failures.* A loss that is not finite is counted in ``failed`` and never selected.
+    While no member has a finite loss, trials are drawn afresh from the box. A trial that was lost for good
+    should be told as NaN, since its generation waits for it. *Constraints.* Less violation wins; at equal
+    violation less loss wins (K. Deb, "An efficient constraint handling method for genetic algorithms", Computer
+    Methods in Applied Mechanics and Engineering 186 (2000) 311-338).
+
+    References
+    ----------
+    R. Storn, K. Price, "Differential evolution", J. Global Optimization 11 (1997) 341-359.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> de = DifferentialEvolution([(-5, 5)] * 3, budget=600, seed=1, popsize=20, variant="shade")
+    >>> while not (reason := de.should_stop()):
+    ...     trials = de.ask()
+    ...     de.tell(trials, (trials.x**2).sum(axis=1))
+    >>> reason, de.evaluations, de.best.loss < 1e-3
+    ('budget', 600, True)
+    """
+
+    capabilities: ClassVar[Capabilities] = Capabilities()
+
+    def __init__(
+        self,
+        bounds: Any,
+        *,
+        budget: int | None = None,
+        seconds: float | None = None,
+        seed: int | None = 0,
+        popsize: int | None = None,
+        dtype: DTypeLike = "float32",
+        x0: ArrayLike | None = None,
+        variant: str = DEFAULT_VARIANT,
+        f: float | None = None,
+        cr: float | None = None,
+        memory: int | None = None,
+        archive: float | None = None,
+        pbest: float | None = None,
+        repair: str | None = None,
+        initial: str | None = None,
+        updating: str = "deferred",
+        integrality: ArrayLike | None = None,
+        noise: str | float | None = None,
+        constrained: bool = False,
+        target: float | None = None,
+        tol: float | None = None,
+    ) -> None:
+        _require_one_of("repair", repair, (None, *REPAIRS))
+        _require_one_of("initial", initial, (None, "latin", "uniform"))
+        _require_one_of("updating", updating, ("deferred", "immediate"))
+        _require_noise(noise)
+        if tol is not None:
+            _require_within("tol", tol, 0.0, 1.0)
+        self._box = Box(bounds, dtype)
+        self._rounding = None if integrality is None else Rounding(self._box, integrality)
+        if self._rounding is not None and not self._rounding.mask.any():
+            self._rounding = None
+        self.d = self._box.d
+        self.seed = checked_seed(seed)
+        self._streams = TrialStreams(self.seed)
+        first = None if x0 is None else self._box.points(x0, "x0")
+        self._given = 0 if first is None else len(first)
+        overrides = {"f": f, "cr": cr, "memory": memory, "archive": archive, "pbest": pbest}
+        self._search_arguments: dict[str, Any] = {
+            "streams": self._streams, "budget": budget, "popsize": popsize, "x0": first, "noise": noise,
+            "constrained": bool(constrained), "repair": repair, "initial": initial, **overrides,
+        }  # fmt: skip
+        self._variant, self._tol = variant, tol
+        self._immediate = updating == "immediate"
+        self._ledger_arguments: dict[str, Any] = {
+            "budget": budget,
+            "seconds": seconds,
+            "target": target,
+            "box": self._box,
+        }
+        self._begin()
+        self._config = {
+            "low": self._box.low, "high": self._box.high, "dtype": str(self._box.dtype), "seed": self.seed,
+            "budget": self._ledger.budget, "seconds": self._ledger.seconds, "popsize": popsize, "variant": variant,
+            **overrides, "repair": repair, "initial": initial, "updating": updating,
+            "integrality": None if self._rounding is None else self._rounding.mask, "noise": noise,
+            "constrained": bool(constrained), "target": None if target is None else float(target),
+            "tol": None if tol is None else float(tol),
+        }  # fmt: skip
+
+    def _begin(self) -> None:
+        box = self._box if self._rounding is None else self._rounding.box
+        mask = None if self._rounding is None else self._rounding.mask
+        self._search = make_search(self._variant, box, integrality=mask, **self._search_arguments)
+        self.popsize: int = self._search.popsize
+        enough = patience(self.popsize, self._ledger_arguments["budget"])
+        self._ledger = Ledger(self.d, self._box.dtype, patience=enough, **self._ledger_arguments)
+        self._generations = Generations(self._search, self._ledger, self._fresh, immediate=self._immediate)
+        self._spread = self._initial_spread = np.inf
+
+    @property
+    def budget(self) -> int | None:
+        """Most evaluations that will ever be handed out."""
+        return self._ledger.budget
+
+    @property
+    def seconds(self) -> float | None:
+        """The time limit."""
+        return self._ledger.seconds
+
+    @property
+    def elapsed(self) -> float:
+        """Seconds at the last ask or tell; kept with a time limit only."""
+        return self._ledger.watch.elapsed
+
+    @property
+    def asked(self) -> int:
+        """Trials handed out."""
+        return self._ledger.asked
+
+    @property
+    def evaluations(self) -> int:
+        """Evaluations told, failed ones included."""
+        return self._ledger.evaluations
+
+    @property
+    def failed(self) -> int:
+        """Evaluations told whose loss was not finite."""
+        return self._ledger.failed
+
+    @property
+    def generation(self) -> int:
+        """Generations closed."""
+        return self._generations.number
+
+    @property
+    def record(self) -> GenerationRecord | None:
+        """Who replaced whom in the last generation closed."""
+        return self._generations.record
+
+    @property
+    def outstanding(self) -> Trials:
+        """Trials handed out and not told yet; after a reload they can be evaluated again."""
+        blocks = self._ledger.blocks.values()
+        x = np.concatenate([np.empty((0, self.d), self._box.dtype), *(block.x[block.pending] for block in blocks)])
+        return Trials(self._ledger.outstanding, x)
+
+    @property
+    def best(self) -> Best | None:
+        """The best finite evaluation so far; among those that violate constraints least, the one of least loss."""
+        return self._ledger.best
+
+    @property
+    def best_violation(self) -> float:
+        """By how much ``best`` violates constraints: 0 if not at all, inf while nothing is known."""
+        return self._ledger.best_violation
+
+    @property
+    def population(self) -> tuple[Floats, NDArray[np.float64]]:
+        """Copies of the members (m, d) and their losses (m,); inf where failed or not evaluated yet."""
+        x, losses = self._search.population
+        return (x if self._rounding is None else self._rounding(x)), losses
+
+    @property
+    def recommendation(self) -> Recommendation | None:
+        """The point to use when the run ends: ``best``, or with noise what the search has reason to trust."""
+        x = self._search.recommendation
+        if x is None:
+            return None if self.best is None else Recommendation(self.best.x.copy(), self.best.loss)
+        members, losses = self._search.population
+        same = (members == x).all(axis=1)
+        trusted = losses[same] if same.any() else losses[np.isfinite(losses)]
+        loss = float(np.median(trusted)) if len(trusted) else np.nan
+        return Recommendation(x.copy() if self._rounding is None else self._rounding(x[None])[0], loss)
+
+    def ask(self, n: int | None = None) -> Trials:
+        """Hand out up to n trials; None is the rest of the current generation.
+
+        Returns
+        -------
+        Trials
+            Fewer than n, in the end none, when the budget or the time runs out. ``x`` is read-only.
+
+        Raises
+        ------
+        ValueError
+            If n is not None or an integer >= 0.
+        """
+        self._ledger.tick()
+        if n != 0 and self._generations.go_on_half_known():
+            self._note_spread()
+        count = self._ledger.grant(n, self._generations.natural, tick=False)
+        made, slots, ordinary = self._generations.make(self._ledger.next_ids(count))
+        x = made.x if self._rounding is None else self._rounding(made.x)
+        made.x.flags.writeable = x.flags.writeable = False
+        trials = Trials(self._ledger.next_ids(count), x)
+        columns: tuple[Any, ...] = (trials.ids, x, made.x, slots, made.tags)
+        for part, awaited in ((slice(0, ordinary), True), (slice(ordinary, count), False)):
+            whole = part == slice(0, count)  # then the very arrays the caller gets, which are known again at once
+            pieces = columns if whole else tuple(column[part] for column in columns)
+            block = self._ledger.note_block(*pieces, awaited=awaited)
+            if block is not None and awaited:
+                self._generations.await_block(block)
+        return trials
+
+    def tell(self, trials: Trials | ArrayLike, losses: Losses, violation: ArrayLike | None = None) -> None:
+        """Take losses in: any subset, any order, late, or of points never asked.
+
+        Parameters
+        ----------
+        trials : Trials or array_like, shape (n, d)
+            Rows of a plain array that equal an outstanding trial are that trial; other rows are guests, which
+            count as evaluations.
+        losses : array_like (n,) or Evaluation
+            Non-finite ones mean "failed".
+        violation : array_like (n,), optional
+            By how much constraints are violated, 0 where they are not; by default the Evaluation's metric
+            "violation" if it has one. Non-finite ones mean "failed".
+
+        Raises
+        ------
+        ValueError
+            If the shapes do not fit, a trial is told twice or a guest is outside the box; nothing is taken in
+            then.
+        """
+        self._generations.gather(self._ledger.take(trials, losses, violation))
+        self._settle()
+
+    def warm_start(self, x: ArrayLike, losses: ArrayLike, violation: ArrayLike | None = None) -> None:
+        """Take in evaluations known from elsewhere; they cost no budget and are not counted.
+
+        Before the first ``ask`` the best of them take places in the initial population (after the rows of
+        ``x0``), which then need no evaluation. All others compete as guests do. Non-finite losses are left
+        out.
+
+        Parameters
+        ----------
+        x : array_like, shape (m, d)
+        losses : array_like, shape (m,)
+        violation : array_like, shape (m,), optional
+
+        Raises
+        ------
+        ValueError
+            If a point lies outside the box or the lengths differ.
+        """
+        points = self._box.points(x, "x")
+        loss, excess = cleaned(Evaluation.of(losses, len(points)).loss, violation)
+        order = np.lexsort((loss, excess))
+        order = order[np.isfinite(loss[order])]
+        points, loss, excess = points[order], loss[order], excess[order]
+        if len(order):
+            self._ledger.note_best(FOREIGN, points[0], float(loss[0]), float(excess[0]))
+        taken = 0
+        if self.generation == 0 and self.asked == 0:
+            free = getattr(self._search, "replaceable", self.popsize - self._given)
+            first = self._search.size - free
+            taken = self._generations.prefill(first, self._search.size, points, loss, excess)
+        if taken < len(order):
+            self._generations.admit(points[taken:], loss[taken:], excess[taken:])
+        self._settle()
+
+    def should_stop(self) -> str | None:
+        """Why to stop, or None.
+
+        "target", "budget" (everything in it has been told), "deadline", "failed" (100 evaluations in a row, a
+        quarter of the budget if that is less, at least a population, brought nothing finite), "tolerance" or
+        "converged" (the search sees no point in
+        going on).
+        """
+        reason = self._ledger.reason()
+        if reason is not None:
+            return reason
+        start = self._initial_spread
+        if self._tol is not None and np.isfinite(start) and self._spread <= self._tol * start:
+            return "tolerance"
+        return "converged" if getattr(self._search, "converged", None) else None
+
+    def _settle(self) -> None:
+        if self._generations.settle():
+            self._note_spread()
+
+    def _note_spread(self) -> None:
+        if self._tol is None:
+            return
+        losses = self._search.population[1]
+        finite = losses[np.isfinite(losses)]
+        spread = float(finite.max()) - float(finite.min()) if len(finite) else np.inf
+        if self.generation == 1:
+            self._initial_spread = spread
+        self._spread = spread if len(finite) == len(losses) else np.inf
+
+    def _fresh(self, ids: Indices) -> Floats:
+        box = self._box if self._rounding is None else self._rounding.box
+        return box.from_unit(self._streams.uniforms(ids, self.d, Purpose.REDRAW))
+
+    def follow_clock(self, elapsed: float | None) -> None:
+        """Take the time from a log in place of the clock; None goes on with the clock from there."""
+        if elapsed is None:
+            self._ledger.watch.set(self.elapsed)
+        else:
+            self._ledger.watch.follow(elapsed)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Everything, at any moment: results may be outstanding and can be told after a reload.
+
+        Returns
+        -------
+        dict
+            Nested dicts, lists, scalars and arrays; nothing in it changes when the optimizer goes on.
+        """
+        return {
+            "version": _STATE_VERSION,
+            "config": {**self._config, "low": self._box.low.copy(), "high": self._box.high.copy()},
+            "popsize": self.popsize,
+            "given": self._given,
+            "ledger": self._ledger.state_dict(),
+            "generations": self._generations.state_dict(),
+            "spread": self._spread,
+            "initial_spread": self._initial_spread,
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Become what ``state`` describes.
+
+        ``budget`` and ``seconds`` may be others than in the state, so that a finished run can be continued.
+
+        Raises
+        ------
+        ValueError
+            If the state was made with another configuration or version, or spent more than the budget here;
+            the message names what differs.
+        """
+        if state.get("version") != _STATE_VERSION:
+            raise ValueError(f"this state has version {state.get('version')!r}, {_STATE_VERSION} is needed")
+        require_same_config(state["config"], self._config, but=("budget", "seconds"))
+        spent = int(state["ledger"]["asked"]) + int(state["ledger"]["foreign"])
+        was = state["config"]["budget"]
+        # Guests may have spent more than was left; that state is as good as any other under its own budget.
+        if self.budget is not None and spent > self.budget and (was is None or self.budget < was):
+            raise ValueError(
+                f"budget is {was} in the state and {self.budget} here, where {spent} evaluations are already spent"
+            )
+        given, self._search_arguments["popsize"] = self._search_arguments["popsize"], int(state["popsize"])
+        self._begin()
+        self._search_arguments["popsize"] = given
+        self._ledger.load_state_dict(state["ledger"])
+        self._generations.load_state_dict(state["generations"])
+        self._given = int(state["given"])
+        self._spread, self._initial_spread = float(state["spread"]), float(state["initial_spread"])
+
+
+def _require_one_of(name: str, value: Any, known: Any) -> None:
+    if value not in known:
+        raise ValueError(f"{name} must be one of {', '.join(repr(k) for k in known)}, got {value!r}")
+
+
+def _require_within(name: str, value: float, low: float, high: float) -> None:
+    if isinstance(value, bool) or not isinstance(value, int | float | np.number) or not low <= value <= high:
+        raise ValueError(f"{name} must be a number from {low:g} to {high:g}, got {value!r}")
+
+
+def _require_noise(noise: str | float | None) -> None:
+    if noise is None or (isinstance(noise, str) and noise == "auto"):
+        return
+    number = isinstance(noise, int | float | np.number) and not isinstance(noise, bool)
+    if not number or not 0 <= float(noise) < np.inf:
+        raise ValueError(f"noise must be None, 'auto' or a standard deviation >= 0, got {noise!r}")

@@ -1,0 +1,207 @@
+"""Generation after generation: slots handed out, results gathered in any order, selection when it is time."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from evoprompt.optim.engine.blocks import Block, packed, unpacked
+from evoprompt.optim.engine.ledger import FOREIGN, Ledger, Received
+from evoprompt.optim.engine.record import GenerationRecord
+from evoprompt.optim.engine.results import concatenated, distinct_slots, in_order, packed_results, unpacked_results
+from evoprompt.optim.engine.search import GUEST, Made, Outcome, Results, Search
+
+__all__ = ["Generations"]
+
+Floats = NDArray[np.floating[Any]]
+Indices = NDArray[np.int64]
+
+
+class Generations:
+    """Drives a search through its generations.
+
+    Parameters
+    ----------
+    search : Search
+    ledger : Ledger
+    draw : callable
+        Fresh points (n, d) for trial numbers (n,), for those asked for beyond the starting points.
+    immediate : bool
+        Whether results are selected as they come; otherwise a whole generation at a time, in the order of its
+        slots.
+
+    Attributes
+    ----------
+    number : int
+        Generations closed.
+    record : GenerationRecord or None
+        Of the last one closed.
+    """
+
+    def __init__(self, search: Search, ledger: Ledger, draw: Callable[[Indices], Floats], *, immediate: bool) -> None:
+        self._search, self._ledger, self._draw, self._immediate = search, ledger, draw, immediate
+        self.number = 0
+        self.record: GenerationRecord | None = None
+        self._todo: Indices = np.arange(search.size)  # slots whose trial has not been handed out
+        self._untouched = True  # nothing of the generation has been handed out
+        self._ahead = 0  # slot of the next trial that no generation waits for
+        self._awaited = 0  # outstanding trials that the generation waits for
+        self._open: list[Block] = []  # of the generation, to be selected when it closes
+        self._known: list[Results] = []  # members of the initial population that need no evaluation
+        self._aside: list[Results] = []  # guests and trials asked ahead, to be selected between generations
+        self._selected: list[tuple[Results, Outcome]] = []  # in this generation, without points
+        self._count = 0  # how many those are
+
+    @property
+    def natural(self) -> int:
+        """How many trials are the rest of the generation."""
+        if self._immediate and self.number > 0:
+            return self._search.size - self._ahead % self._search.size
+        return len(self._todo)
+
+    def make(self, ids: Indices) -> tuple[Made, Indices, int]:
+        """Points for trials, their slots, and how many of them, at the front, the generation will wait for."""
+        n = len(ids)
+        slots, self._todo = self._todo[:n], self._todo[n:]
+        ordinary, ahead = len(slots), n - len(slots)
+        self._untouched &= ordinary == 0
+        if ahead == 0:
+            return self._search.make(ids, slots), slots, ordinary
+        if self.number > 0:
+            size = self._search.size
+            slots = np.concatenate([slots, (self._ahead + np.arange(ahead)) % size])
+            self._ahead = (self._ahead + ahead) % size
+            return self._search.make(ids, slots), slots, ordinary
+        # The search has nothing but starting points to give yet.
+        made = Made(self._draw(ids[ordinary:]), np.full((ahead, len(self._search.tags)), np.nan))
+        if ordinary:
+            first = self._search.make(ids[:ordinary], slots)
+            made = Made(np.concatenate([first.x, made.x]), np.concatenate([first.tags, made.tags]))
+        return made, np.concatenate([slots, np.full(ahead, GUEST)]), ordinary
+
+    def await_block(self, block: Block) -> None:
+        """Wait for these trials before the generation closes."""
+        self._awaited += block.left
+        if not self._immediate:
+            self._open.append(block)
+
+    def gather(self, received: Received) -> None:
+        """Take results in."""
+        for block, which, offsets in received.pieces:
+            if block.awaited:
+                self._awaited -= len(received.loss[which])
+            if self._immediate or not block.awaited:
+                columns = block.ids[offsets], block.slots[offsets], block.made[offsets]
+                loss, violation = received.loss[which], received.violation[which]
+                self._aside.append(Results(*columns, loss, violation, block.tags[offsets]))
+        if len(received.guests):
+            self.admit(received.guest_x, received.loss[received.guests], received.violation[received.guests])
+
+    def admit(self, x: Floats, loss: NDArray[np.float64], violation: NDArray[np.float64]) -> None:
+        """Let points compete that were never asked, (n, d)."""
+        self._aside.append(self._strangers(x, loss, violation))
+
+    def prefill(
+        self, first: int, last: int, x: Floats, loss: NDArray[np.float64], violation: NDArray[np.float64]
+    ) -> int:
+        """Fill slots of the initial population from ``last`` down to ``first``; how many points were taken."""
+        free = self._todo[(self._todo >= first) & (self._todo < last)][::-1][: len(x)]
+        n = len(free)
+        if n:
+            members = self._strangers(x[:n], loss[:n], violation[:n])._replace(slot=free.copy())
+            (self._aside if self._immediate else self._known).append(members)
+            self._todo = np.setdiff1d(self._todo, free)
+        return n
+
+    def _strangers(self, x: Floats, loss: NDArray[np.float64], violation: NDArray[np.float64]) -> Results:
+        n = len(x)
+        tags = np.full((n, len(self._search.tags)), np.nan)
+        return Results(np.full(n, FOREIGN), np.full(n, GUEST), x, loss, violation, tags)
+
+    def settle(self) -> bool:
+        """Select what can be selected now; close the generation and say so if it is complete."""
+        if self._immediate or (self.number > 0 and self._untouched):
+            self._select_aside()
+        complete = self._is_complete()
+        if complete:
+            self._close()
+        return complete
+
+    def go_on_half_known(self) -> bool:
+        """Without a barrier, half of the starting points are enough to go on from; the others come late."""
+        waits = self._immediate and self.number == 0 and len(self._todo) == 0 and self._awaited > 0
+        if not waits or 2 * self._count < self._search.size:
+            return False
+        for block in self._ledger.blocks.values():
+            block.awaited = False
+        self._awaited = 0
+        self._close()
+        return True
+
+    def _is_complete(self) -> bool:
+        spent = self._ledger.exhausted
+        if self._immediate and self.number > 0:
+            return self._count >= self._search.size or (spent and self._count > 0 and self._ledger.in_flight == 0)
+        if self._awaited or not (self._open or self._known or self._aside or self._count):
+            return False
+        return len(self._todo) == 0 or (spent and (self.number == 0 or not self._untouched))
+
+    def _close(self) -> None:
+        parts = self._known + [
+            Results(block.ids, block.slots, block.made, block.loss, block.violation, block.tags) for block in self._open
+        ]
+        self._open, self._known = [], []
+        if parts:
+            self._select(in_order(concatenated(parts)))
+        self._select_aside()
+        self.record = GenerationRecord.of(self.number, self._search.tags, self._selected)
+        self._search.end_generation(self._ledger.progress)
+        self.number += 1
+        self._selected, self._count = [], 0
+        self._todo = np.arange(0 if self._immediate else self._search.size)
+        self._untouched = True
+
+    def _select_aside(self) -> None:
+        if self._aside:
+            waiting, self._aside = concatenated(self._aside), []
+            for results in distinct_slots(waiting):
+                self._select(results)
+
+    def _select(self, results: Results) -> None:
+        outcome = self._search.select(results)
+        self._selected.append((results._replace(x=results.x[:, :0].copy()), outcome))
+        self._count += len(results.id)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Everything, the search and the blocks outstanding included, copied."""
+        blocks = {id(block): block for block in (*self._ledger.blocks.values(), *self._open)}
+        selected = GenerationRecord.of(self.number, self._search.tags, self._selected)
+        return {
+            "search": self._search.state_dict(),
+            "blocks": packed(blocks.values()),
+            "number": self.number,
+            "todo": self._todo.copy(),
+            "untouched": self._untouched,
+            "ahead": self._ahead,
+            "awaited": self._awaited,
+            "known": packed_results(self._known),
+            "aside": packed_results(self._aside),
+            "selected": selected.state_dict(),
+            "record": None if self.record is None else self.record.state_dict(),
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        self._search.load_state_dict(state["search"])
+        blocks = unpacked(state["blocks"])
+        self._ledger.blocks = {int(block.ids[0]): block for block in blocks if block.left}
+        self._open = [] if self._immediate else [block for block in blocks if block.awaited]
+        self.number, self._ahead = int(state["number"]), int(state["ahead"])
+        self._todo, self._untouched = np.array(state["todo"]), bool(state["untouched"])
+        self._awaited = int(state["awaited"])
+        self._known, self._aside = unpacked_results(state["known"]), unpacked_results(state["aside"])
+        self._selected = GenerationRecord.from_state(state["selected"]).parts()
+        self._count = sum(len(results.id) for results, _ in self._selected)
+        self.record = None if state["record"] is None else GenerationRecord.from_state(state["record"])

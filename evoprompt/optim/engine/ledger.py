@@ -1,0 +1,406 @@
+"""The accounts every optimizer keeps: what was handed out, what came back, what is best, when to stop.
+
+Trials are kept in blocks, one for each ask, so that a whole generation costs a few array operations whatever
+its size.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from evoprompt.optim.engine.blocks import Block
+from evoprompt.optim.engine.box import Box
+from evoprompt.optim.engine.stopwatch import Stopwatch, checked_seconds
+from evoprompt.optim.protocol import Best, Evaluation, Losses, Trials
+
+__all__ = ["FOREIGN", "Ledger", "Received", "Told", "checked_budget", "cleaned", "patience"]
+
+FOREIGN = -1
+"""The id of a point that was told without having been asked."""
+
+Floats = NDArray[np.floating[Any]]
+Doubles = NDArray[np.float64]
+Indices = NDArray[np.int64]
+
+
+def patience(popsize: int, budget: int | None) -> int:
+    """So many failures in a row are a reason to stop: 100, at most a quarter of the budget, at least a population.
+
+    Examples
+    --------
+    >>> patience(8, None), patience(8, 200), patience(200, 1000)
+    (100, 50, 200)
+    """
+    return max(popsize, 100 if budget is None else min(100, budget // 4))
+
+
+class Told(NamedTuple):
+    """One evaluation that came back."""
+
+    id: int
+    x: Floats
+    loss: float
+
+
+class Received(NamedTuple):
+    """Evaluations that came back together, n of them in the order told."""
+
+    ids: Indices
+    """(n,), FOREIGN for guests."""
+    loss: Doubles
+    """(n,), inf where failed."""
+    violation: Doubles
+    """(n,), 0 where failed or nothing is violated."""
+    pieces: list[tuple[Block, Any, Any]]
+    """For each block concerned: the block, which of the n (n_b,), and where in the block (n_b,)."""
+    guests: Indices
+    """Which of the n are guests, (g,)."""
+    guest_x: Floats
+    """(g, d)."""
+
+    def row(self, i: int) -> Floats:
+        """The i-th point as it was handed out; a view."""
+        for block, _, _ in self.pieces:
+            offset = int(self.ids[i] - block.ids[0])
+            if self.ids[i] != FOREIGN and 0 <= offset < len(block.ids):
+                return block.x[offset]
+        row: Floats = self.guest_x[int(np.searchsorted(self.guests, i))]
+        return row
+
+
+class Ledger:
+    """Budget, outstanding trials, failures and the best evaluation of one optimizer.
+
+    Parameters
+    ----------
+    d : int
+        Number of coordinates.
+    dtype : numpy dtype
+        Of the points.
+    budget : int or None
+        Most evaluations that may be handed out; points told without being asked use it up as well.
+    target : float or None
+        A loss that is good enough.
+    patience : int
+        So many failures in a row are a reason to stop.
+    seconds : float or None
+        Wall-clock time after which nothing is handed out, from the first ask or tell on.
+    box : Box, optional
+        Points told without being asked must lie in it.
+    """
+
+    def __init__(
+        self,
+        d: int,
+        dtype: np.dtype[Any],
+        *,
+        budget: int | None,
+        target: float | None,
+        patience: int,
+        seconds: float | None = None,
+        box: Box | None = None,
+    ) -> None:
+        self.d, self.dtype = d, dtype
+        self.budget = checked_budget(budget)
+        self.seconds = checked_seconds(seconds)
+        self.target = target
+        self.patience = patience
+        self.watch = Stopwatch()
+        self._box = box
+        self.asked = self.evaluations = self.failed = self.failed_in_a_row = self.foreign = 0
+        self.best: Best | None = None
+        self.best_violation = np.inf
+        self.blocks: dict[int, Block] = {}
+
+    @property
+    def remaining(self) -> int | None:
+        """How many more trials may be handed out; None without a budget."""
+        return None if self.budget is None else max(0, self.budget - self.asked - self.foreign)
+
+    @property
+    def exhausted(self) -> bool:
+        return self.remaining == 0
+
+    @property
+    def in_flight(self) -> int:
+        """How many trials are outstanding."""
+        return self.asked + self.foreign - self.evaluations
+
+    @property
+    def outstanding(self) -> Indices:
+        """Numbers of the trials that were handed out and not told yet, ascending."""
+        return np.concatenate([np.empty(0, np.int64), *(block.ids[block.pending] for block in self.blocks.values())])
+
+    @property
+    def progress(self) -> float:
+        """Spent share of the budget or of the time, whichever is more, at most 1; NaN without either."""
+        shares = [1.0]
+        if self.budget is not None:
+            shares.append(self.evaluations / self.budget)
+        if self.seconds is not None:
+            shares.append(self.watch.elapsed / self.seconds)
+        return min(1.0, max(shares[1:])) if len(shares) > 1 else np.nan
+
+    def tick(self) -> None:
+        """Read the clock, if there is a time limit; what follows happens at this time."""
+        if self.seconds is not None:
+            self.watch.tick()
+
+    def grant(self, n: int | None, natural: int, *, tick: bool = True) -> int:
+        """How many trials an ``ask(n)`` gets, now or, without a tick, at the time of the last one.
+
+        Raises
+        ------
+        ValueError
+            If n is not None or an integer >= 0.
+        """
+        if n is not None and (isinstance(n, bool) or not isinstance(n, int | np.integer) or n < 0):
+            raise ValueError(f"ask takes None or a number of trials >= 0, got {n!r}")
+        if tick:
+            self.tick()
+        if self.seconds is not None and self.watch.elapsed >= self.seconds:
+            return 0
+        wanted = natural if n is None else int(n)
+        return wanted if self.remaining is None else min(wanted, self.remaining)
+
+    def next_ids(self, n: int) -> Indices:
+        """The numbers of the next n trials."""
+        return np.arange(self.asked, self.asked + n, dtype=np.int64)
+
+    def hand_out(self, x: Floats) -> Trials:
+        """Number the rows of x (n, d), note them as outstanding, and return them."""
+        trials = Trials(self.next_ids(len(x)), x.astype(self.dtype, copy=True))
+        nothing = np.empty((len(x), 0))
+        self.note_block(trials.ids, trials.x, trials.x, np.full(len(x), FOREIGN), nothing, awaited=False)
+        return trials
+
+    def note_block(
+        self, ids: Indices, x: Floats, made: Floats, slots: Indices, tags: Doubles, *, awaited: bool
+    ) -> Block | None:
+        """Note trials with successive ids as outstanding, by reference; x becomes read-only."""
+        n = len(ids)
+        if n == 0:
+            return None
+        ids.flags.writeable = x.flags.writeable = False
+        loss, violation = np.full((2, n), np.nan)
+        block = Block(ids, x, made, slots, tags, awaited, np.ones(n, bool), loss, violation)
+        self.blocks[int(ids[0])] = block
+        self.asked += n
+        return block
+
+    def receive(self, trials: Trials | ArrayLike, losses: Losses) -> list[Told]:
+        """Like :meth:`take`, as a list in the order told; failures have the loss inf."""
+        received = self.take(trials, losses)
+        pairs = enumerate(zip(received.ids.tolist(), received.loss.tolist(), strict=True))
+        return [Told(id, received.row(i), loss) for i, (id, loss) in pairs]
+
+    def take(self, trials: Trials | ArrayLike, losses: Losses, violation: ArrayLike | None = None) -> Received:
+        """Take evaluations in; outstanding ones are struck off.
+
+        Parameters
+        ----------
+        trials : Trials or array_like, shape (n, d)
+            Rows of a plain array that equal an outstanding trial are that trial; other rows, and trial
+            numbers that were never handed out, are points told without having been asked. For an outstanding
+            trial the point that was handed out counts, whatever x says.
+        losses : array_like (n,) or Evaluation
+        violation : array_like (n,), optional
+            By how much constraints are violated; by default the metric "violation" of an Evaluation.
+
+        Raises
+        ------
+        ValueError
+            If shapes do not fit, a trial was told before, or a guest lies outside the box; nothing is taken
+            in then.
+        """
+        if not isinstance(trials, Trials):
+            x = np.atleast_2d(np.asarray(trials))
+            self._check_points(x)
+            trials = Trials(self._recognise(x), x)
+        self._check_points(trials.x)
+        n = len(trials)
+        self.tick()
+        evaluation = Evaluation.of(losses, n)
+        loss, excess = cleaned(evaluation.loss, evaluation.metrics.get("violation") if violation is None else violation)
+        ids, pieces, guests = self._locate(trials.ids)
+        guest_x = self._guests(trials.x[guests]) if len(guests) else np.empty((0, self.d), self.dtype)
+        received = Received(ids, loss, excess, pieces, guests, guest_x)
+        for block, which, offsets in pieces:
+            block.fill(offsets, loss[which], excess[which])
+            if block.left == 0:
+                del self.blocks[int(block.ids[0])]
+        self.foreign += len(guests)
+        self._count(received)
+        return received
+
+    def note_best(self, id: int, x: Floats, loss: float, violation: float = 0.0) -> None:
+        """Remember a finite evaluation if none was better: less violation first, then less loss, then the lower id."""
+        if self.best is None or (violation, loss, id) < (self.best_violation, self.best.loss, self.best.id):
+            self.best, self.best_violation = Best(x.copy(), loss, id), violation
+
+    def reason(self) -> str | None:
+        """Why to stop: "target", "budget", "deadline" or "failed"; None to go on."""
+        reached = self.target is not None and self.best is not None and self.best.loss <= self.target
+        if reached and self.best_violation == 0:
+            return "target"
+        if self.budget is not None and self.evaluations >= self.budget:
+            return "budget"
+        if self.seconds is not None and self.watch.read() >= self.seconds:
+            return "deadline"
+        return "failed" if self.failed_in_a_row >= self.patience else None
+
+    def _count(self, received: Received) -> None:
+        n = len(received.ids)
+        if n == 1:
+            self._count_one(received)
+            return
+        good = np.isfinite(received.loss)
+        finite = int(np.count_nonzero(good))
+        self.evaluations += n
+        self.failed += n - finite
+        if finite == 0:
+            self.failed_in_a_row += n
+            return
+        self.failed_in_a_row = int(good[::-1].argmax())
+        violation, loss, least = received.violation, received.loss, 0.0
+        if violation.any():
+            violation = np.where(good, violation, np.inf)
+            least = violation.min()
+            loss = np.where(violation == least, loss, np.inf)
+        ties = (loss == loss.min()).nonzero()[0]
+        i = int(ties[received.ids[ties].argmin()])
+        key = (float(least), float(received.loss[i]), int(received.ids[i]))
+        if self.best is None or key < (self.best_violation, self.best.loss, self.best.id):
+            self.note_best(key[2], received.row(i), key[1], key[0])
+
+    def _count_one(self, received: Received) -> None:
+        id, loss, violation = received.ids.item(), received.loss.item(), received.violation.item()
+        self.evaluations += 1
+        if not math.isfinite(loss):
+            self.failed += 1
+            self.failed_in_a_row += 1
+            return
+        self.failed_in_a_row = 0
+        if self.best is None or (violation, loss, id) < (self.best_violation, self.best.loss, self.best.id):
+            self.note_best(id, received.row(0), loss, violation)
+
+    def _locate(self, ids: Indices) -> tuple[Indices, list[tuple[Block, Any, Any]], Indices]:
+        """Each trial's block and place; ids that were never handed out become FOREIGN.
+
+        Raises
+        ------
+        ValueError
+            If a trial is told twice.
+        """
+        nobody = np.empty(0, np.int64)
+        first = self.blocks.get(int(ids[0])) if len(ids) else None
+        if first is not None and first.left == len(first.ids) and (ids is first.ids or np.array_equal(ids, first.ids)):
+            return first.ids, [(first, slice(None), slice(None))], nobody
+        known = (ids >= 0) & (ids < self.asked)
+        own = np.flatnonzero(known)
+        blocks = list(self.blocks.values())
+        starts = np.fromiter(self.blocks, np.int64, len(blocks))
+        place = np.searchsorted(starts, ids[own], side="right") - 1
+        pieces, repeated = [], [nobody]
+        for b in np.unique(place).tolist():
+            which = own[place == b]
+            offsets = ids[which] - starts[b] if b >= 0 else nobody
+            if b < 0 or offsets.max() >= len(blocks[b].ids) or not blocks[b].pending[offsets].all():
+                repeated.append(self._told_before(ids[which]))
+            elif len(np.unique(offsets)) < len(offsets):
+                values, times = np.unique(ids[which], return_counts=True)
+                repeated.append(values[times > 1])
+            else:
+                pieces.append((blocks[b], which, offsets))
+        if len(wrong := np.concatenate(repeated)):
+            raise ValueError(f"each trial is told once, but {wrong[:10].tolist()} were told before")
+        return np.where(known, ids, FOREIGN), pieces, np.flatnonzero(~known)
+
+    def _told_before(self, ids: Indices) -> Indices:
+        return ids[~np.isin(ids, self.outstanding)]
+
+    def _guests(self, x: NDArray[Any]) -> Floats:
+        return self._box.points(x, "points told without being asked") if self._box is not None else x.astype(self.dtype)
+
+    def _check_points(self, x: NDArray[Any]) -> None:
+        if x.ndim != 2 or x.shape[1] != self.d:
+            raise ValueError(f"points must have the shape (n, {self.d}), got {x.shape}")
+
+    def _recognise(self, x: NDArray[Any]) -> Indices:
+        for block in self.blocks.values():
+            if x is block.x and block.left == len(block.ids):
+                return block.ids
+        waiting: dict[bytes, list[int]] = {}
+        for block in self.blocks.values():
+            for offset in np.flatnonzero(block.pending).tolist():
+                waiting.setdefault(block.x[offset].tobytes(), []).append(int(block.ids[offset]))
+        with np.errstate(over="ignore"):
+            rows = x.astype(self.dtype)
+        found = [waiting.get(row.tobytes(), []) for row in rows]
+        return np.array([ids.pop(0) if ids else FOREIGN for ids in found], dtype=np.int64)
+
+    def state_dict(self) -> dict[str, Any]:
+        """The accounts without the blocks."""
+        best = self.best
+        return {
+            "asked": self.asked,
+            "evaluations": self.evaluations,
+            "failed": self.failed,
+            "failed_in_a_row": self.failed_in_a_row,
+            "foreign": self.foreign,
+            "elapsed": self.watch.read() if self.seconds is not None else 0.0,
+            "best": None if best is None else {"x": best.x.copy(), "loss": best.loss, "id": best.id},
+            "best_violation": self.best_violation,
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Take the accounts over; nothing is outstanding then."""
+        self.asked, self.evaluations = int(state["asked"]), int(state["evaluations"])
+        self.failed, self.failed_in_a_row = int(state["failed"]), int(state["failed_in_a_row"])
+        self.foreign = int(state["foreign"])
+        self.watch.set(state["elapsed"])
+        best = state["best"]
+        self.best = None if best is None else Best(np.array(best["x"]), float(best["loss"]), int(best["id"]))
+        self.best_violation = float(state["best_violation"])
+        self.blocks = {}
+
+
+def checked_budget(budget: int | None) -> int | None:
+    """A budget as an int.
+
+    Raises
+    ------
+    ValueError
+        If it is not None or an integer >= 1.
+    """
+    if budget is None:
+        return None
+    if isinstance(budget, bool) or not isinstance(budget, int | np.integer) or budget < 1:
+        raise ValueError(f"budget must be None or a number of evaluations >= 1, got {budget!r}")
+    return int(budget)
+
+
+def cleaned(loss: Doubles, violation: ArrayLike | None) -> tuple[Doubles, Doubles]:
+    """Losses with inf for failures, and violations that are never negative.
+
+    Raises
+    ------
+    ValueError
+        If violations are not n numbers.
+    """
+    good = np.isfinite(loss)
+    if violation is None:
+        return np.where(good, loss, np.inf), np.zeros(len(loss))
+    try:
+        excess = np.asarray(violation, dtype=np.float64)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"violations must be {len(loss)} numbers, got {violation!r:.200}") from error
+    if excess.shape != loss.shape:
+        raise ValueError(f"violations must have the shape ({len(loss)},), one per candidate, got {excess.shape}")
+    good &= np.isfinite(excess)
+    return np.where(good, loss, np.inf), np.where(good, np.maximum(excess, 0.0), 0.0)

@@ -1,0 +1,89 @@
+"""Who replaced whom: the selections of one generation, as arrays."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from evoprompt.optim.engine.search import Outcome, Results
+
+__all__ = ["GenerationRecord"]
+
+_COLUMNS = ("id", "slot", "loss", "violation", "replaced", "parent_id", "parent_loss")
+_DTYPES = (np.int64, np.int64, np.float64, np.float64, np.bool_, np.int64, np.float64)
+
+
+@dataclass(frozen=True, eq=False)
+class GenerationRecord:
+    """The selections of one generation, each array (n,), in the order they were made.
+
+    Attributes
+    ----------
+    generation : int
+        Which generation; 0 is the initial population.
+    id, slot : ndarray of int64
+        Trial numbers and the slots they were made for; -1 for a point told without being asked.
+    loss, parent_loss : ndarray of float64
+        Losses of the two sides; inf for a failure, the parent's also where the slot held nothing.
+    violation : ndarray of float64
+        By how much the trial violates constraints; 0 without any.
+    replaced : ndarray of bool
+        Whether the trial took a member's place.
+    parent_id : ndarray of int64
+        Trial number of the member that was there; -1 if it was known without being asked, or not evaluated.
+    tags : mapping of str to ndarray of float64
+        What the search noted for each trial, such as "f" and "cr", its scale factor and crossover rate; NaN
+        where it was not made by mutation.
+    """
+
+    generation: int
+    id: NDArray[np.int64]
+    slot: NDArray[np.int64]
+    loss: NDArray[np.float64]
+    violation: NDArray[np.float64]
+    replaced: NDArray[np.bool_]
+    parent_id: NDArray[np.int64]
+    parent_loss: NDArray[np.float64]
+    tags: Mapping[str, NDArray[np.float64]]
+
+    @classmethod
+    def of(
+        cls, generation: int, tags: Sequence[str], selections: Sequence[tuple[Results, Outcome]]
+    ) -> GenerationRecord:
+        """The record of what a search selected, call by call."""
+        rows: list[Any] = [
+            (r.id, r.slot, r.loss, r.violation, o.replaced, o.parent_id, o.parent_loss, r.tags) for r, o in selections
+        ]
+        if len(rows) == 1:
+            *columns, values = rows[0]
+        elif rows:
+            *columns, values = (np.concatenate(parts) for parts in zip(*rows, strict=True))
+        else:
+            columns, values = [np.empty(0, dtype) for dtype in _DTYPES], np.empty((0, len(tags)))
+        named = dict(zip(_COLUMNS, columns, strict=True))
+        return cls(generation=generation, **named, tags={name: values[:, k] for k, name in enumerate(tags)})
+
+    def __len__(self) -> int:
+        return len(self.id)
+
+    def state_dict(self) -> dict[str, Any]:
+        columns = {name: getattr(self, name).copy() for name in _COLUMNS}
+        return {"generation": self.generation, **columns, "tags": {k: v.copy() for k, v in self.tags.items()}}
+
+    @classmethod
+    def from_state(cls, state: Mapping[str, Any]) -> GenerationRecord:
+        columns = {name: np.array(state[name]) for name in _COLUMNS}
+        tags = {name: np.array(values) for name, values in state["tags"].items()}
+        return cls(generation=int(state["generation"]), **columns, tags=tags)
+
+    def parts(self) -> list[tuple[Results, Outcome]]:
+        """The rows as one selection again, without points."""
+        if len(self) == 0:
+            return []
+        tags = np.column_stack([np.empty((len(self), 0)), *self.tags.values()])
+        results = Results(self.id, self.slot, np.empty((len(self), 0)), self.loss, self.violation, tags)
+        return [(results, Outcome(self.replaced, self.parent_id, self.parent_loss))]
