@@ -1,0 +1,66 @@
+"""Files that are there whole or not at all: written beside their place, then renamed."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+__all__ = ["PARTIAL", "replacing", "write_bytes", "write_text"]
+
+PARTIAL = ".partial"
+"""How the name of what is not finished ends."""
+
+
+@contextmanager
+def replacing(path: str | os.PathLike[str], *, durable: bool = False) -> Iterator[Path]:
+    """A path beside ``path`` to write a file or a folder at; it takes the place of ``path`` when the block ends.
+
+    If the block fails, what it wrote is removed and ``path`` is as it was. A folder replaces no folder.
+
+    Parameters
+    ----------
+    path : path-like
+    durable : bool
+        Whether the content must be on disk before the name points to it, so that a loss of power leaves the old file
+        or the new one.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     with replacing(Path(folder, "a.txt")) as partial:
+    ...         _ = partial.write_text("whole")
+    ...     print(Path(folder, "a.txt").read_text(), [file.name for file in Path(folder).iterdir()])
+    whole ['a.txt']
+    """
+    path = Path(path)
+    partial = path.with_name(f"{path.name}.{os.getpid()}{PARTIAL}")  # another process may be writing the same
+    try:
+        yield partial
+        if durable:
+            _flush(partial)
+        os.replace(partial, path)
+    except BaseException:
+        shutil.rmtree(partial) if partial.is_dir() else partial.unlink(missing_ok=True)
+        raise
+
+
+def write_text(path: str | os.PathLike[str], text: str) -> None:
+    """Write UTF-8 text, whole or not at all."""
+    write_bytes(path, text.encode())
+
+
+def write_bytes(path: str | os.PathLike[str], content: bytes) -> None:
+    """Write bytes, whole or not at all."""
+    with replacing(path) as partial:
+        partial.write_bytes(content)
+
+
+def _flush(path: Path) -> None:
+    for file in sorted(path.rglob("*")) if path.is_dir() else [path]:
+        if file.is_file():
+            with open(file, "rb") as stream:
+                os.fsync(stream.fileno())
