@@ -19,8 +19,8 @@ from omegaconf.errors import OmegaConfBaseException
 
 from evoprompt import sweep
 from evoprompt.errors import UserError, unknown_name
+from evoprompt.study.lossy_stream import Unfailing
 from evoprompt.study.sweepdir import SweepDirectory
-from evoprompt.study.unfailing import Unfailing
 from evoprompt.surveys import cultures
 from evoprompt.sweep import one_line, resume_arguments
 

@@ -23,9 +23,9 @@ from omegaconf.errors import OmegaConfBaseException
 from rich.console import Console
 
 from evoprompt.errors import UserError
+from evoprompt.study.lossy_stream import Unfailing
 from evoprompt.study.rundir import TakenError
 from evoprompt.study.sweepdir import SweepDirectory, job_record, note_failure
-from evoprompt.study.unfailing import Unfailing
 
 __all__ = ["Planner", "hydra_job", "one_line", "resume_arguments"]
 

@@ -145,7 +145,7 @@ def _flat(value: object, name: str = "") -> dict[str, str]:
 
 
 def _blend(given: argparse.Namespace) -> int:
-    from evoprompt.study.between import measure_between
+    from evoprompt.study.measured_blend import measure_between
 
     registry = Registry(given.experts)
     names, weights = zip(*(_weighted(text) for text in given.names), strict=True)

@@ -9,7 +9,7 @@ from evoprompt.parallel.gather import Gathered, evaluate
 from evoprompt.parallel.local import LocalEvaluator
 from evoprompt.parallel.loops import Notes, generational, steady_state
 from evoprompt.parallel.pool import PoolStats, WorkersLostError
-from evoprompt.parallel.ray_pool import RayEvaluator
+from evoprompt.parallel.ray_evaluator import RayEvaluator
 
 __all__ = [
     "Gathered",

@@ -17,7 +17,7 @@ from scipy.stats import bootstrap
 
 from evoprompt.llm import Respondent, SampledRespondent, Sheet
 from evoprompt.objectives import AnyRespondent, all_or_none, answers, make_questions
-from evoprompt.study.kept import Given, KeptAnswers
+from evoprompt.study.answer_cache import Given, KeptAnswers
 from evoprompt.surveys import Culture, Instrument, Plan, full_plan, l1_loss, raw_scores
 from evoprompt.surveys.instrument import SPLITS
 from evoprompt.surveys.questions import COMBINATIONS, ask

@@ -13,7 +13,7 @@ from rich.console import Console
 
 from evoprompt.errors import UserError
 from evoprompt.experts import read_expert
-from evoprompt.study.kept import KeptAnswers
+from evoprompt.study.answer_cache import KeptAnswers
 from evoprompt.study.rundir import RunDirectory
 from evoprompt.study.settings import Settings, read_settings, require_same
 from evoprompt.study.study import Outcome, Study

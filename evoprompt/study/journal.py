@@ -42,7 +42,7 @@ ROW = np.dtype(
         ("queue", "<i8"),
         ("worker", "<U32"),
         ("point", "<u4"),  # CRC-32 of the candidate
-        ("sketch", "<f4", (len(SKETCH),)),  # of the candidate, see `evoprompt.study.sketch`
+        ("sketch", "<f4", (len(SKETCH),)),  # of the candidate, see `evoprompt.study.distance_sketch`
     ]
 )
 RESULT = ("evaluation", "generation", "trial", "loss", *DIMENSIONS, "invalid", "failed", *SKETCH)

@@ -14,8 +14,8 @@ from evoprompt.optim import Best, Optimizer
 from evoprompt.parallel import WorkersLostError, generational, steady_state
 from evoprompt.study.evaluators import make_evaluator
 from evoprompt.study.progress import SearchProgress
-from evoprompt.study.record import Record
 from evoprompt.study.rundir import RunDirectory
+from evoprompt.study.search_log import Record
 from evoprompt.study.settings import Settings
 
 

@@ -18,9 +18,9 @@ from evoprompt.llm import FrozenModel, Respondent, load_model, prompt_cost
 from evoprompt.objectives import AnyRespondent, SurveyAlignment, SurveyAlignmentFactory, make_respondent
 from evoprompt.optim import Optimizer, make_optimizer
 from evoprompt.prompts import Space, load_space, save_space, space_for
+from evoprompt.study.answer_cache import KeptAnswers
 from evoprompt.study.arms import Measurements, SurveyPanel, icl_preface
 from evoprompt.study.evaluators import cluster
-from evoprompt.study.kept import KeptAnswers
 from evoprompt.study.rundir import SCHEMA_VERSION, RunDirectory, as_json, versions, write_json
 from evoprompt.study.search import SearchResult, run_search
 from evoprompt.study.settings import SEARCH_RESPONDENTS, Settings, sample_people

@@ -29,7 +29,7 @@ from evoprompt.preflight.executor import check_executor
 from evoprompt.preflight.findings import Findings
 from evoprompt.preflight.machine import Gpu, Machine
 from evoprompt.preflight.model import Model, check_model
-from evoprompt.preflight.search import check_search
+from evoprompt.preflight.optimizer import check_search
 from evoprompt.study.settings import read_settings
 
 from .conftest import Command, environment

@@ -26,8 +26,8 @@ from evoprompt.parallel import PoolStats
 from evoprompt.prompts import make_space
 from evoprompt.study import RunDirectory, read_settings, run_job
 from evoprompt.study.checkpoint import load_checkpoint, save_checkpoint
-from evoprompt.study.record import Record
 from evoprompt.study.search import SearchFailedError, SearchResult, run_search
+from evoprompt.study.search_log import Record
 from evoprompt.surveys import balanced_plan, get_culture, vsm13
 
 

@@ -12,8 +12,8 @@ from evoprompt.errors import UserError
 from evoprompt.optim.protocol import Evaluation, Objective, Trials
 from evoprompt.parallel.batching import describe_error
 from evoprompt.parallel.pool import Answer, BuildError, CallFailedError, WorkerDiedError
+from evoprompt.parallel.ray_actor import Worker
 from evoprompt.parallel.ray_cluster import WorkerRequest, import_path
-from evoprompt.parallel.ray_worker import Worker
 
 __all__ = ["RayWorkers"]
 

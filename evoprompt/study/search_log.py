@@ -15,9 +15,9 @@ from evoprompt.errors import UserError
 from evoprompt.optim import Evaluation, Optimizer, Trials
 from evoprompt.parallel import PoolStats
 from evoprompt.study.checkpoint import load_checkpoint, save_checkpoint
+from evoprompt.study.distance_sketch import sketches
 from evoprompt.study.journal import ASK, ROW, TELL, Journal, as_history, ask_row
 from evoprompt.study.rundir import RunDirectory
-from evoprompt.study.sketch import sketches
 
 __all__ = ["Record"]
 

@@ -9,8 +9,8 @@ import pytest
 
 from evoprompt.llm import FrozenModel, ModelSpec, Respondent, load_model
 from evoprompt.objectives import make_questions
+from evoprompt.study.answer_cache import Given, KeptAnswers
 from evoprompt.study.arms import SurveyPanel
-from evoprompt.study.kept import Given, KeptAnswers
 from evoprompt.surveys import sample_respondents, vsm13
 
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from evoprompt.study.distance_sketch import sketches
 from evoprompt.study.journal import SKETCH
-from evoprompt.study.sketch import sketches
 
 
 @pytest.mark.parametrize("d", [1, 64, 4096])

@@ -11,7 +11,7 @@ from evoprompt.optim.protocol import Evaluation, Objective, Trials
 from evoprompt.parallel.batching import check_batch_size
 from evoprompt.parallel.pool import BuildError, Pool, PoolStats, WorkerDiedError, WorkersLostError
 from evoprompt.parallel.ray_cluster import WorkerRequest, connect
-from evoprompt.parallel.ray_workers import RayWorkers
+from evoprompt.parallel.ray_processes import RayWorkers
 
 __all__ = ["RayEvaluator"]
 
