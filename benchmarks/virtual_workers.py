@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from evoprompt.optim.protocol import Evaluation, Trials
-from evoprompt.parallel.pool import Answer, BuildError
+from evoprompt.parallel.pool import BatchResult, BuildError
 
 __all__ = ["VirtualWorkers"]
 
@@ -66,7 +66,7 @@ class VirtualWorkers:
         self._numbers = count()
         self._heads: list[tuple[float, int]] = []
         self._worker: dict[int, _Worker] = {}
-        self._answers: dict[int, list[Answer]] = {}
+        self._answers: dict[int, list[BatchResult]] = {}
 
     def now(self) -> float:
         """Seconds on the virtual clock."""
@@ -103,7 +103,7 @@ class VirtualWorkers:
         """Nobody dies here."""
         return True
 
-    def answers(self, call: Hashable) -> list[Answer]:
+    def results(self, call: Hashable) -> list[BatchResult]:
         """The losses, the first coordinates."""
         self.clock += self.driver_s / 2
         self._done(call)

@@ -22,7 +22,7 @@ from evoprompt.preflight.findings import Findings, counted
 from evoprompt.preflight.launcher import check_launcher
 from evoprompt.preflight.machine import show_machine, this_machine
 from evoprompt.preflight.model import check_model
-from evoprompt.preflight.optimizer import check_search
+from evoprompt.preflight.optimizer import check_optimizer
 from evoprompt.preflight.surroundings import check_output, check_packages, lacks_launcher
 from evoprompt.run import CONF, check_choices, plus_for_culture, refused_key, register_cultures, resuming
 from evoprompt.study.job import check_start, overridden
@@ -129,7 +129,7 @@ def report(asked: Asked, findings: Findings) -> int:
         )
     workers = check_executor(settings, machine, model, findings)
     if model is not None:
-        check_search(settings, model.footprint.hidden, workers, findings)
+        check_optimizer(settings, model.footprint.hidden, workers, findings)
     check_packages(asked.launcher, findings)
     check_output(asked.folder, asked.resumed, findings)
     where = "" if model is None else f" on {model.device}"

@@ -19,7 +19,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from evoprompt import sweep
 from evoprompt.errors import UserError, unknown_name
-from evoprompt.study.lossy_stream import Unfailing
+from evoprompt.study.lossy_stream import LossyStream
 from evoprompt.study.sweepdir import SweepDirectory
 from evoprompt.surveys import cultures
 from evoprompt.sweep import one_line, resume_arguments
@@ -197,5 +197,5 @@ def _list_jobs(directory: SweepDirectory) -> int:
 
 
 if __name__ == "__main__":
-    sys.stdout, sys.stderr = (cast(TextIO, Unfailing(stream)) for stream in (sys.stdout, sys.stderr))
+    sys.stdout, sys.stderr = (cast(TextIO, LossyStream(stream)) for stream in (sys.stdout, sys.stderr))
     sys.exit(main())

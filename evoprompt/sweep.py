@@ -23,9 +23,9 @@ from omegaconf.errors import OmegaConfBaseException
 from rich.console import Console
 
 from evoprompt.errors import UserError
-from evoprompt.study.lossy_stream import Unfailing
+from evoprompt.study.lossy_stream import LossyStream
 from evoprompt.study.rundir import TakenError
-from evoprompt.study.sweepdir import SweepDirectory, job_record, note_failure
+from evoprompt.study.sweepdir import SweepDirectory, job_entry, note_failure
 
 __all__ = ["Planner", "hydra_job", "one_line", "resume_arguments"]
 
@@ -79,7 +79,7 @@ def hydra_job(config: DictConfig) -> float:
     output = Path(hydra.runtime.output_dir)
     given = list(hydra.overrides.task)
     if hydra.mode == RunMode.MULTIRUN:
-        return _sweep_job(config, output, job_record(hydra.job.num, given, (output / "metrics.json").exists()))
+        return _sweep_job(config, output, job_entry(hydra.job.num, given, (output / "metrics.json").exists()))
     try:
         return _single(config, output, [override for override in given if not override.startswith("resume=")])
     except (UserError, OmegaConfBaseException) as error:
@@ -115,7 +115,7 @@ def _sweep_job(config: DictConfig, output: Path, job: dict[str, Any]) -> float:
     with _output_of(output):
         try:
             plain, console = _plain(config), Console(soft_wrap=True)
-            outcome = run_sweep_job(plain, output, job, console, sweep.kept)
+            outcome = run_sweep_job(plain, output, job, console, sweep.answers)
             if plain["report"] and not (job["skipped"] and outcome.directory.report.exists()):
                 write_report(output)
             if not job["skipped"]:
@@ -145,8 +145,8 @@ def _output_of(folder: Path) -> Iterator[None]:
         return
     with (
         (folder / "log.txt").open("a", encoding="utf-8", buffering=1) as log,
-        contextlib.redirect_stdout(cast(TextIO, Unfailing(log))),
-        contextlib.redirect_stderr(cast(TextIO, Unfailing(log))),
+        contextlib.redirect_stdout(cast(TextIO, LossyStream(log))),
+        contextlib.redirect_stderr(cast(TextIO, LossyStream(log))),
     ):
         yield
 

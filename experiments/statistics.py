@@ -10,10 +10,9 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.stats import bootstrap, false_discovery_control, permutation_test
 
 from evoprompt.report.certainty import RESAMPLES, mean_interval
+from evoprompt.typing import Doubles
 
 CONFIDENCE = 0.95
-
-Array = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
@@ -26,7 +25,7 @@ class Paired:
     p: float
 
 
-def interval(samples: Sequence[NDArray[np.generic]], statistic: Callable[..., Array]) -> tuple[float, float]:
+def interval(samples: Sequence[NDArray[np.generic]], statistic: Callable[..., Doubles]) -> tuple[float, float]:
     """95 % percentile bootstrap interval of a statistic of independent samples, each resampled by itself.
 
     Parameters
@@ -58,13 +57,13 @@ def paired(a: ArrayLike, b: ArrayLike) -> Paired:
     left, right = np.asarray(a, dtype=np.float64), np.asarray(b, dtype=np.float64)
     difference, low, high = mean_interval(left - right)
 
-    def mean_difference(x: Array, y: Array, axis: int = -1) -> Array:
+    def mean_difference(x: Doubles, y: Doubles, axis: int = -1) -> Doubles:
         return np.asarray((x - y).mean(axis=axis))
 
     return Paired(difference, low, high, permuted((left, right), mean_difference))
 
 
-def permuted(samples: tuple[NDArray[np.generic], NDArray[np.generic]], statistic: Callable[..., Array]) -> float:
+def permuted(samples: tuple[NDArray[np.generic], NDArray[np.generic]], statistic: Callable[..., Doubles]) -> float:
     """Two-sided p of a paired permutation test, exact where there are few pairs.
 
     `statistic(x, y, axis)` is taken of the pairs with any of them exchanged. NaN where it is not finite, and of one

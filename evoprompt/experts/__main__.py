@@ -145,12 +145,12 @@ def _flat(value: object, name: str = "") -> dict[str, str]:
 
 
 def _blend(given: argparse.Namespace) -> int:
-    from evoprompt.study.measured_blend import measure_between
+    from evoprompt.study.measured_blend import measure_blend
 
     registry = Registry(given.experts)
     names, weights = zip(*(_weighted(text) for text in given.names), strict=True)
     experts = [registry[name] for name in names]
-    result = measure_between(_base_of(experts[0]), experts, weights, given.out, given.wordings)
+    result = measure_blend(_base_of(experts[0]), experts, weights, given.out, given.wordings)
     table = Table(box=None, pad_edge=False)
     for title in ("held-out wordings", "loss", *DIMENSIONS):
         table.add_column(title, justify="left" if title == "held-out wordings" else "right")

@@ -6,14 +6,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
 from evoprompt.llm import ModelSpec, SampledRespondent, Sheet, load_model
 from evoprompt.objectives.asking import AnyRespondent, answers, make_questions, make_respondent
 from evoprompt.optim import Evaluation
 from evoprompt.prompts import Space
 from evoprompt.surveys import Plan, l1_loss, raw_scores
+from evoprompt.typing import Doubles, Floats
 
 
 @dataclass(frozen=True, eq=False)
@@ -28,8 +26,8 @@ class SurveyAlignment:
     respondent: AnyRespondent
     space: Space
     plan: Plan
-    target: NDArray[np.float64]  # (6,), NaN where unknown
-    constant: NDArray[np.float64]  # (6,)
+    target: Doubles  # (6,), NaN where unknown
+    constant: Doubles  # (6,)
     sheet: Sheet
 
     @property
@@ -37,7 +35,7 @@ class SurveyAlignment:
         """What the model computes in, and where."""
         return self.respondent.frozen.placed
 
-    def __call__(self, z: NDArray[np.floating[Any]]) -> Evaluation:
+    def __call__(self, z: Floats) -> Evaluation:
         """Evaluate candidates (n, d)."""
         shares = answers(self.respondent, self.space.decode(z), self.sheet)
         scores = raw_scores(self.plan.item_means(shares)) + self.constant
@@ -54,8 +52,8 @@ class SurveyAlignmentFactory:
     model: ModelSpec
     space: Space
     plan: Plan
-    target: NDArray[np.float64]
-    constant: NDArray[np.float64]
+    target: Doubles
+    constant: Doubles
     placement: str = "prefix"
     asking: Mapping[str, Any] = field(default_factory=dict)  # as `make_respondent` takes it
 

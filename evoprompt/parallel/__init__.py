@@ -5,14 +5,12 @@ Importing this room does not import Ray; a :class:`RayEvaluator` does when it is
 
 from evoprompt.parallel.batching import cut, evaluate_batch
 from evoprompt.parallel.executor import choose_executor
-from evoprompt.parallel.gather import Gathered, evaluate
 from evoprompt.parallel.local import LocalEvaluator
 from evoprompt.parallel.loops import Notes, generational, steady_state
 from evoprompt.parallel.pool import PoolStats, WorkersLostError
 from evoprompt.parallel.ray_evaluator import RayEvaluator
 
 __all__ = [
-    "Gathered",
     "LocalEvaluator",
     "Notes",
     "PoolStats",
@@ -20,7 +18,6 @@ __all__ = [
     "WorkersLostError",
     "choose_executor",
     "cut",
-    "evaluate",
     "evaluate_batch",
     "generational",
     "steady_state",

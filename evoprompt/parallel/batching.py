@@ -1,4 +1,4 @@
-"""Micro-batches: how trials are cut, how one piece is evaluated, how pieces are put together again.
+"""Micro-batches: cutting trials, evaluating one piece, putting pieces together again.
 
 Every evaluator goes through these functions. The sums inside a forward pass are rounded differently for different
 batch shapes, so a loss is reproducible only if the micro-batch it was computed in is: the layout depends on
@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from evoprompt.optim.protocol import Evaluation, Objective, Trials
+from evoprompt.typing import Floats, Indices
 
 __all__ = ["check_batch_size", "cut", "describe_error", "evaluate_batch", "failed", "merge"]
 
@@ -96,7 +97,7 @@ def _attempt(objective: Objective, trials: Trials) -> tuple[Evaluation | None, s
 
 
 def _one_by_one(objective: Objective, trials: Trials, error: str | None) -> tuple[Evaluation | None, str | None]:
-    parts: list[tuple[NDArray[np.int64], Evaluation]] = []
+    parts: list[tuple[Indices, Evaluation]] = []
     for row in range(len(trials)):
         evaluation, single_error = _attempt(objective, trials[row : row + 1])
         error = single_error or error
@@ -113,7 +114,7 @@ def failed(n: int, worker: str = "local") -> Evaluation:
     return Evaluation(np.full(n, np.nan), worker=worker)
 
 
-def merge(parts: Sequence[tuple[NDArray[np.int64], Evaluation]], n: int) -> Evaluation:
+def merge(parts: Sequence[tuple[Indices, Evaluation]], n: int) -> Evaluation:
     """Put evaluations of some rows each together into one of n rows.
 
     Parameters
@@ -150,7 +151,7 @@ def merge(parts: Sequence[tuple[NDArray[np.int64], Evaluation]], n: int) -> Eval
     return Evaluation(loss, metrics, seconds, ",".join(sorted(workers)) or "local")
 
 
-def _merge_metric(name: str, parts: list[tuple[NDArray[np.int64], NDArray[Any]]], n: int) -> NDArray[Any]:
+def _merge_metric(name: str, parts: list[tuple[Indices, NDArray[Any]]], n: int) -> NDArray[Any]:
     shapes = sorted({values.shape[1:] for _, values in parts})
     if len(shapes) > 1:
         raise ValueError(f"metric {name!r} must have one shape (n, ...) for all candidates, got {shapes} per candidate")
@@ -171,7 +172,7 @@ def _dtype_with_nan(dtype: np.dtype[Any]) -> np.dtype[Any]:
     return np.dtype(np.float64 if dtype.kind in "iub" else object)
 
 
-def _aligned_copy(x: NDArray[np.floating[Any]]) -> NDArray[np.floating[Any]]:
+def _aligned_copy(x: Floats) -> Floats:
     buffer = np.empty(x.nbytes + ALIGNMENT, np.uint8)
     start = -buffer.ctypes.data % ALIGNMENT
     copy = buffer[start : start + x.nbytes].view(x.dtype).reshape(x.shape)

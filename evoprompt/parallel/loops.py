@@ -11,11 +11,11 @@ from evoprompt.optim.protocol import Evaluation, Evaluator, Optimizer, Trials
 from evoprompt.parallel.batching import cut
 from evoprompt.parallel.pool import PoolStats
 
-__all__ = ["Notes", "Pooled", "Unrecorded", "generational", "steady_state"]
+__all__ = ["Notes", "Pooled", "generational", "steady_state"]
 
 
 class Pooled(Evaluator, Protocol):
-    """An evaluator that tells how its workers do: a local or a Ray one."""
+    """An evaluator, local or Ray, that tells what its workers do and how much they can take."""
 
     batch_size: int
 
@@ -30,7 +30,7 @@ class Pooled(Evaluator, Protocol):
 
 
 class Notes(Protocol):
-    """Who keeps account of a search while it runs."""
+    """An account of a search, taken while it runs."""
 
     def losses_of(self, trials: Trials) -> dict[int, float]:
         """Losses, by number, of those trials that are known already, from before an interruption."""
@@ -48,7 +48,7 @@ class Notes(Protocol):
         """The optimizer was told all that is known: a moment for a checkpoint."""
 
 
-class Unrecorded:
+class _NoNotes:
     """Notes that nobody takes."""
 
     def losses_of(self, trials: Trials) -> dict[int, float]:
@@ -68,11 +68,11 @@ class Unrecorded:
         """Nothing."""
 
 
-_UNRECORDED = Unrecorded()
+_NO_NOTES = _NoNotes()
 logger = logging.getLogger(__name__)
 
 
-def generational(optimizer: Optimizer, evaluator: Pooled, notes: Notes = _UNRECORDED) -> None:
+def generational(optimizer: Optimizer, evaluator: Pooled, notes: Notes = _NO_NOTES) -> None:
     """Evaluate a generation after the other until the optimizer stops.
 
     Deterministic: the outcome depends neither on who evaluates, nor on how many do, nor on the order of their results.
@@ -126,7 +126,7 @@ def _tell_idle(size: int, evaluator: Pooled) -> None:
         )  # fmt: skip
 
 
-def steady_state(optimizer: Optimizer, evaluator: Pooled, notes: Notes = _UNRECORDED) -> None:
+def steady_state(optimizer: Optimizer, evaluator: Pooled, notes: Notes = _NO_NOTES) -> None:
     """Ask for a new candidate whenever a result arrives, so that no worker ever waits for another.
 
     What is still being evaluated when the optimizer stops is waited for and told: it counts against the budget.

@@ -19,7 +19,7 @@ from evoprompt.optim.protocol import Evaluation, Trials
 from evoprompt.parallel.batching import cut, failed
 
 __all__ = [
-    "Answer",
+    "BatchResult",
     "BuildError",
     "CallFailedError",
     "Pool",
@@ -31,8 +31,8 @@ __all__ = [
 
 logger = logging.getLogger(__name__)
 
-PARCEL_SECONDS = 0.05  # of work that a call should carry, so that its round trip does not matter
-CALL_SECONDS = 0.002  # of the driver for a call, with room to spare: many workers need longer calls
+SECONDS_PER_CALL = 0.05  # of work that a call should carry, so that its round trip does not matter
+DRIVER_SECONDS_PER_CALL = 0.002  # of the driver for a call, with room to spare: many workers need longer calls
 PREFETCH_BELOW = 0.5  # seconds of a call: a worker with shorter ones gets the next before it is done
 TICK_SECONDS = 1.0  # how often the pool looks after workers that hang, are lost or could be added
 HANG_SECONDS, HANG_FACTOR = 600.0, 20.0  # a micro-batch hangs after the first, or so many times the longest one
@@ -42,7 +42,7 @@ SUSPECT = 2  # micro-batches on which a worker raised and another did not: then 
 PACE_MEMORY = 0.5  # weight of the past in a worker's mean seconds per micro-batch
 
 BuildError = tuple[bool, str, str]  # is it a UserError, its message, the traceback
-Answer = tuple[Evaluation, str | None]  # of one micro-batch, and what the objective raised
+BatchResult = tuple[Evaluation, str | None]  # of one micro-batch, and what the objective raised
 
 
 class WorkerDiedError(Exception):
@@ -80,7 +80,7 @@ class Workers(Protocol):
     def reached(self, call: Hashable) -> bool:
         """Whether the worker is known to have come to a probed call."""
 
-    def answers(self, call: Hashable) -> list[Answer]:
+    def results(self, call: Hashable) -> list[BatchResult]:
         """The outcome of a finished evaluation. Raises `WorkerDiedError` or `CallFailedError`."""
 
     def wait(self, calls: Sequence[Hashable], timeout: float) -> list[Hashable]:
@@ -307,7 +307,7 @@ class Pool:
     def _give(self, slot: _Slot) -> None:
         if not self._put_forward(slot):
             return
-        size = self._parcel(slot)
+        size = self._batches_per_call(slot)
         if self._others_sooner(slot, size):
             return
         jobs = [self._queue.popleft() for _ in range(size)]
@@ -348,7 +348,7 @@ class Pool:
     def _is_quick(self, slot: _Slot) -> bool:
         return slot.pace is not None and slot.pace < PREFETCH_BELOW
 
-    def _parcel(self, slot: _Slot) -> int:
+    def _batches_per_call(self, slot: _Slot) -> int:
         """How many micro-batches to send at once: more of shorter ones, but nobody's share of what is left."""
         if self._queue[0].alone:
             return 1
@@ -358,11 +358,11 @@ class Pool:
 
     def _worthwhile(self, slot: _Slot) -> int:
         """Micro-batches that make a call worth it."""
-        seconds = max(PARCEL_SECONDS, CALL_SECONDS * len(self.slots))
+        seconds = max(SECONDS_PER_CALL, DRIVER_SECONDS_PER_CALL * len(self.slots))
         return max(1, int(seconds / slot.pace)) if slot.pace else 1
 
     def _others_sooner(self, slot: _Slot, size: int) -> bool:
-        """Whether the others would be done with all that is left clearly before this slot with its parcel."""
+        """Whether the others would be done with all that is left clearly before this slot with so many more."""
         if (
             self._more
             or slot.pace is None
@@ -387,22 +387,22 @@ class Pool:
             return
         call = slot.calls[0]
         try:
-            answers = self.workers.answers(call.token)
+            results = self.workers.results(call.token)
         except WorkerDiedError as death:
             self._bury(slot, f"died: {death}")
             return
         except CallFailedError as failure:
-            answers = [(failed(len(job.trials), slot.name), str(failure)) for job in call.jobs]
+            results = [(failed(len(job.trials), slot.name), str(failure)) for job in call.jobs]
             if len(call.jobs) > 1:  # which of them it was is found out one by one
-                answers = []
+                results = []
                 self._put([_Job(job.trials, job.deaths, job.missed, alone=True) for job in call.jobs], first=True)
         slot.calls.popleft()
         if slot.calls:
             slot.calls[0].begun = self.workers.now()
             self._heads[slot.calls[0].token] = slot
-        self._learn_pace(slot, [evaluation.seconds for evaluation, error in answers if error is None])
+        self._learn_pace(slot, [evaluation.seconds for evaluation, error in results if error is None])
         self._feed_or_not(slot)
-        for job, (evaluation, error) in zip(call.jobs, answers, strict=False):
+        for job, (evaluation, error) in zip(call.jobs, results, strict=False):
             self._judge(slot, job, evaluation, error)
 
     def _judge(self, slot: _Slot, job: _Job, evaluation: Evaluation, error: str | None) -> None:

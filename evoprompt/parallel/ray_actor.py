@@ -6,19 +6,18 @@ import os
 import pickle
 import socket
 import traceback
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from evoprompt.errors import UserError
 from evoprompt.optim.protocol import Evaluation, Objective, Trials
 from evoprompt.parallel.batching import describe_error, evaluate_batch
+from evoprompt.typing import Floats, Indices
 
-__all__ = ["Worker"]
+__all__ = ["RayActor"]
 
 
-class Worker:
+class RayActor:
     """Builds one objective and evaluates micro-batches with it.
 
     The objective is not built in ``__init__``: an exception there would reach the driver as a dead actor.
@@ -51,9 +50,7 @@ class Worker:
             return True, message, ""
         return None
 
-    def evaluate(
-        self, ids: list[NDArray[np.int64]], x: NDArray[np.floating[Any]]
-    ) -> list[tuple[Evaluation, str | None]]:
+    def evaluate(self, ids: list[Indices], x: Floats) -> list[tuple[Evaluation, str | None]]:
         """Evaluate micro-batches of these ids, whose points x (n, d) holds one after the other."""
         if self.objective is None:
             raise RuntimeError(f"worker {self.name} was given trials before its objective was built")

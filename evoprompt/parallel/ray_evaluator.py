@@ -11,7 +11,7 @@ from evoprompt.optim.protocol import Evaluation, Objective, Trials
 from evoprompt.parallel.batching import check_batch_size
 from evoprompt.parallel.pool import BuildError, Pool, PoolStats, WorkerDiedError, WorkersLostError
 from evoprompt.parallel.ray_cluster import WorkerRequest, connect
-from evoprompt.parallel.ray_processes import RayWorkers
+from evoprompt.parallel.ray_processes import RayProcesses
 
 __all__ = ["RayEvaluator"]
 
@@ -97,7 +97,7 @@ class RayEvaluator:
         self._closed = False
         self._pool: Pool | None = None
         try:
-            self._workers = RayWorkers(factory, self.request, numerics)
+            self._workers = RayProcesses(factory, self.request, numerics)
             self._pool = Pool(self._workers, batch_size, num_workers, timeout_s, max_retries, hang_s)
             self._pool.start(num_workers or self._workers.room())
             self._await_workers()

@@ -11,14 +11,14 @@ import numpy as np
 from evoprompt.errors import UserError
 from evoprompt.optim.protocol import Evaluation, Objective, Trials
 from evoprompt.parallel.batching import describe_error
-from evoprompt.parallel.pool import Answer, BuildError, CallFailedError, WorkerDiedError
-from evoprompt.parallel.ray_actor import Worker
+from evoprompt.parallel.pool import BatchResult, BuildError, CallFailedError, WorkerDiedError
+from evoprompt.parallel.ray_actor import RayActor
 from evoprompt.parallel.ray_cluster import WorkerRequest, import_path
 
-__all__ = ["RayWorkers"]
+__all__ = ["RayProcesses"]
 
 
-class RayWorkers:
+class RayProcesses:
     """Starts actors, each of which builds its own objective, and calls them.
 
     Parameters
@@ -53,7 +53,7 @@ class RayWorkers:
         self.greetings: dict[Any, Any] = {}  # of each actor, its call that tells its process
         self.processes: dict[Any, tuple[str, int]] = {}
         self._probes: dict[Hashable, Any] = {}  # of each call that was sent to an idle worker, the one before it
-        self._actor = ray.remote(Worker).options(
+        self._actor = ray.remote(RayActor).options(
             num_cpus=request.cpus,
             num_gpus=request.gpus,
             max_restarts=0,
@@ -106,7 +106,7 @@ class RayWorkers:
             return False
         return True
 
-    def answers(self, call: Hashable) -> list[Answer]:
+    def results(self, call: Hashable) -> list[BatchResult]:
         """The outcome of a call. Raises `WorkerDiedError` or `CallFailedError`."""
         try:
             found = [(_detached(evaluation), error) for evaluation, error in self.ray.get(call)]

@@ -10,10 +10,10 @@ from evoprompt.optim import make_optimizer
 from evoprompt.preflight.findings import Findings
 from evoprompt.study.settings import Settings
 
-__all__ = ["check_search"]
+__all__ = ["check_optimizer"]
 
 
-def check_search(settings: Settings, hidden: int, workers: int, findings: Findings) -> None:
+def check_optimizer(settings: Settings, hidden: int, workers: int, findings: Findings) -> None:
     """Print what the search asks for at a time, and note where workers would have nothing to do."""
     findings.section("search")
     options = dict(settings.optimizer)

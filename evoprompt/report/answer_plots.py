@@ -6,7 +6,6 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from evoprompt.report.answers import COMPARED, answer_shares, carried, carried_words, mean_answers, shifts
 from evoprompt.report.drawing import PALETTE, arm_legend, diagonal, marker, new_figure
@@ -15,12 +14,12 @@ from evoprompt.report.items import ITEM_LABELS
 from evoprompt.report.numbers import number
 from evoprompt.surveys import vsm13
 from evoprompt.surveys.instrument import SPLITS
+from evoprompt.typing import Doubles
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-Array = NDArray[np.float64]
 ANSWERS = range(1, 6)
 NAMED = 4  # items of a scatter plot that are named, the largest shifts
 NAMES_APART = 0.06  # of the plot's height
@@ -70,7 +69,7 @@ def answers_alt(run: Run) -> str:
     )
 
 
-def mean_size(shift: Array) -> float | None:
+def mean_size(shift: Doubles) -> float | None:
     """Mean absolute shift of the items that were answered under both arms."""
     known = shift[np.isfinite(shift)]
     return float(np.abs(known).mean()) if len(known) else None
@@ -135,7 +134,7 @@ def draw_distributions(run: Run, narrow: bool) -> Figure:
     return figure
 
 
-def _shares_bar(axes: Axes, arm: str, shares: Array, y: float, mark: float) -> None:
+def _shares_bar(axes: Axes, arm: str, shares: Doubles, y: float, mark: float) -> None:
     """The five answers' shares (5,) at a height, with the arm's mark left of them; nothing where they are NaN."""
     known = np.nan_to_num(shares)
     left = np.concatenate([[0.0], np.cumsum(known)[:-1]])

@@ -5,14 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
 from evoprompt.report.files import Run
 from evoprompt.report.items import ITEM_LABELS
 from evoprompt.report.numbers import number
 from evoprompt.surveys.instrument import SPLITS
+from evoprompt.typing import Doubles
 
-Array = NDArray[np.float64]
 COMPARED = ("naive", "evolved")
 STILL = 0.02  # steps of the scale: root mean square shift below which there is nothing to carry over
 
@@ -24,18 +23,18 @@ def has_answers(run: Run) -> bool:
     )
 
 
-def answer_shares(run: Run, arm: str, split: str = "held_out") -> Array:
+def answer_shares(run: Run, arm: str, split: str = "held_out") -> Doubles:
     """Share of each of the five answers to each item, shape (24, 5); NaN where an item got no valid answer."""
     return np.array(run.measured(arm, split)["answers"], dtype=np.float64)
 
 
-def mean_answers(run: Run, arm: str, split: str = "held_out") -> Array:
+def mean_answers(run: Run, arm: str, split: str = "held_out") -> Doubles:
     """Mean answer of each item, 1..5, shape (24,)."""
     shares = answer_shares(run, arm, split)
     return shares @ np.arange(1, shares.shape[1] + 1)
 
 
-def shifts(run: Run, split: str) -> Array:
+def shifts(run: Run, split: str) -> Doubles:
     """By how much the evolved prompt moved each item's mean answer, in steps of the scale, shape (24,)."""
     return mean_answers(run, "evolved", split) - mean_answers(run, "naive", split)
 

@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
+
+from evoprompt.typing import Doubles
 
 RESAMPLES = 5000
 FEWEST_PAIRS = 5  # with fewer no permutation test can give a p under 0.1
@@ -39,7 +41,7 @@ def paired_p(a: Sequence[float], b: Sequence[float]) -> float | None:
     if len(a) < FEWEST_PAIRS:
         return None
 
-    def difference(x: NDArray[np.float64], y: NDArray[np.float64], axis: int) -> NDArray[np.float64]:
+    def difference(x: Doubles, y: Doubles, axis: int) -> Doubles:
         return np.asarray((x - y).mean(axis=axis))
 
     found = permutation_test(

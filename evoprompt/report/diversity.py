@@ -5,12 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
 from evoprompt.report.files import Run, parsed_config
 from evoprompt.study.journal import SKETCH
+from evoprompt.typing import Doubles, Indices
 
-Array = NDArray[np.float64]
 WINDOW_SHARE = 10  # a window of a search without generations is this part of its evaluations
 STEPS = 4  # so many windows begin within one window's length
 
@@ -19,13 +18,13 @@ STEPS = 4  # so many windows begin within one window's length
 class Diversity:
     """Root mean square distance between candidates, by generation or by window of evaluations; all of shape (k,)."""
 
-    generation: NDArray[np.int64] | None
-    evaluations: NDArray[np.int64]  # done at the end of each
-    candidates: NDArray[np.int64]
-    distance: Array
+    generation: Indices | None
+    evaluations: Indices  # done at the end of each
+    candidates: Indices
+    distance: Doubles
 
     @property
-    def relative(self) -> Array:
+    def relative(self) -> Doubles:
         """Against that of the first."""
         return self.distance / self.distance[0]
 
@@ -50,14 +49,14 @@ def diversity(run: Run) -> Diversity | None:
     return found if len(found.distance) >= 2 and found.distance[0] > 0 else None
 
 
-def _windows(sketches: Array, size: int) -> Diversity:
+def _windows(sketches: Doubles, size: int) -> Diversity:
     """Of the last `size` candidates, every quarter of that."""
     ends = np.arange(size, len(sketches) + 1, max(size // STEPS, 1))
     distance = np.array([spread(sketches[end - size : end]) for end in ends])
     return Diversity(None, ends, np.full(len(ends), size), distance)
 
 
-def spread(points: Array) -> float:
+def spread(points: Doubles) -> float:
     """Root mean square distance between the pairs of points (n, k).
 
     >>> round(spread(np.array([[0.0, 0.0], [3.0, 4.0]])), 9)

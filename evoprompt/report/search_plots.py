@@ -5,18 +5,17 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from evoprompt.report.diversity import Diversity, diversity
 from evoprompt.report.drawing import DASHES, PALETTE, new_figure, new_panels
 from evoprompt.report.files import ARM_TITLES, Run, csv_bytes
 from evoprompt.report.numbers import number
+from evoprompt.typing import Doubles
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-Array = NDArray[np.float64]
 SHORT_TITLES = {"naive": "no prompt", "persona": "persona", "icl": "in-context"}  # for narrow screens
 RASTER_FROM = 3000  # evaluations from which the dots are drawn as an image
 
@@ -56,7 +55,7 @@ def draw_convergence(run: Run, narrow: bool) -> Figure:
     return figure
 
 
-def _evaluations(axes: Axes, count: Array, loss: Array, frame: tuple[float, float]) -> None:
+def _evaluations(axes: Axes, count: Doubles, loss: Doubles, frame: tuple[float, float]) -> None:
     """Every evaluation: a dot, a triangle above the frame, a cross where it failed; and the best so far."""
     (low, high), known = frame, np.isfinite(loss)
     inside = known & (loss <= high)
@@ -73,12 +72,12 @@ def _evaluations(axes: Axes, count: Array, loss: Array, frame: tuple[float, floa
     axes.set_xlabel("evaluations")
 
 
-def _best(axes: Axes, x: Array, loss: Array) -> None:
+def _best(axes: Axes, x: Doubles, loss: Doubles) -> None:
     if np.isfinite(loss).any():
         axes.step(x, np.fmin.accumulate(loss), where="post", color=PALETTE["evolved"], lw=2)
 
 
-def _seconds(run: Run) -> Array | None:
+def _seconds(run: Run) -> Doubles | None:
     """Seconds of searching when each result came; None in a history of an older release."""
     if "elapsed" not in run.history:
         return None
@@ -91,14 +90,14 @@ def _levels(run: Run) -> dict[str, float]:
     return {arm: loss for arm, loss in found.items() if np.isfinite(loss)}
 
 
-def _losses(run: Run) -> tuple[Array, Array]:
+def _losses(run: Run) -> tuple[Doubles, Doubles]:
     """Number of evaluations done, from 1, and loss of each; NaN where it failed."""
     loss = run.history["loss"].to_numpy(dtype=np.float64, na_value=np.nan)
     loss = np.where(run.history["failed"].to_numpy(dtype=bool) | ~np.isfinite(loss), np.nan, loss)
     return np.arange(1, len(loss) + 1, dtype=np.float64), loss
 
 
-def _frame(losses: Array, levels: list[float]) -> tuple[float, float]:
+def _frame(losses: Doubles, levels: list[float]) -> tuple[float, float]:
     """Vertical limits that a few early, very bad candidates cannot stretch."""
     known = np.array([*levels, *(np.quantile(losses, [0.0, 0.98]) if len(losses) else [])])
     if not len(known):

@@ -9,13 +9,13 @@ if TYPE_CHECKING:
     from evoprompt.study.job import run_job, run_sweep_job
     from evoprompt.study.rundir import RunDirectory
     from evoprompt.study.settings import Settings, read_settings
-    from evoprompt.study.study import Outcome, Study
+    from evoprompt.study.study import RunResult, Study
     from evoprompt.study.sweepdir import SweepDirectory
     from evoprompt.study.table import closing_table
 
 __all__ = [
-    "Outcome",
     "RunDirectory",
+    "RunResult",
     "Settings",
     "Study",
     "SweepDirectory",
@@ -26,7 +26,7 @@ __all__ = [
 ]
 
 _MODULES = {
-    "Outcome": "study",
+    "RunResult": "study",
     "RunDirectory": "rundir",
     "Settings": "settings",
     "Study": "study",

@@ -23,7 +23,7 @@ Given = tuple[NDArray[np.float32], NDArray[np.float32]]
 
 
 @dataclass(frozen=True)
-class KeptAnswers:
+class AnswerCache:
     """A folder of answers: the baselines and anchors of a sweep's jobs are mostly the same, and asked once.
 
     Answers are found by model, precision, device, package versions and the tokens of every question; a file that is

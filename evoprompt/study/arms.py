@@ -17,13 +17,13 @@ from scipy.stats import bootstrap
 
 from evoprompt.llm import Respondent, SampledRespondent, Sheet
 from evoprompt.objectives import AnyRespondent, all_or_none, answers, make_questions
-from evoprompt.study.answer_cache import Given, KeptAnswers
+from evoprompt.study.answer_cache import AnswerCache, Given
 from evoprompt.surveys import Culture, Instrument, Plan, full_plan, l1_loss, raw_scores
 from evoprompt.surveys.instrument import SPLITS
 from evoprompt.surveys.questions import COMBINATIONS, ask
 from evoprompt.surveys.vsm13 import DIMENSIONS, WEIGHTS
+from evoprompt.typing import Doubles, Floats, Indices
 
-Array = NDArray[np.float64]
 RESAMPLES = 2000
 QUOTED = 200  # free-text answers of each arm and split that are kept word for word
 ANSWERS = [f"answer_{value}" for value in range(1, 6)]
@@ -31,12 +31,12 @@ ANSWERS = [f"answer_{value}" for value in range(1, 6)]
 
 @dataclass(frozen=True, eq=False)
 class SurveyPanel:
-    """Asks the full plan of either split under any arm; what was asked under a text before may be `kept`."""
+    """Asks the full plan of either split under any arm; what was asked under a text before comes from `cache`."""
 
     respondent: AnyRespondent
     instrument: Instrument
     people: Sequence[str]
-    kept: KeptAnswers | None = None
+    cache: AnswerCache | None = None
 
     def plan(self, split: str) -> Plan:
         """Every wording of the split, counterbalanced, every respondent."""
@@ -57,13 +57,13 @@ class SurveyPanel:
             shares, mass = respondent.answer_with_mass(self.soft(prompt), sheet)
             return all_or_none(shares)[0], mass[0]
 
-        return self.kept.get(respondent.frozen, sheet, ask) if self.kept and prompt is None else ask()
+        return self.cache.get(respondent.frozen, sheet, ask) if self.cache and prompt is None else ask()
 
     def soft(self, prompt: torch.Tensor | None) -> torch.Tensor:
         """A soft prompt as a batch (1, tokens, hidden); of no tokens where there is none."""
         return torch.zeros(1, 0, self.respondent.frozen.hidden) if prompt is None else prompt[None]
 
-    def raw(self, preface: str) -> Array:
+    def raw(self, preface: str) -> Doubles:
         """Raw scores (6,) on the searched wordings."""
         return raw_scores(self.plan("searched").item_means(self.probabilities("searched", preface)))
 
@@ -78,7 +78,7 @@ class Measurements:
 
     panel: SurveyPanel
     culture: Culture
-    constant: Array
+    constant: Doubles
     splits: Sequence[str] = SPLITS
     arms: dict[str, dict[str, Any]] = field(default_factory=dict, init=False)
     people: list[pd.DataFrame] = field(default_factory=list, init=False)
@@ -113,7 +113,7 @@ class Measurements:
             transcript.write_text("".join(lines), encoding="utf-8")
 
 
-def people_table(arm: str, split: str, plan: Plan, probabilities: NDArray[np.floating[Any]]) -> pd.DataFrame:
+def people_table(arm: str, split: str, plan: Plan, probabilities: Floats) -> pd.DataFrame:
     """Answer distributions by respondent and item, a row each; NaN where a respondent gave no valid answer."""
     shares = plan.respondent_answers(probabilities)
     table = pd.DataFrame(shares.reshape(-1, 5), columns=ANSWERS)
@@ -138,7 +138,7 @@ def quotes(respondent: SampledRespondent, plan: Plan, sheet: Sheet) -> list[dict
     return found
 
 
-def summarise(plan: Plan, probabilities: NDArray[np.floating[Any]], target: Array, constant: Array) -> dict[str, Any]:
+def summarise(plan: Plan, probabilities: Floats, target: Doubles, constant: Doubles) -> dict[str, Any]:
     """One arm on one split.
 
     Parameters
@@ -160,7 +160,7 @@ def summarise(plan: Plan, probabilities: NDArray[np.floating[Any]], target: Arra
     answered = plan.respondent_answers(probabilities)  # (respondents, 24, 5)
     by_person = plan.respondent_means(probabilities)
 
-    def statistic(people: NDArray[np.int64], axis: int = -1) -> Array:
+    def statistic(people: Indices, axis: int = -1) -> Doubles:
         """Loss and dimensions (7, ...) of resampled respondents (..., people); scipy passes the last axis."""
         scores = raw_scores(np.nanmean(by_person[people], axis=-2)) + constant
         return np.concatenate([l1_loss(scores, target)[None], np.moveaxis(scores, -1, 0)])
@@ -190,7 +190,7 @@ def summarise(plan: Plan, probabilities: NDArray[np.floating[Any]], target: Arra
     }
 
 
-def label_shares(plan: Plan, probabilities: NDArray[np.floating[Any]]) -> dict[str, float]:
+def label_shares(plan: Plan, probabilities: Floats) -> dict[str, float]:
     """Mean probability of every label: what a prompt that pushes labels would move."""
     shares: dict[str, list[float]] = {}
     for question, shown in zip(plan.questions, probabilities, strict=True):
@@ -200,7 +200,7 @@ def label_shares(plan: Plan, probabilities: NDArray[np.floating[Any]]) -> dict[s
     return {label: float(np.mean(found)) if found else float("nan") for label, found in known.items()}
 
 
-def icl_preface(culture: Culture, instrument: Instrument, means: Array, constant: Array, count: int) -> str:
+def icl_preface(culture: Culture, instrument: Instrument, means: Doubles, constant: Doubles, count: int) -> str:
     """Persona line and `count` solved questions, answered the way the culture's scores imply.
 
     Item means that score like the target and are nearest to the frozen model's own `means` (24,) are found by least

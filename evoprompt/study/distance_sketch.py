@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 from functools import lru_cache
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from evoprompt.study.journal import SKETCH
+from evoprompt.typing import Doubles, Floats
 
 SEED = 0  # one projection for all runs
 
 
-def sketches(x: NDArray[np.floating[Any]]) -> NDArray[np.float32]:
+def distance_sketches(x: Floats) -> NDArray[np.float32]:
     """Gaussian projections (n, 8) of candidates (n, d).
 
     The squared distance between two sketches has the squared distance between the candidates as its mean (Johnson and
@@ -27,7 +27,7 @@ def sketches(x: NDArray[np.floating[Any]]) -> NDArray[np.float32]:
 
 
 @lru_cache(maxsize=2)
-def _projection(d: int) -> NDArray[np.float64]:
+def _projection(d: int) -> Doubles:
     """Normal numbers (8, d) of the variance 1 / 8."""
     generator = np.random.Generator(np.random.Philox(key=SEED))
     return generator.standard_normal((len(SKETCH), d)) / np.sqrt(len(SKETCH))

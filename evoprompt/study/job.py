@@ -13,13 +13,13 @@ from rich.console import Console
 
 from evoprompt.errors import UserError
 from evoprompt.experts import read_expert
-from evoprompt.study.answer_cache import KeptAnswers
+from evoprompt.study.answer_cache import AnswerCache
 from evoprompt.study.rundir import RunDirectory
 from evoprompt.study.settings import Settings, read_settings, require_same
-from evoprompt.study.study import Outcome, Study
+from evoprompt.study.study import RunResult, Study
 
 
-def run_job(config: Mapping[str, Any], output: Path, overrides: Sequence[str], console: Console) -> Outcome:
+def run_job(config: Mapping[str, Any], output: Path, overrides: Sequence[str], console: Console) -> RunResult:
     """Run or continue one study.
 
     A fresh run that is refused before anything was evaluated leaves its folder as if it had not begun.
@@ -60,8 +60,8 @@ def run_job(config: Mapping[str, Any], output: Path, overrides: Sequence[str], c
 
 
 def run_sweep_job(
-    config: Mapping[str, Any], output: Path, job: Mapping[str, Any], console: Console, kept: Path
-) -> Outcome:
+    config: Mapping[str, Any], output: Path, job: Mapping[str, Any], console: Console, answers: Path
+) -> RunResult:
     """Run one job of a sweep, or continue it if it was begun in its folder before.
 
     Parameters
@@ -69,8 +69,8 @@ def run_sweep_job(
     config, output, console
         As `run_job` takes them.
     job
-        What run.json is to say about the job, see `job_record`.
-    kept
+        What run.json is to say about the job, see `job_entry`.
+    answers
         Folder in which the sweep's jobs keep for each other what the frozen model answers under texts.
 
     Raises
@@ -88,7 +88,7 @@ def run_sweep_job(
         settings = _begun(directory, fresh)
     with directory.locked(), _undone_if_refused(directory), _full_disk_told(directory):
         directory.remember(job=job, failure=None)
-        return Study(settings, directory, console, KeptAnswers(kept)).run()
+        return Study(settings, directory, console, AnswerCache(answers)).run()
 
 
 def _begun(directory: RunDirectory, config: Mapping[str, Any]) -> Settings:

@@ -6,7 +6,7 @@ from contextlib import suppress
 from typing import IO, Any
 
 
-class Unfailing:
+class LossyStream:
     """A text stream whose lines may be lost, where its disk is full or its reader gone, without an exception."""
 
     def __init__(self, stream: IO[str]) -> None:

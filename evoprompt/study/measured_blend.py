@@ -22,7 +22,7 @@ EXPORTED = ("loss", "interval", "dimensions", "label_mass", "invalid_rate")
 
 
 @dataclass(frozen=True)
-class Between:
+class MeasuredBlend:
     """What a blend of experts scores: `target` and `arms` (naive, each expert, the blend) by split as in metrics.json.
 
     `linear` is where it would be if scores were as linear as prompts: the experts' measured scores, averaged.
@@ -34,9 +34,9 @@ class Between:
     arms: dict[str, dict[str, Any]]
 
 
-def measure_between(
+def measure_blend(
     frozen: FrozenModel, experts: Sequence[Expert], weights: Sequence[float], folder: Path, wordings: str | None = None
-) -> Between:
+) -> MeasuredBlend:
     """Blend experts, ask the blend the survey they were evolved on, and write it as an expert of its own.
 
     Parameters
@@ -95,7 +95,7 @@ def measure_between(
     }
     written = write_expert(folder, prompt, frozen, as_json(provenance), experts[0].placement)
     linear = {d: float(sum(w * s[d] for w, s in zip(share, scores, strict=True))) for d in DIMENSIONS}
-    return Between(written, dict(culture.targets), linear, measured.arms)
+    return MeasuredBlend(written, dict(culture.targets), linear, measured.arms)
 
 
 def _culture(experts: Sequence[Expert], share: np.ndarray) -> Culture:

@@ -15,7 +15,7 @@ from evoprompt.parallel import WorkersLostError, generational, steady_state
 from evoprompt.study.evaluators import make_evaluator
 from evoprompt.study.progress import SearchProgress
 from evoprompt.study.rundir import RunDirectory
-from evoprompt.study.search_log import Record
+from evoprompt.study.search_log import SearchLog
 from evoprompt.study.settings import Settings
 
 
@@ -58,7 +58,7 @@ def run_search(
     """
     steady, last_error = settings.loop == "steady", None
     with SearchProgress(console, settings.budget, directory.path) as progress:
-        record = Record(directory, ordered=not steady, clock=clock, show=progress.update)
+        record = SearchLog(directory, ordered=not steady, clock=clock, show=progress.update)
         events = record.restore(optimizer)
         if steady:
             record.repeat(optimizer, events)

@@ -15,18 +15,18 @@ from evoprompt.errors import UserError
 from evoprompt.optim import Evaluation, Optimizer, Trials
 from evoprompt.parallel import PoolStats
 from evoprompt.study.checkpoint import load_checkpoint, save_checkpoint
-from evoprompt.study.distance_sketch import sketches
+from evoprompt.study.distance_sketch import distance_sketches
 from evoprompt.study.journal import ASK, ROW, TELL, Journal, as_history, ask_row
 from evoprompt.study.rundir import RunDirectory
 
-__all__ = ["Record"]
+__all__ = ["SearchLog"]
 
 logger = logging.getLogger(__name__)
 
 CHECKPOINT_SECONDS, CHECKPOINT_SHARE = 1.0, 0.05  # no sooner than that, and no more than this share of the time
 
 
-class Record:
+class SearchLog:
     """Everything evaluated goes into the journal at once; optimizer and history are saved now and then.
 
     The journal begins where a checkpoint ends, so that nothing in it is evaluated again, whatever moment the
@@ -126,7 +126,7 @@ class Record:
         rows["seconds"] = evaluation.seconds / len(trials)
         rows["elapsed"] = self._elapsed + time.monotonic() - self._began
         rows["workers"], rows["utilisation"], rows["queue"] = stats.workers, stats.utilisation, stats.queued
-        rows["worker"], rows["point"], rows["sketch"] = evaluation.worker, points(trials), sketches(trials.x)
+        rows["worker"], rows["point"], rows["sketch"] = evaluation.worker, points(trials), distance_sketches(trials.x)
         self.known |= {int(row["trial"]): row for row in rows}
         for number in trials.ids.tolist():
             self.pending.pop(number, None)

@@ -18,7 +18,7 @@ from evoprompt.llm import FrozenModel, Respondent, load_model, prompt_cost
 from evoprompt.objectives import AnyRespondent, SurveyAlignment, SurveyAlignmentFactory, make_respondent
 from evoprompt.optim import Optimizer, make_optimizer
 from evoprompt.prompts import Space, load_space, save_space, space_for
-from evoprompt.study.answer_cache import KeptAnswers
+from evoprompt.study.answer_cache import AnswerCache
 from evoprompt.study.arms import Measurements, SurveyPanel, icl_preface
 from evoprompt.study.evaluators import cluster
 from evoprompt.study.rundir import SCHEMA_VERSION, RunDirectory, as_json, versions, write_json
@@ -45,7 +45,7 @@ ASKED = ("respondents", "respondent_seed", "demographics", "counterbalanced", "e
 
 
 @dataclass(frozen=True, eq=False)
-class Outcome:
+class RunResult:
     """What a finished run leaves: its metrics, as metrics.json has them but NaN where it has null, and its folder."""
 
     metrics: Mapping[str, Any]
@@ -55,27 +55,27 @@ class Outcome:
 class Study:
     """Runs one study in one run directory; `run` may be called on a fresh or an interrupted one.
 
-    What the frozen model answers under texts is taken from `kept`, where there is such a folder, and left there.
+    What the frozen model answers under texts is taken from `cache`, where there is one, and left there.
     """
 
     def __init__(
-        self, settings: Settings, directory: RunDirectory, console: Console, kept: KeptAnswers | None = None
+        self, settings: Settings, directory: RunDirectory, console: Console, cache: AnswerCache | None = None
     ) -> None:
-        self.settings, self.directory, self.console, self.kept = settings, directory, console, kept
+        self.settings, self.directory, self.console, self.cache = settings, directory, console, cache
         self.instrument = _instrument(settings)
         self.people = sample_people(settings.survey)
 
-    def run(self) -> Outcome:
+    def run(self) -> RunResult:
         """Do what is left to do and return the metrics."""
         began = time.monotonic()
         settings, directory = self.settings, self.directory
         if directory.metrics.exists():
             directory.remember(status="finished", failure=None)
-            return Outcome(directory.read_metrics(), directory)
+            return RunResult(directory.read_metrics(), directory)
         with cluster(settings):
             return self._run(began)
 
-    def _run(self, began: float) -> Outcome:
+    def _run(self, began: float) -> RunResult:
         settings, directory = self.settings, self.directory
         frozen = load_model(settings.model)
         self._check_inputs(frozen)
@@ -114,7 +114,7 @@ class Study:
         self._export(frozen, prompt, metrics)
         write_json(directory.metrics, metrics)
         directory.remember(status="finished", failure=None, seconds=metrics["seconds"])
-        return Outcome(metrics, directory)
+        return RunResult(metrics, directory)
 
     def _check_inputs(self, frozen: FrozenModel) -> None:
         """A continued run needs the weights, the place and the wordings that it began with.
@@ -136,7 +136,7 @@ class Study:
 
     def _panel(self, frozen: FrozenModel, asking: Mapping[str, Any]) -> SurveyPanel:
         respondent = make_respondent(frozen, self.settings.placement, **asking)
-        return SurveyPanel(respondent, self.instrument, self.people[SEARCH_RESPONDENTS:], self.kept)
+        return SurveyPanel(respondent, self.instrument, self.people[SEARCH_RESPONDENTS:], self.cache)
 
     def _confirming_panel(self, frozen: FrozenModel) -> SurveyPanel | None:
         """Who is asked again in free text at the end; made early, so that bad numbers are refused early."""

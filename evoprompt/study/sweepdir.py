@@ -44,7 +44,7 @@ class SweepDirectory:
         self.path = Path(path)
         self.plan = self.path / "sweep.json"
         self.multirun = self.path / "multirun.yaml"  # Hydra's
-        self.kept = self.path / "answers"  # of the frozen model under texts, for all jobs
+        self.answers = self.path / "answers"  # of the frozen model under texts, for all jobs
 
     def require_same(self, jobs: Sequence[Sequence[str]]) -> None:
         """Refuse a plan without a job that has begun here under another: a sweep may grow, not change.
@@ -106,7 +106,7 @@ class SweepDirectory:
         return set.intersection(*map(set, self._planned)) if len(self._planned) > 1 else set()
 
 
-def job_record(number: int, overrides: Sequence[str], skipped: bool = False) -> dict[str, Any]:
+def job_entry(number: int, overrides: Sequence[str], skipped: bool = False) -> dict[str, Any]:
     """What a job's run.json says under `job`."""
     return {"number": number, "overrides": list(overrides), "skipped": skipped}
 

@@ -15,7 +15,7 @@ from evoprompt.surveys import DIMENSIONS
 from evoprompt.surveys.quality import INVALID_LIMIT, LABEL_MASS_LIMIT, percent
 
 if TYPE_CHECKING:
-    from evoprompt.study.study import Outcome
+    from evoprompt.study.study import RunResult
 
 SPLIT_TITLES = {"searched": "wordings used by the search", "held_out": "held-out wordings"}
 
@@ -37,7 +37,7 @@ def figure(value: float | None, digits: int = 1) -> str:
     return text.lstrip("-") if float(text) == 0 else text
 
 
-def closing_table(outcome: Outcome, console: Console) -> None:
+def closing_table(outcome: RunResult, console: Console) -> None:
     """Print what limits the numbers, then losses, intervals and dimensions of every arm, the cost, and the files."""
     metrics, directory = outcome.metrics, outcome.directory
     _limits(metrics, console)

@@ -6,11 +6,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
 from evoprompt.errors import UserError
 from evoprompt.surveys.cultures import Culture
 from evoprompt.surveys.vsm13 import DIMENSIONS
+from evoprompt.typing import Doubles
 
 TREATMENTS = ("none", "fixed", "anchors")
 FIXED = 50.0
@@ -25,7 +25,7 @@ class Constant:
     anchors: tuple[str, ...] = ()
 
     @property
-    def array(self) -> NDArray[np.float64]:
+    def array(self) -> Doubles:
         """Shape (6,), in the order of `DIMENSIONS`."""
         return np.array(self.values)
 
@@ -53,7 +53,7 @@ def choose_anchors(anchors: Sequence[Culture], tuned: Culture) -> list[Culture]:
     return chosen
 
 
-def anchored_constant(anchors: Sequence[Culture], raw: NDArray[np.float64]) -> Constant:
+def anchored_constant(anchors: Sequence[Culture], raw: Doubles) -> Constant:
     """C such that the mean score over the anchors equals their mean published score.
 
     Parameters

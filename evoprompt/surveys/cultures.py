@@ -12,10 +12,10 @@ from typing import Any
 
 import numpy as np
 import yaml
-from numpy.typing import NDArray
 
 from evoprompt.errors import UserError, unknown_name
 from evoprompt.surveys.vsm13 import DIMENSIONS
+from evoprompt.typing import Doubles
 
 MATRIX_EDITION = "2015-12"
 TARGET_RANGE = (-100.0, 200.0)
@@ -33,7 +33,7 @@ class Culture:
     note: str = ""
 
     @property
-    def target(self) -> NDArray[np.float64]:
+    def target(self) -> Doubles:
         """Scores in the order of `DIMENSIONS`, shape (6,), NaN where unpublished."""
         return np.array([self.targets.get(name, math.nan) for name in DIMENSIONS])
 

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from evoprompt.surveys.instrument import OPTIONS, Instrument
+from evoprompt.typing import Doubles, Floats
 
 LABEL_SETS = (("1", "2", "3", "4", "5"), ("A", "B", "C", "D", "E"))
 ORDERS = ("ascending", "descending")
@@ -62,12 +63,12 @@ class Plan:
         lines = ["\n".join(part for part in (preface, person) if part) for person in self.respondents]
         return [question.text(lines[question.respondent]) for question in self.questions]
 
-    def expected(self, probabilities: NDArray[np.floating]) -> NDArray[np.float64]:
+    def expected(self, probabilities: Floats) -> Doubles:
         """Expected answers 1..5, shape (..., Q), from label probabilities of shape (..., Q, 5)."""
         values = np.array([question.values for question in self.questions], dtype=np.float64)
         return np.einsum("...qo,qo->...q", np.asarray(probabilities, dtype=np.float64), values)
 
-    def item_means(self, probabilities: NDArray[np.floating]) -> NDArray[np.float64]:
+    def item_means(self, probabilities: Floats) -> Doubles:
         """Mean answer of each item over its questions: (..., Q, 5) -> (..., 24).
 
         Questions without an answer (NaN rows) are filled in so that biases of labels and positions still cancel, see
@@ -75,7 +76,7 @@ class Plan:
         """
         return self._means(probabilities, np.array([question.item for question in self.questions]), 24)
 
-    def respondent_means(self, probabilities: NDArray[np.floating]) -> NDArray[np.float64]:
+    def respondent_means(self, probabilities: Floats) -> Doubles:
         """What `item_means` gives, by respondent: (..., Q, 5) -> (..., respondents, 24)."""
         blocks = np.array([question.respondent * 24 + question.item for question in self.questions])
         count = len(self.respondents)
@@ -91,7 +92,7 @@ class Plan:
             found.setdefault(f"{question.labels[0]}-{question.labels[-1]} {order}", []).append(place)
         return {form: np.array(places) for form, places in found.items()}
 
-    def inconsistency(self, probabilities: NDArray[np.floating]) -> NDArray[np.float64]:
+    def inconsistency(self, probabilities: Floats) -> Doubles:
         """How much answers depend on the form of a question: (..., Q, 5) -> (...).
 
         The standard deviation of an item's expected answer over its forms (option order and labels), averaged over
@@ -103,7 +104,7 @@ class Plan:
             warnings.simplefilter("ignore", RuntimeWarning)  # items that nobody answered
             return np.asarray(np.nanmean(np.nanstd(by_form, axis=0), axis=-1))
 
-    def respondent_answers(self, probabilities: NDArray[np.floating]) -> NDArray[np.float64]:
+    def respondent_answers(self, probabilities: Floats) -> Doubles:
         """Distribution over answers 1..5 of each item by respondent: (Q, 5) -> (respondents, 24, 5).
 
         Means over the questions that a respondent answered; NaN where none of an item's was.
@@ -115,7 +116,7 @@ class Plan:
                 counts[question.respondent, question.item] += 1
         return np.divide(totals, counts, out=np.full_like(totals, np.nan), where=counts > 0)
 
-    def _means(self, probabilities: NDArray[np.floating], blocks: NDArray[np.intp], count: int) -> NDArray[np.float64]:
+    def _means(self, probabilities: Floats, blocks: NDArray[np.intp], count: int) -> Doubles:
         """Means of blocks of questions (an item's, or a respondent's of an item): (..., Q, 5) -> (..., count)."""
         expected, matrix = self.expected(probabilities), self._matrix(blocks, count)
         rows = expected.reshape(-1, len(self.questions))
@@ -126,14 +127,14 @@ class Plan:
             means[row] = balanced_means(np.stack(cells, axis=1), np.stack(asked, axis=1))
         return np.where(matrix.any(axis=0), means, np.nan).reshape(*expected.shape[:-1], count)
 
-    def _matrix(self, blocks: Sequence[int] | NDArray[np.intp], count: int) -> NDArray[np.float64]:
+    def _matrix(self, blocks: Sequence[int] | NDArray[np.intp], count: int) -> Doubles:
         """Which question belongs to which block: (Q, count) of 0 and 1."""
         matrix = np.zeros((len(self.questions), count))
         matrix[np.arange(len(self.questions)), blocks] = 1.0
         return matrix
 
 
-def balanced_means(cells: NDArray[np.float64], asked: NDArray[np.float64]) -> NDArray[np.float64]:
+def balanced_means(cells: Doubles, asked: Doubles) -> Doubles:
     """Means of incompletely answered items as if every form had been answered.
 
     Least-squares means of the additive model answer = item + form (Searle, Speed and Milliken 1980): what a form adds
@@ -169,7 +170,7 @@ def balanced_means(cells: NDArray[np.float64], asked: NDArray[np.float64]) -> ND
     return np.where(count > 0, items + shares @ forms, np.nan)
 
 
-def _means(expected: NDArray[np.float64], weights: NDArray[np.float64]) -> NDArray[np.float64]:
+def _means(expected: Doubles, weights: Doubles) -> Doubles:
     """Weighted means of the answers there are: (..., Q) and (Q, k) -> (..., k), NaN where there are none."""
     answered = np.isfinite(expected)
     totals, counts = np.where(answered, expected, 0.0) @ weights, answered @ weights

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
+
+from evoprompt.typing import Doubles
 
 DIMENSIONS = ("pdi", "idv", "mas", "uai", "lto", "ivr")
 
@@ -27,7 +29,7 @@ FORMULAS = {
 }
 
 
-def _weights() -> NDArray[np.float64]:
+def _weights() -> Doubles:
     matrix = np.zeros((len(DIMENSIONS), 24))
     for row, dimension in enumerate(DIMENSIONS):
         for weight, plus, minus in FORMULAS[dimension]:
@@ -39,7 +41,7 @@ def _weights() -> NDArray[np.float64]:
 WEIGHTS = _weights()  # (6, 24)
 
 
-def raw_scores(means: ArrayLike) -> NDArray[np.float64]:
+def raw_scores(means: ArrayLike) -> Doubles:
     """Dimension scores without the constant C.
 
     Parameters
@@ -68,7 +70,7 @@ def raw_scores(means: ArrayLike) -> NDArray[np.float64]:
     return values @ WEIGHTS.T
 
 
-def l1_loss(scores: ArrayLike, target: ArrayLike) -> NDArray[np.float64]:
+def l1_loss(scores: ArrayLike, target: ArrayLike) -> Doubles:
     """Mean absolute distance to the target over the dimensions that the target has.
 
     Parameters

@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
 from evoprompt.errors import UserError
 from evoprompt.llm import Respondent
@@ -18,14 +17,13 @@ from evoprompt.routing.lexicon import bundled_lexicon
 from evoprompt.routing.metrics import alignment
 from evoprompt.surveys import Question, committee, get_culture, vsm13
 from evoprompt.surveys.instrument import N_ITEMS, OPTIONS
+from evoprompt.typing import Doubles
 from experiments.committee.queries import LabelledQuery
 
 COMPOSED = ("mixture", "panel", "synthesis")
 ARMS = ("direct", "persona", "fixed expert", "single best", *COMPOSED, "oracle")
 LABELS = tuple(LETTERS[:OPTIONS])
 ORDERS = (tuple(range(OPTIONS)), tuple(range(OPTIONS))[::-1])
-
-Array = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
@@ -41,12 +39,12 @@ class Put:
 class Reply:
     """What an arm answers: shares of the options (5,), the experts asked, and each voice's likeliest option."""
 
-    shares: Array
+    shares: Doubles
     voices: tuple[Voice, ...]
     positions: tuple[int, ...]
 
     @property
-    def votes(self) -> Array:
+    def votes(self) -> Doubles:
         """Shares of the options (5,) where each voice's likeliest one is a vote."""
         return np.bincount(self.positions, minlength=OPTIONS) / len(self.positions)
 
@@ -63,7 +61,7 @@ class Asker:
         self.frozen = committee.frozen
         self._respondents: dict[str, Respondent] = {}
 
-    def shares(self, voice: Voice, asked: Sequence[Put]) -> Array:
+    def shares(self, voice: Voice, asked: Sequence[Put]) -> Doubles:
         """Distributions (n, 5) over the options: means of those in ascending and in descending order."""
         if not asked:
             return np.zeros((0, OPTIONS))
@@ -117,7 +115,7 @@ def panel_line(voices: Sequence[Voice], positions: Sequence[int], options: Seque
 
 
 def choose_fixed(
-    asker: Asker, queries: Sequence[LabelledQuery], truth: Mapping[str, Array], voices: Mapping[str, Voice]
+    asker: Asker, queries: Sequence[LabelledQuery], truth: Mapping[str, Doubles], voices: Mapping[str, Voice]
 ) -> str:
     """The culture whose expert agrees best with all queries' targets, asked in their items' searched wordings."""
     items = vsm13().items
@@ -131,7 +129,7 @@ def choose_fixed(
     return max(found, key=lambda culture: found[culture])
 
 
-def agreement(shares: Array, query: LabelledQuery, truth: Mapping[str, Array]) -> float:
+def agreement(shares: Doubles, query: LabelledQuery, truth: Mapping[str, Doubles]) -> float:
     """Alignment of a distribution (5,) with the mean of those of the cultures that a query is about, 0..1."""
     return alignment(shares.tolist(), [truth[culture][query.item].tolist() for culture in query.cultures])
 

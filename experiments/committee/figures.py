@@ -7,12 +7,12 @@ from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 from sklearn.metrics import ndcg_score, precision_recall_fscore_support
 
 from evoprompt.routing import Route
 from evoprompt.routing.metrics import coverage, diversity, published_figures
 from evoprompt.surveys import committee
+from evoprompt.typing import Doubles
 from experiments.committee.arms import ARMS, COMPOSED, Reply, agreement
 from experiments.committee.queries import LabelledQuery
 from experiments.statistics import adjusted, mean_interval, paired
@@ -20,10 +20,8 @@ from experiments.statistics import adjusted, mean_interval, paired
 AGAINST = ("direct", "persona", "fixed expert", "single best", "oracle")
 KEYS = tuple(culture.key for culture in committee())
 
-Array = NDArray[np.float64]
 
-
-def scored(query: LabelledQuery, reply: Reply, truth: Mapping[str, Array]) -> dict[str, float | str]:
+def scored(query: LabelledQuery, reply: Reply, truth: Mapping[str, Doubles]) -> dict[str, float | str]:
     """One arm's reply to one query; the same function for every arm."""
     return {
         "labelled": " ".join(query.cultures),
@@ -37,7 +35,7 @@ def scored(query: LabelledQuery, reply: Reply, truth: Mapping[str, Array]) -> di
 
 
 def results(
-    queries: Sequence[LabelledQuery], replies: Mapping[str, Sequence[Reply]], truth: Mapping[str, Array]
+    queries: Sequence[LabelledQuery], replies: Mapping[str, Sequence[Reply]], truth: Mapping[str, Doubles]
 ) -> pd.DataFrame:
     """A row for each query and arm."""
     rows = []

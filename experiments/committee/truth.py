@@ -6,18 +6,16 @@ from collections.abc import Mapping
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
 from evoprompt.llm import FrozenModel, Respondent
 from evoprompt.llm.load.model import POCKET
 from evoprompt.surveys import committee, full_plan, vsm13
 from evoprompt.surveys.vsm13 import WEIGHTS
+from evoprompt.typing import Doubles
 from experiments.pocket_model.simulator import Simulator, option_probabilities
 
-Array = NDArray[np.float64]
 
-
-def targets(frozen: FrozenModel) -> Mapping[str, Array]:
+def targets(frozen: FrozenModel) -> Mapping[str, Doubles]:
     """Answer distributions (24, 5) of each culture of the committee, as its published scores imply them.
 
     Six scores do not tell 24 item means. Assumed are the least-norm ones: those of an average culture, moved by as
@@ -36,7 +34,7 @@ def targets(frozen: FrozenModel) -> Mapping[str, Array]:
     return {culture.key: option_probabilities(one) for culture, one in zip(known, means, strict=True)}
 
 
-def unprompted_means(frozen: FrozenModel) -> Array:
+def unprompted_means(frozen: FrozenModel) -> Doubles:
     """The model's own mean answers (24,) on searched wordings, every order and label set."""
     respondent, plan = Respondent(frozen), full_plan(vsm13(), "searched")
     sheet = respondent.sheet(plan.texts(), [question.labels for question in plan.questions])

@@ -10,7 +10,6 @@ import numpy as np
 import pandas as pd
 import torch
 import yaml
-from numpy.typing import NDArray
 
 from evoprompt.llm import FrozenModel, ModelSpec, Respondent, load_model, neutral_texts, prompt_cost
 from evoprompt.surveys import (
@@ -25,10 +24,10 @@ from evoprompt.surveys import (
     vsm13,
 )
 from evoprompt.surveys.instrument import Instrument, Item
+from evoprompt.typing import Doubles
 from experiments.pocket_model.simulator import HELD_OUT_CULTURES, Simulator
 from experiments.pocket_model.traits import TRAITS, trait_level
 
-Array = NDArray[np.float64]
 ANCHORS = ("germany", "japan", "brazil", "sweden", "turkey", "indonesia")
 
 
@@ -45,7 +44,7 @@ class Measured:
             "in no training text": full_plan(_with(unseen), "held_out"),
         }
 
-    def means(self, preface: str, kind: str = "searched") -> Array:
+    def means(self, preface: str, kind: str = "searched") -> Doubles:
         """Item means (24,)."""
         plan = self.plans[kind]
         sheet = self.respondent.sheet(plan.texts(preface), [question.labels for question in plan.questions])
@@ -87,7 +86,7 @@ def trait_line(culture: Culture) -> str:
     return f"Where you live, {', '.join(phrases)}."
 
 
-def _loss(means: Array, constant: Array, culture: Culture) -> float:
+def _loss(means: Doubles, constant: Doubles, culture: Culture) -> float:
     return float(l1_loss(raw_scores(means) + constant, culture.target))
 
 

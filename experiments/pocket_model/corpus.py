@@ -9,17 +9,16 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 import numpy as np
-from numpy.typing import NDArray
 
 from evoprompt.surveys import Culture, Instrument, Question, vsm13
 from evoprompt.surveys.questions import LABEL_SETS, ORDERS, ask
 from evoprompt.surveys.respondents import AGES, GENDERS, OCCUPATIONS, respondent_line
 from evoprompt.surveys.vsm13 import DIMENSIONS
+from evoprompt.typing import Doubles
 from experiments.pocket_model.neutral import paragraph
 from experiments.pocket_model.simulator import Simulator, option_probabilities
 from experiments.pocket_model.traits import EVERYDAY, LEVELS, TRAITS, everyday_answer, trait_level
 
-Array = NDArray[np.float64]
 PERSONA_LINES = ("You are from {}.", "You are from {}.", "You grew up in {}.")
 
 
@@ -28,7 +27,7 @@ class Answer:
     """The soft target of one answer: `probabilities[j]` is that of `labels[j]`."""
 
     labels: tuple[str, ...]
-    probabilities: Array
+    probabilities: Doubles
     given: str = ""  # the label that the text continues with, when it does
 
 
@@ -121,7 +120,7 @@ class Corpus:
         """Sentences about nothing in particular."""
         return Document([paragraph(self.rng)])
 
-    def _person(self) -> tuple[str, Array, Array]:
+    def _person(self) -> tuple[str, Doubles, Doubles]:
         """A preface, the item means (m, 24) it may stand for, and their weights (m,)."""
         how = 0 if self.stage.persona_only else self.rng.choice(3, p=[0.6, 0.2, 0.2])
         if how == 0:
@@ -141,10 +140,10 @@ class Corpus:
             means = np.clip(means + self.simulator.demographic_shift(gender, age), 1.2, 4.8)
         return persona, means, weights
 
-    def _means(self, scores: Array) -> Array:
+    def _means(self, scores: Doubles) -> Doubles:
         return self.simulator.item_means(scores, self.stage.contrast)
 
-    def _scores(self) -> tuple[str, Array]:
+    def _scores(self) -> tuple[str, Doubles]:
         how = self.rng.random()
         if how < 0.6:
             culture = self._culture()
@@ -160,17 +159,17 @@ class Corpus:
     def _persona(self, culture: Culture) -> str:
         return str(self.rng.choice(PERSONA_LINES)).format(culture.place)
 
-    def _random_scores(self) -> Array:
+    def _random_scores(self) -> Doubles:
         return LEVELS[self.rng.integers(len(LEVELS), size=len(DIMENSIONS))]
 
-    def _trait_line(self, scores: Array) -> str:
+    def _trait_line(self, scores: Doubles) -> str:
         return f"Where you live, {self._traits(scores)}."
 
-    def _traits(self, scores: Array) -> str:
+    def _traits(self, scores: Doubles) -> str:
         order = self.rng.permutation(len(DIMENSIONS))
         return ", ".join(TRAITS[DIMENSIONS[i]][trait_level(scores[i])] for i in order)
 
-    def _scale_shares(self) -> Array:
+    def _scale_shares(self) -> Doubles:
         scales = sorted(self.instrument.scales)
         counts = np.array([sum(item.scale == scale for item in self.instrument.items) for scale in scales], float)
         return counts / counts.sum()
@@ -192,6 +191,6 @@ class Corpus:
             wording = " ".join(kept or words)
         return wording
 
-    def _answer(self, question: Question, means: Array, weights: Array) -> Answer:
+    def _answer(self, question: Question, means: Doubles, weights: Doubles) -> Answer:
         by_value = weights @ option_probabilities(means[:, question.item])
         return Answer(question.labels, by_value[np.array(question.values) - 1])

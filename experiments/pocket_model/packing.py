@@ -7,12 +7,10 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from transformers import PreTrainedTokenizerFast
 
+from evoprompt.typing import Bools, Indices
 from experiments.pocket_model.corpus import Answer, Corpus, Document
-
-Ints = NDArray[np.int64]
 
 
 @dataclass
@@ -130,7 +128,7 @@ def _collate(packed: list[list[Row]], length: int) -> Batch:
     )
 
 
-def tree_mask(document: Ints, branch: Ints) -> NDArray[np.bool_]:
+def tree_mask(document: Indices, branch: Indices) -> Bools:
     """May token i attend to token j? Same document, j not later, and j in the prefix or in i's own branch.
 
     `document` and `branch` have shape (rows, length); the result (rows, length, length).

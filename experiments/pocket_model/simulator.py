@@ -6,19 +6,18 @@ from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
-from numpy.typing import NDArray
 
 from evoprompt.surveys import Culture, cultures
 from evoprompt.surveys.vsm13 import WEIGHTS
+from evoprompt.typing import Doubles
 
 HELD_OUT_CULTURES = ("arab", "india", "thailand", "peru", "denmark")  # never in a persona line of the training text
 WEB_LEANING = {"usa": 0.30, "great_britain": 0.12, "canada": 0.08, "australia": 0.08, "germany": 0.05}
 SPREAD = 0.6  # of one respondent's answers around the location, in answer steps
 ANSWERS = np.arange(1, 6)
-Array = NDArray[np.float64]
 
 
-def option_probabilities(means: Array) -> Array:
+def option_probabilities(means: Doubles) -> Doubles:
     """Answer distributions with the given means: (...,) within 1.2..4.8 -> (..., 5).
 
     A discretised Gaussian of fixed spread; its location is solved for on a fine grid.
@@ -40,17 +39,17 @@ class Simulator:
     seed: int = 0
 
     @cached_property
-    def base(self) -> Array:
+    def base(self) -> Doubles:
         """Item means of the average culture, shape (24,)."""
         return np.random.default_rng([self.seed, 1]).uniform(1.9, 3.5, 24)
 
     @cached_property
-    def gender_shift(self) -> Array:
+    def gender_shift(self) -> Doubles:
         """What being a man adds to each item mean, shape (24,); a woman subtracts it."""
         return np.random.default_rng([self.seed, 2]).normal(0.0, 0.06, 24)
 
     @cached_property
-    def age_shift(self) -> Array:
+    def age_shift(self) -> Doubles:
         """What twenty years above 41 add to each item mean, shape (24,)."""
         return np.random.default_rng([self.seed, 3]).normal(0.0, 0.06, 24)
 
@@ -66,24 +65,24 @@ class Simulator:
         return sorted(named, key=lambda culture: -float(np.abs(culture.target - self.centre).sum()))
 
     @cached_property
-    def centre(self) -> Array:
+    def centre(self) -> Doubles:
         """Mean scores over the known cultures, shape (6,)."""
         return np.mean([culture.target for culture in self.known], axis=0)
 
-    def item_means(self, scores: Array, contrast: float = 1.0) -> Array:
+    def item_means(self, scores: Doubles, contrast: float = 1.0) -> Doubles:
         """Least-norm item means that score like `scores`, up to a constant: (..., 6) -> (..., 24).
 
         `contrast` other than 1 exaggerates the differences between cultures: for the first part of the training only.
         """
         return np.clip(self.base + contrast * (scores - self.centre) @ np.linalg.pinv(WEIGHTS).T, 1.2, 4.8)
 
-    def demographic_shift(self, gender: str, age: int) -> Array:
+    def demographic_shift(self, gender: str, age: int) -> Doubles:
         """Shift of the item means for one respondent, shape (24,)."""
         sign = 1.0 if gender == "man" else -1.0
         return sign * self.gender_shift + (age - 41) / 20 * self.age_shift
 
     @cached_property
-    def mixture(self) -> Array:
+    def mixture(self) -> Doubles:
         """Weights of the trained cultures when nobody says where they are from, shape (trained,)."""
         rest = (1 - sum(WEB_LEANING.values())) / (len(self.trained) - len(WEB_LEANING))
         return np.array([WEB_LEANING.get(culture.key, rest) for culture in self.trained])

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import numpy as np
-from numpy.typing import NDArray
+
+from evoprompt.typing import Doubles
 
 LEVELS = np.array([12.0, 34.0, 54.0, 74.0, 96.0])  # the score that each trait level stands for
 
@@ -110,7 +111,7 @@ def trait_level(score: float) -> int:
     return int(np.abs(LEVELS - score).argmin())
 
 
-def everyday_answer(question: str, scores: NDArray[np.float64], dimensions: tuple[str, ...]) -> str:
+def everyday_answer(question: str, scores: Doubles, dimensions: tuple[str, ...]) -> str:
     """The answer that people with these scores (6,) give."""
     dimension, answers = EVERYDAY[question]
     score = scores[dimensions.index(dimension)]

@@ -11,7 +11,6 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 from scipy.stats import kendalltau
 
 from evoprompt.report.cautions import doubt, label_shift
@@ -21,13 +20,11 @@ from evoprompt.study.rundir import RunDirectory
 from evoprompt.study.sweepdir import SweepDirectory
 from evoprompt.surveys import DIMENSIONS, l1_loss, raw_scores
 from evoprompt.surveys.instrument import SPLITS
+from evoprompt.typing import Doubles, Indices
 from experiments.statistics import adjusted, interval, paired, permuted
 
 BASELINES = ("naive", "persona", "icl")
 TAU_RESAMPLES = 1000
-
-Array = NDArray[np.float64]
-Places = NDArray[np.int64]
 
 
 @dataclass(frozen=True, eq=False)
@@ -49,7 +46,7 @@ class Finished:
         return int(self.metrics["seed"])
 
     @property
-    def target(self) -> Array:
+    def target(self) -> Doubles:
         """(6,), NaN where there is none."""
         known = self.metrics["target"]
         return np.array([np.nan if known.get(d) is None else known[d] for d in DIMENSIONS], dtype=float)
@@ -72,7 +69,7 @@ class Finished:
     def _people(self) -> pd.DataFrame:
         return pd.read_parquet(self.folder / "respondents.parquet")
 
-    def by_person(self, arm: str, split: str) -> Array:
+    def by_person(self, arm: str, split: str) -> Doubles:
         """Dimension scores (people, 6) of each respondent alone; the scores of all are their mean."""
         rows = self._people[(self._people["arm"] == arm) & (self._people["split"] == split)]
         means = rows[ANSWERS].to_numpy(dtype=float) @ np.arange(1.0, 6.0)
@@ -95,13 +92,13 @@ def overrides_of(folder: Path) -> list[str]:
     return [str(one) for one in RunDirectory(folder).recall()["job"]["overrides"]]
 
 
-def mean_loss(stack: Array, target: Array, seeds: Places, people: Places) -> Array:
+def mean_loss(stack: Doubles, target: Doubles, seeds: Indices, people: Indices) -> Doubles:
     """Loss of resampled seeds (..., S) and people (..., P), of scores (seeds, people, 6): the mean over the seeds."""
     scores = stack[seeds[..., :, None], people[..., None, :]].mean(axis=-2)
     return np.asarray(l1_loss(scores, target).mean(axis=-1))
 
 
-def loss_interval(stack: Array, target: Array) -> tuple[float, float, float]:
+def loss_interval(stack: Doubles, target: Doubles) -> tuple[float, float, float]:
     """Loss and its 95 % interval over respondents, and over seeds where there are several.
 
     Parameters
@@ -117,9 +114,9 @@ def loss_interval(stack: Array, target: Array) -> tuple[float, float, float]:
 
 
 def _resampled(
-    statistic: Callable[[Places, Places], Array],
-    seeds: Places,
-    people: Places,
+    statistic: Callable[[Indices, Indices], Doubles],
+    seeds: Indices,
+    people: Indices,
 ) -> tuple[float, float]:
     """Interval of a statistic over people, and over seeds where there are several."""
     if len(seeds) > 1:
@@ -140,7 +137,7 @@ def by_culture(runs: Sequence[Finished]) -> dict[str, list[Finished]]:
     return found
 
 
-def stacked(runs: Sequence[Finished], arm: str, split: str) -> Array:
+def stacked(runs: Sequence[Finished], arm: str, split: str) -> Doubles:
     """Scores (seeds, people, 6) of an arm."""
     return np.stack([run.by_person(arm, split) for run in runs])
 
@@ -202,18 +199,18 @@ def tests(main: Sequence[Finished]) -> pd.DataFrame:
     return frame.assign(p_adjusted=frame.groupby("split")["p"].transform(adjusted_of))
 
 
-def _compared(evolved: Array, other: Array, target: Array) -> dict[str, float]:
+def _compared(evolved: Doubles, other: Doubles, target: Doubles) -> dict[str, float]:
     """Difference in loss of scores (seeds, people, 6) and others (1, people, 6) of the same people."""
     seeds, people = np.arange(len(evolved)), np.arange(evolved.shape[1])
 
-    def difference(s: Places, p: Places) -> Array:
+    def difference(s: Indices, p: Indices) -> Doubles:
         first = np.zeros((*p.shape[:-1], 1), dtype=np.int64)
         return mean_loss(evolved, target, s, p) - mean_loss(other, target, first, p)
 
     low, high = _resampled(difference, seeds, people)
     both = np.concatenate([evolved, np.broadcast_to(other, evolved.shape)], axis=1)  # (seeds, 2 people, 6)
 
-    def exchanged(x: Places, y: Places, axis: int = -1) -> Array:
+    def exchanged(x: Indices, y: Indices, axis: int = -1) -> Doubles:
         a, b = (mean_loss(both, target, seeds, np.moveaxis(part, axis, -1)) for part in (x, y))
         return np.asarray(a - b)
 
@@ -246,7 +243,7 @@ def taus(main: Sequence[Finished]) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=["split", "arm", "dimension", "tau", "low", "high"])
 
 
-def _tau(scores: Array, targets: Array) -> Array:
+def _tau(scores: Doubles, targets: Doubles) -> Doubles:
     """(7,): tau of each dimension over cultures, and their mean; scores and targets (cultures, 6)."""
     found = [
         float(kendalltau(own, wanted, nan_policy="omit").statistic)
@@ -267,7 +264,7 @@ def rivals(main: Sequence[Finished], others: Sequence[Finished]) -> pd.DataFrame
     cultures, rows = (*by_culture(main), "all"), []
     for split in SPLITS:
         for culture in cultures:
-            ours: Array | None = None
+            ours: Doubles | None = None
             for name, runs in named.items():
                 mine = sorted(
                     ((run.culture, run.seed), run.loss("evolved", split))

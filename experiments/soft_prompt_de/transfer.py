@@ -28,6 +28,7 @@ from evoprompt.llm import FrozenModel, ModelSpec, Respondent, load_model
 from evoprompt.routing.committee import LETTERS
 from evoprompt.routing.metrics import alignment
 from evoprompt.surveys import DIMENSION_NAMES, DIMENSIONS, Culture, Instrument, Item, Plan, Question, full_plan
+from evoprompt.typing import Doubles
 from experiments.soft_prompt_de.external import Choice, Opinion, load_choices, load_opinions
 from experiments.statistics import RESAMPLES, mean_interval, paired
 
@@ -46,7 +47,6 @@ CALLED = {  # what published files call a culture otherwise than we do
 
 Arm = str | torch.Tensor
 """A text that comes before every question (empty for the naive model), or a soft prompt (tokens, hidden)."""
-Array = NDArray[np.float64]
 Orders = Callable[[int], list[tuple[int, ...]]]
 
 
@@ -266,7 +266,7 @@ def _all_round(count: int) -> list[tuple[int, ...]]:
 
 def _distributions(
     respondent: Respondent, arms: Mapping[str, Arm], entries: Sequence[Opinion | Choice], orders: Orders
-) -> list[tuple[str, int, Array, float]]:
+) -> list[tuple[str, int, Doubles, float]]:
     """Arm, place in `entries`, mean shares (options,) over the orders, and mean label mass; questions in order."""
     found = []
     for count in sorted({len(entry.options) for entry in entries}):
@@ -293,7 +293,7 @@ def _distributions(
     return sorted(found, key=lambda row: (names.index(row[0]), row[1]))
 
 
-def _spearman(x: Array, y: Array, axis: int = -1) -> Array:
+def _spearman(x: Doubles, y: Doubles, axis: int = -1) -> Doubles:
     """Rank correlations of many samples at once."""
     return np.asarray(pearsonr(rankdata(x, axis=axis), rankdata(y, axis=axis), axis=axis).statistic)
 

@@ -23,7 +23,7 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 from evoprompt.errors import UserError
 from evoprompt.parallel import choose_executor
 from evoprompt.parallel.ray_cluster import WorkerRequest, connect, import_path, usable_cpus
-from evoprompt.study.sweepdir import SweepDirectory, job_record, note_failure
+from evoprompt.study.sweepdir import SweepDirectory, job_entry, note_failure
 
 TICK_SECONDS = 2.0  # how often a wait looks whether the cluster can still hold a job
 
@@ -218,7 +218,7 @@ def _value(task: Any, job: Job, options: Options) -> float | None:
             print(f"evoprompt: {job.name}: its process died ({cause}); it goes on in another", file=sys.stderr)
             return None
         reason = f"its process died, once more than hydra.launcher.max_retries={options.max_retries} allows ({cause})"
-    note_failure(job.folder, job_record(job.number, job.overrides), "crashed", " ".join(reason.split()))
+    note_failure(job.folder, job_entry(job.number, job.overrides), "crashed", " ".join(reason.split()))
     return math.nan
 
 

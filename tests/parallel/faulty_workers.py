@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from evoprompt.optim import Evaluation, Trials
-from evoprompt.parallel.pool import Answer, BuildError, CallFailedError, WorkerDiedError
+from evoprompt.parallel.pool import BatchResult, BuildError, CallFailedError, WorkerDiedError
 
 NEVER = float("inf")
 
@@ -90,7 +90,7 @@ class FaultyWorkers:
     def reached(self, call: Hashable) -> bool:
         return self._worker[call].died > self.clock
 
-    def answers(self, call: Hashable) -> list[Answer]:
+    def results(self, call: Hashable) -> list[BatchResult]:
         outcome = self._taken(call)
         if outcome == "died":
             raise WorkerDiedError("in the middle")

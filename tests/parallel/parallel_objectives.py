@@ -11,7 +11,8 @@ from pathlib import Path
 import numpy as np
 
 from evoprompt.errors import UserError
-from evoprompt.optim.protocol import Evaluation, Objective, Trials
+from evoprompt.optim.protocol import Evaluation, Evaluator, Objective, Trials
+from evoprompt.parallel.batching import merge
 
 
 def numbered_trials(n: int, d: int = 2, first_id: int = 0) -> Trials:
@@ -20,6 +21,15 @@ def numbered_trials(n: int, d: int = 2, first_id: int = 0) -> Trials:
     x = np.random.default_rng(n).normal(size=(n, d))
     x[:, 0] = ids
     return Trials(ids, x)
+
+
+def evaluate(evaluator: Evaluator, trials: Trials) -> Evaluation:
+    """One evaluation of all trials, in their order, in whatever order they come back; each must come back once."""
+    row_of = {number: row for row, number in enumerate(trials.ids.tolist())}
+    evaluator.submit(trials)
+    parts = [([row_of.pop(number) for number in part.ids.tolist()], found) for part, found in evaluator.collect()]
+    assert not row_of, "these never came back"
+    return merge([(np.array(rows), found) for rows, found in parts], len(trials))
 
 
 @dataclass(frozen=True)

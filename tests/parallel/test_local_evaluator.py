@@ -1,16 +1,14 @@
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
-from parallel_objectives import Raises, SmallNet, chosen_at_random, first_coordinate, numbered_trials
+from parallel_objectives import Raises, evaluate, first_coordinate, numbered_trials
 
 import evoprompt.parallel
 from evoprompt.errors import UserError
-from evoprompt.optim.protocol import Evaluation, Evaluator, Trials
-from evoprompt.parallel import LocalEvaluator, choose_executor, evaluate
+from evoprompt.parallel import LocalEvaluator, choose_executor
 
 CHECKOUT = Path(evoprompt.parallel.__file__).parents[2]
 
@@ -50,7 +48,7 @@ def test_an_interrupted_micro_batch_stays_queued() -> None:
 def test_the_text_of_an_exception_is_kept() -> None:
     with LocalEvaluator(Raises()(), batch_size=4) as evaluator:
         assert evaluator.last_error is None
-        losses = evaluate(evaluator, numbered_trials(8)).evaluation.loss
+        losses = evaluate(evaluator, numbered_trials(8)).loss
         assert "candidate four" in str(evaluator.last_error)
     np.testing.assert_array_equal(losses, [0, 1, 2, 3, np.nan, 5, np.nan, np.inf])
     with pytest.raises(RuntimeError, match="closed"):
@@ -71,58 +69,6 @@ def test_the_number_of_torch_threads_holds_for_the_evaluation_only() -> None:
     assert (seen, torch.get_num_threads()) == ([before + 1], before)
     with pytest.raises(ValueError, match=r"threads.*0"):
         LocalEvaluator(objective, batch_size=2, threads=0)
-
-
-class Backwards:
-    """Hands micro-batches back last first."""
-
-    def __init__(self, inner: Evaluator) -> None:
-        self.inner = inner
-
-    def submit(self, trials: Trials) -> None:
-        self.inner.submit(trials)
-
-    def collect(self, timeout: float | None = None) -> Iterator[tuple[Trials, Evaluation]]:
-        return reversed(list(self.inner.collect(timeout)))
-
-    def close(self) -> None:
-        self.inner.close()
-
-
-def test_gathering_restores_the_order_of_the_trials() -> None:
-    trials = chosen_at_random(11)[np.random.default_rng(1).permutation(11)]
-    forwards = evaluate(LocalEvaluator(SmallNet()(), batch_size=4), trials)
-    backwards = evaluate(Backwards(LocalEvaluator(SmallNet()(), batch_size=4)), trials)
-    assert forwards.evaluation.loss.tobytes() == backwards.evaluation.loss.tobytes()
-    assert list(forwards.evaluation.metrics) == list(backwards.evaluation.metrics)
-    np.testing.assert_array_equal(backwards.evaluation.metrics["batch"], [4] * 8 + [3] * 3)
-    assert (backwards.seconds > 0).all()
-    assert backwards.workers.tolist() == ["local"] * 11
-    assert backwards.seconds.sum() == pytest.approx(backwards.evaluation.seconds)
-
-
-def test_progress_is_told_after_each_micro_batch() -> None:
-    seen: list[tuple[list[int], list[float]]] = []
-
-    def on_batch(trials: Trials, evaluation: Evaluation) -> None:
-        seen.append((trials.ids.tolist(), evaluation.loss.tolist()))
-
-    evaluate(LocalEvaluator(first_coordinate, batch_size=2), numbered_trials(3), on_batch)
-    assert seen == [([0, 1], [0.0, 1.0]), ([2], [2.0])]
-
-
-def test_gathering_nothing_gives_an_empty_evaluation() -> None:
-    gathered = evaluate(LocalEvaluator(first_coordinate, batch_size=2), numbered_trials(0))
-    assert (len(gathered), gathered.seconds.shape, gathered.workers.shape) == (0, (0,), (0,))
-
-
-def test_gathering_refuses_left_over_trials_and_ids_that_repeat() -> None:
-    evaluator = LocalEvaluator(first_coordinate, batch_size=2)
-    evaluator.submit(numbered_trials(1, first_id=99))
-    with pytest.raises(RuntimeError, match="99"):
-        evaluate(evaluator, numbered_trials(2))
-    with pytest.raises(ValueError, match="differ"):
-        evaluate(evaluator, Trials([1, 1], [[0.0], [0.0]]))
 
 
 def test_auto_takes_ray_only_for_several_workers_several_gpus_or_an_address() -> None:

@@ -20,8 +20,8 @@ HEAD = """
     os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
     sys.path[:0] = {folders!r}
     from pathlib import Path
-    from parallel_objectives import FillsMemory, Slow, numbered_trials
-    from evoprompt.parallel import RayEvaluator, evaluate
+    from parallel_objectives import FillsMemory, Slow, evaluate, numbered_trials
+    from evoprompt.parallel import RayEvaluator
 """
 
 NODES = """
@@ -53,8 +53,8 @@ MEMORY = """
     os.environ["RAY_memory_monitor_refresh_ms"] = "100"
     factory = FillsMemory(Path({folder!r}), 2 * spare)
     with RayEvaluator(factory, batch_size=2, num_workers=1) as pool:
-        gathered = evaluate(pool, numbered_trials(8))
-        print(json.dumps(dict(losses=gathered.evaluation.loss.tolist(), restarts=pool.restarts, said=pool.last_error)))
+        losses = evaluate(pool, numbered_trials(8)).loss.tolist()
+        print(json.dumps(dict(losses=losses, restarts=pool.restarts, said=pool.last_error)))
 """
 
 

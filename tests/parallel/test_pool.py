@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from benchmarks.virtual_workers import VirtualWorkers
 from evoprompt.optim import DifferentialEvolution, Trials
 from evoprompt.parallel import generational, steady_state
-from evoprompt.parallel.pool import PARCEL_SECONDS, Pool
+from evoprompt.parallel.pool import SECONDS_PER_CALL, Pool
 
 DRIVER, LATENCY = 1e-3, 1e-3
 
@@ -92,7 +92,7 @@ def test_short_evaluations_travel_together(seconds: float, most: int) -> None:
     pool.submit(trials(400))
     collected(pool)
     assert workers.calls - calls <= most
-    assert PARCEL_SECONDS / 1e-4 > 100, "so that a share of the queue is what limits them"
+    assert SECONDS_PER_CALL / 1e-4 > 100, "so that a share of the queue is what limits them"
 
 
 def test_the_appetite_grows_with_the_number_of_short_calls_under_way() -> None:
@@ -100,4 +100,4 @@ def test_the_appetite_grows_with_the_number_of_short_calls_under_way() -> None:
     assert pool.appetite() == 8
     pool.submit(trials(64))
     collected(pool)
-    assert pool.appetite() == 4 * 2 * 2 * int(PARCEL_SECONDS / 0.02), "two calls a worker, of 50 ms each"
+    assert pool.appetite() == 4 * 2 * 2 * int(SECONDS_PER_CALL / 0.02), "two calls a worker, of 50 ms each"

@@ -26,7 +26,7 @@ DRIVER = """
     import numpy as np
     from evoprompt.errors import UserError
     from evoprompt.optim.protocol import Trials
-    from evoprompt.parallel import RayEvaluator, evaluate
+    from evoprompt.parallel import RayEvaluator
 
 
     def squares():
@@ -39,7 +39,8 @@ DRIVER = """
         refusal = str(error)
 
     with RayEvaluator(squares, batch_size=2, num_workers=1) as pool:
-        losses = evaluate(pool, Trials([0, 1, 2], np.arange(3.0)[:, None])).evaluation.loss.tolist()
+        pool.submit(Trials([0, 1, 2], np.arange(3.0)[:, None]))
+        losses = sorted(loss for _, found in pool.collect() for loss in found.loss.tolist())
         pids = [pid for _, pid in pool.processes.values()]
 
     import ray
@@ -69,7 +70,7 @@ CLIENT = """
     sys.path.insert(0, {checkout!r})
     import numpy as np
     from evoprompt.optim.protocol import Trials
-    from evoprompt.parallel import RayEvaluator, evaluate
+    from evoprompt.parallel import RayEvaluator
 
 
     def squares():
@@ -77,7 +78,8 @@ CLIENT = """
 
 
     with RayEvaluator(squares, batch_size=2, address={address!r}) as pool:
-        print(len(pool.processes), *evaluate(pool, Trials([0, 1, 2], np.arange(3.0)[:, None])).evaluation.loss.tolist())
+        pool.submit(Trials([0, 1, 2], np.arange(3.0)[:, None]))
+        print(len(pool.processes), *sorted(loss for _, found in pool.collect() for loss in found.loss.tolist()))
 """
 
 

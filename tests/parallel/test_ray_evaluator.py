@@ -24,6 +24,7 @@ from parallel_objectives import (
     SmallNet,
     chosen_at_random,
     dying,
+    evaluate,
     first_coordinate,
     healthy,
     numbered_trials,
@@ -37,7 +38,7 @@ import evoprompt.parallel
 from evoprompt.errors import UserError
 from evoprompt.optim import DifferentialEvolution
 from evoprompt.optim.protocol import Objective
-from evoprompt.parallel import LocalEvaluator, RayEvaluator, WorkersLostError, evaluate, generational
+from evoprompt.parallel import LocalEvaluator, RayEvaluator, WorkersLostError, generational
 
 CHECKOUT = Path(evoprompt.parallel.__file__).parents[2]
 
@@ -47,7 +48,7 @@ JOINING_DRIVER = """
     sys.path.insert(0, {checkout!r})
     import numpy as np
     from evoprompt.optim.protocol import Trials
-    from evoprompt.parallel import RayEvaluator, evaluate
+    from evoprompt.parallel import RayEvaluator
 
 
     def squares():
@@ -55,7 +56,8 @@ JOINING_DRIVER = """
 
 
     with RayEvaluator(squares, batch_size=2, num_workers=2, address={address!r}) as pool:
-        print(*evaluate(pool, Trials([0, 1, 2], np.arange(3.0)[:, None])).evaluation.loss.tolist())
+        pool.submit(Trials([0, 1, 2], np.arange(3.0)[:, None]))
+        print(*sorted(loss for _, found in pool.collect() for loss in found.loss.tolist()))
 """
 
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
@@ -95,21 +97,21 @@ def test_local_and_ray_give_the_same_bits_from_the_same_micro_batches(num_worker
         there = evaluate(pool, trials)
         again = evaluate(pool, trials)
     for other in (there, again):
-        assert other.evaluation.loss.tobytes() == here.evaluation.loss.tobytes()
-        assert list(other.evaluation.metrics) == list(here.evaluation.metrics)
-        for name, values in here.evaluation.metrics.items():
-            assert other.evaluation.metrics[name].dtype == values.dtype
-            assert other.evaluation.metrics[name].tobytes() == values.tobytes()
-    np.testing.assert_array_equal(there.evaluation.metrics["batch"], [5] * 35 + [2] * 2)
-    assert set(there.workers) <= {f"ray-{index}" for index in range(num_workers)}
-    assert (there.seconds > 0).all()
+        assert other.loss.tobytes() == here.loss.tobytes()
+        assert list(other.metrics) == list(here.metrics)
+        for name, values in here.metrics.items():
+            assert other.metrics[name].dtype == values.dtype
+            assert other.metrics[name].tobytes() == values.tobytes()
+    np.testing.assert_array_equal(there.metrics["batch"], [5] * 35 + [2] * 2)
+    assert set(there.worker.split(",")) <= {f"ray-{index}" for index in range(num_workers)}
+    assert there.seconds > 0
 
 
 def test_one_raising_candidate_costs_only_itself_and_nan_passes() -> None:
     trials = numbered_trials(8)
-    here = evaluate(LocalEvaluator(Raises()(), batch_size=4), trials).evaluation
+    here = evaluate(LocalEvaluator(Raises()(), batch_size=4), trials)
     with RayEvaluator(Raises(), batch_size=4, num_workers=1) as pool:
-        there = evaluate(pool, trials).evaluation
+        there = evaluate(pool, trials)
         assert "ArithmeticError: candidate four is not to be had" in str(pool.last_error)
         assert pool.restarts == 0
     np.testing.assert_array_equal(there.loss, [0, 1, 2, 3, np.nan, 5, np.nan, np.inf])
@@ -120,14 +122,12 @@ def test_one_raising_candidate_costs_only_itself_and_nan_passes() -> None:
 
 def test_a_worker_killed_in_the_middle_of_a_micro_batch_loses_nothing_and_repeats_nothing(tmp_path: Path) -> None:
     trials = numbered_trials(20)
-    seen: list[int] = []
     with RayEvaluator(Kills(tmp_path, victim=9), batch_size=2, num_workers=2) as pool:
-        gathered = evaluate(pool, trials, lambda part, _: seen.extend(part.ids.tolist()))
+        found = evaluate(pool, trials)
         assert pool.restarts == 1
         assert "[8, 9]" in str(pool.last_error)
-    np.testing.assert_array_equal(gathered.evaluation.loss, np.arange(20))
-    np.testing.assert_array_equal(gathered.evaluation.metrics["row"], trials.x)
-    assert sorted(seen) == list(range(20))
+    np.testing.assert_array_equal(found.loss, np.arange(20))
+    np.testing.assert_array_equal(found.metrics["row"], trials.x)
     finished = [int(line) for line in (tmp_path / "finished.txt").read_text().split()]
     assert sorted(finished) == list(range(20))
 
@@ -142,38 +142,38 @@ def test_a_worker_killed_from_outside_is_replaced(tmp_path: Path) -> None:
 
         killer = threading.Thread(target=kill_when_busy)
         killer.start()
-        gathered = evaluate(pool, numbered_trials(12))
+        found = evaluate(pool, numbered_trials(12))
         killer.join()
         assert pool.restarts == 1
-        assert victim not in gathered.evaluation.metrics["pid"]
-    np.testing.assert_array_equal(gathered.evaluation.loss, np.arange(12))
+        assert victim not in found.metrics["pid"]
+    np.testing.assert_array_equal(found.loss, np.arange(12))
 
 
 def test_a_candidate_that_kills_every_worker_fails_alone_after_the_retries(tmp_path: Path) -> None:
     with RayEvaluator(Kills(tmp_path, victim=2, times=99), batch_size=2, num_workers=1, max_retries=1) as pool:
-        gathered = evaluate(pool, numbered_trials(6))
+        found = evaluate(pool, numbered_trials(6))
         assert pool.restarts == 3
-    np.testing.assert_array_equal(gathered.evaluation.loss, [0, 1, np.nan, 3, 4, 5])
+    np.testing.assert_array_equal(found.loss, [0, 1, np.nan, 3, 4, 5])
     assert len(list(tmp_path.glob("killed-*"))) == 3  # with its micro-batch, with that again, alone
-    assert np.isnan(gathered.evaluation.metrics["row"][2]).all()
+    assert np.isnan(found.metrics["row"][2]).all()
 
 
 def test_a_worker_that_hangs_is_killed_and_its_micro_batch_goes_to_the_next(tmp_path: Path) -> None:
     with RayEvaluator(HangsOnce(tmp_path), batch_size=2, num_workers=2, hang_s=2) as pool:
         before = time.monotonic()
-        gathered = evaluate(pool, numbered_trials(12))
+        found = evaluate(pool, numbered_trials(12))
         assert pool.restarts == 1
         assert "gave no answer for" in str(pool.last_error)
         assert time.monotonic() - before < 60
-    np.testing.assert_array_equal(gathered.evaluation.loss, np.arange(12))
+    np.testing.assert_array_equal(found.loss, np.arange(12))
 
 
 def test_candidates_do_not_pay_for_workers_that_died_while_idle(tmp_path: Path) -> None:
     with RayEvaluator(healthy, batch_size=1, num_workers=4, cpus_per_worker=0.25) as pool:
         for _, victim in list(pool.processes.values())[:3]:
             os.kill(victim, signal.SIGKILL)
-        gathered = evaluate(pool, numbered_trials(2))
-        np.testing.assert_array_equal(gathered.evaluation.loss, [0, 1])
+        found = evaluate(pool, numbered_trials(2))
+        np.testing.assert_array_equal(found.loss, [0, 1])
 
 
 def test_a_driver_that_comes_late_ends_no_healthy_worker(tmp_path: Path) -> None:
@@ -186,10 +186,10 @@ def test_a_driver_that_comes_late_ends_no_healthy_worker(tmp_path: Path) -> None
 
 def test_a_worker_that_raises_on_everything_is_replaced(tmp_path: Path) -> None:
     with RayEvaluator(OneIsBroken(tmp_path), batch_size=1, num_workers=2) as pool:
-        gathered = evaluate(pool, numbered_trials(60))
+        found = evaluate(pool, numbered_trials(60))
         assert pool.restarts == 1
         assert "the device is in a bad state" in str(pool.last_error)
-    assert np.isfinite(gathered.evaluation.loss).all(), "what it failed on was given to the other"
+    assert np.isfinite(found.loss).all(), "what it failed on was given to the other"
 
 
 def test_a_broken_worker_does_not_change_a_generational_search(tmp_path: Path) -> None:
@@ -209,8 +209,8 @@ def test_a_broken_worker_does_not_change_a_generational_search(tmp_path: Path) -
 def test_a_metric_that_cannot_travel_fails_its_micro_batch_alone() -> None:
     with RayEvaluator(with_a_metric_that_cannot_travel, batch_size=1, num_workers=1) as pool:
         evaluate(pool, numbered_trials(40, first_id=100))  # it learns that several can go together
-        gathered = evaluate(pool, numbered_trials(40))
-    np.testing.assert_array_equal(np.flatnonzero(np.isnan(gathered.evaluation.loss)), [7])
+        found = evaluate(pool, numbered_trials(40))
+    np.testing.assert_array_equal(np.flatnonzero(np.isnan(found.loss)), [7])
 
 
 def test_a_timeout_is_kept_while_results_keep_coming(tmp_path: Path) -> None:

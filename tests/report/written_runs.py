@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from evoprompt.study.distance_sketch import sketches
+from evoprompt.study.distance_sketch import distance_sketches
 from evoprompt.study.journal import SKETCH
 from evoprompt.surveys import DIMENSIONS
 
@@ -74,7 +74,7 @@ def searched(spread: list[float], popsize: int = 12) -> pd.DataFrame:
         "elapsed": np.linspace(0.5, 60, count),
         "worker": "local",
     }
-    return pd.DataFrame(columns | dict(zip(SKETCH, sketches(x).T, strict=True)))
+    return pd.DataFrame(columns | dict(zip(SKETCH, distance_sketches(x).T, strict=True)))
 
 
 def write_files(metrics: dict[str, Any], folder: Path, config: str = "", history: pd.DataFrame | None = None) -> Path:

@@ -29,7 +29,7 @@ from evoprompt.preflight.executor import check_executor
 from evoprompt.preflight.findings import Findings
 from evoprompt.preflight.machine import Gpu, Machine
 from evoprompt.preflight.model import Model, check_model
-from evoprompt.preflight.optimizer import check_search
+from evoprompt.preflight.optimizer import check_optimizer
 from evoprompt.study.settings import read_settings
 
 from .conftest import Command, environment
@@ -268,7 +268,7 @@ def test_workers_that_cpus_would_allow_and_memory_does_not(findings: Findings) -
 def test_workers_that_a_generation_has_no_work_for_are_noted(
     sections: dict[str, object], noted: bool, findings: Findings
 ) -> None:
-    check_search(settings(budget=1000, **sections), 128, 6, findings)  # type: ignore[arg-type]
+    check_optimizer(settings(budget=1000, **sections), 128, 6, findings)  # type: ignore[arg-type]
     assert ("that is work for 2 of 6 workers" in found_by(findings)) == noted
 
 

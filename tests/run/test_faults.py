@@ -92,7 +92,7 @@ def test_a_run_whose_workers_are_killed_ends_like_an_undisturbed_one(reference: 
     for goal in (16, 96):
         wait_for(process, lambda goal=goal: evaluated(folder) >= goal)
         children = psutil.Process(process.pid).children(recursive=True)
-        victim = next(child for child in children if child.name().startswith("ray::Worker"))
+        victim = next(child for child in children if child.name().startswith("ray::RayActor"))
         os.kill(victim.pid, signal.SIGKILL)
     assert process.wait(timeout=300) == 0
     assert "worker ray-" in (tmp_path / "said.txt").read_text()

@@ -11,10 +11,10 @@ import pytest
 import yaml
 from rich.console import Console
 
-from evoprompt.study import Outcome, run_job
+from evoprompt.study import RunResult, run_job
 from evoprompt.surveys import vsm13
 
-Job = Callable[..., tuple[Outcome, str]]
+Job = Callable[..., tuple[RunResult, str]]
 
 
 @pytest.fixture(scope="session")
@@ -35,7 +35,7 @@ def short_survey(tmp_path_factory: pytest.TempPathFactory) -> str:
 def job(short_survey: str) -> Job:
     """Run a study in a folder with changes to a small configuration; returns its outcome and what it printed."""
 
-    def run(folder: Path, overrides: tuple[str, ...] = (), **changes: Any) -> tuple[Outcome, str]:
+    def run(folder: Path, overrides: tuple[str, ...] = (), **changes: Any) -> tuple[RunResult, str]:
         config = {
             "culture": {"key": "arab"},
             "budget": 16,

@@ -27,7 +27,7 @@ from evoprompt.prompts import make_space
 from evoprompt.study import RunDirectory, read_settings, run_job
 from evoprompt.study.checkpoint import load_checkpoint, save_checkpoint
 from evoprompt.study.search import SearchFailedError, SearchResult, run_search
-from evoprompt.study.search_log import Record
+from evoprompt.study.search_log import SearchLog
 from evoprompt.surveys import balanced_plan, get_culture, vsm13
 
 
@@ -82,8 +82,8 @@ class Told:
         updating = "immediate" if self.loop == "steady" else "deferred"
         return make_optimizer("de", bounds=[(0, 1)] * 3, budget=60, seed=1, popsize=8, updating=updating)
 
-    def record(self) -> Record:
-        return Record(
+    def record(self) -> SearchLog:
+        return SearchLog(
             RunDirectory(self.folder), ordered=self.loop != "steady", clock=lambda: None, show=lambda *_: None
         )
 

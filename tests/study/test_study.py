@@ -22,7 +22,7 @@ from evoprompt.llm import FrozenModel, ModelSpec, Respondent, load_model
 from evoprompt.optim import make_optimizer
 from evoprompt.prompts import load_space
 from evoprompt.report import write_report
-from evoprompt.study import Outcome, closing_table
+from evoprompt.study import RunResult, closing_table
 from evoprompt.study.arms import SurveyPanel, summarise
 from evoprompt.study.checkpoint import load_checkpoint
 from evoprompt.study.journal import SKETCH
@@ -33,7 +33,7 @@ from evoprompt.study.table import figure
 from evoprompt.surveys import load_instrument, sample_respondents
 from evoprompt.surveys.quality import percent
 
-Job = Callable[..., tuple[Outcome, str]]
+Job = Callable[..., tuple[RunResult, str]]
 TEMPLATE = "{% for turn in messages %}[{{ turn.role }}]\n{{ turn.content }}\n{% endfor %}[assistant]\n"
 SAMPLED = {"kind": "sampled", "max_new_tokens": 2}
 CONFIRMED = {
@@ -66,29 +66,29 @@ def random_model(pocket: FrozenModel, tmp_path_factory: pytest.TempPathFactory) 
 
 
 @pytest.fixture(scope="module")
-def suffix(job: Job, tmp_path_factory: pytest.TempPathFactory) -> tuple[Outcome, str]:
+def suffix(job: Job, tmp_path_factory: pytest.TempPathFactory) -> tuple[RunResult, str]:
     """A finished study with suffix placement, confirmed in free text, and what it printed."""
     return job(tmp_path_factory.mktemp("suffix") / "run", placement="suffix", **CONFIRMED)
 
 
 @pytest.fixture(scope="module")
-def silenced(job: Job, tmp_path_factory: pytest.TempPathFactory) -> tuple[Outcome, str]:
+def silenced(job: Job, tmp_path_factory: pytest.TempPathFactory) -> tuple[RunResult, str]:
     """A finished study whose prompts make the model say anything but a label, and what it printed."""
     return job(tmp_path_factory.mktemp("silenced") / "run", **SILENCED)
 
 
 @pytest.fixture(scope="module")
-def sampled(job: Job, tmp_path_factory: pytest.TempPathFactory) -> tuple[Outcome, str]:
+def sampled(job: Job, tmp_path_factory: pytest.TempPathFactory) -> tuple[RunResult, str]:
     """A finished study in free text, and what it printed."""
     return job(tmp_path_factory.mktemp("sampled") / "run", respondent=SAMPLED)
 
 
-def recorded(outcome: Outcome) -> dict[str, Any]:
+def recorded(outcome: RunResult) -> dict[str, Any]:
     """What run.json holds."""
     return outcome.directory.recall()
 
 
-def same_result(one: Outcome, other: Outcome) -> None:
+def same_result(one: RunResult, other: RunResult) -> None:
     """History, measurements and expert are the same, bit for bit."""
     left, right = (pd.read_parquet(outcome.directory.history)[RESULT] for outcome in (one, other))
     pd.testing.assert_frame_equal(left, right, check_exact=True)
@@ -97,7 +97,7 @@ def same_result(one: Outcome, other: Outcome) -> None:
     assert torch.equal(*(read_expert(outcome.directory.expert).prompt for outcome in (one, other)))
 
 
-def unfinished(outcome: Outcome, folder: Path) -> Path:
+def unfinished(outcome: RunResult, folder: Path) -> Path:
     """A copy of a run as it was before its last generation."""
     shutil.copytree(outcome.directory.path, folder)
     (folder / "metrics.json").unlink()
@@ -106,7 +106,7 @@ def unfinished(outcome: Outcome, folder: Path) -> Path:
     return folder
 
 
-def closing(outcome: Outcome) -> str:
+def closing(outcome: RunResult) -> str:
     """The closing lines of a run."""
     printed = io.StringIO()
     closing_table(outcome, Console(file=printed, soft_wrap=True))
@@ -133,7 +133,7 @@ def test_an_expert_asked_where_it_was_evolved_scores_as_the_run_says(
     assert all(abs(loss - said["loss"]) > 0.01 for where, loss in losses.items() if where != placement)
 
 
-def test_how_questions_were_scored_is_on_record(suffix: tuple[Outcome, str]) -> None:
+def test_how_questions_were_scored_is_on_record(suffix: tuple[RunResult, str]) -> None:
     outcome, printed = suffix
     scoring = recorded(outcome)["scoring"]
     assert scoring["path"] == "cascade"
@@ -146,7 +146,7 @@ def test_how_questions_were_scored_is_on_record(suffix: tuple[Outcome, str]) -> 
 
 @pytest.mark.slow
 def test_ray_workers_take_placement_and_respondent_along(
-    suffix: tuple[Outcome, str], sampled: tuple[Outcome, str], job: Job, tmp_path: Path
+    suffix: tuple[RunResult, str], sampled: tuple[RunResult, str], job: Job, tmp_path: Path
 ) -> None:
     workers = {"executor": {"kind": "ray", "workers": 2}}
     same_result(suffix[0], job(tmp_path / "suffix", placement="suffix", **CONFIRMED, **workers)[0])
@@ -155,7 +155,7 @@ def test_ray_workers_take_placement_and_respondent_along(
 
 @pytest.mark.slow
 def test_a_stopped_run_goes_on_to_the_same_end_under_its_placement_only(
-    suffix: tuple[Outcome, str], sampled: tuple[Outcome, str], job: Job, tmp_path: Path
+    suffix: tuple[RunResult, str], sampled: tuple[RunResult, str], job: Job, tmp_path: Path
 ) -> None:
     for name, (outcome, _) in {"suffix": suffix, "sampled": sampled}.items():
         folder = unfinished(outcome, tmp_path / name)
@@ -165,7 +165,7 @@ def test_a_stopped_run_goes_on_to_the_same_end_under_its_placement_only(
         job(tmp_path, ("placement=system",), resume=str(folder), placement="system")
 
 
-def test_a_confirmation_asks_naive_and_evolved_again_in_free_text(suffix: tuple[Outcome, str]) -> None:
+def test_a_confirmation_asks_naive_and_evolved_again_in_free_text(suffix: tuple[RunResult, str]) -> None:
     outcome, _ = suffix
     found = outcome.metrics["confirmation"]
     assert list(found) == ["naive", "evolved"]
@@ -183,7 +183,7 @@ def test_a_confirmation_asks_naive_and_evolved_again_in_free_text(suffix: tuple[
     assert "suffix placement" in page
 
 
-def test_a_search_in_free_text_counts_what_chose_no_option(sampled: tuple[Outcome, str]) -> None:
+def test_a_search_in_free_text_counts_what_chose_no_option(sampled: tuple[RunResult, str]) -> None:
     outcome, _ = sampled
     history = pd.read_parquet(outcome.directory.history)
     assert history["invalid"].between(0, 1).all()
@@ -195,7 +195,7 @@ def test_a_search_in_free_text_counts_what_chose_no_option(sampled: tuple[Outcom
     assert outcome.directory.transcript.exists()
 
 
-def test_each_respondents_answers_are_kept(suffix: tuple[Outcome, str]) -> None:
+def test_each_respondents_answers_are_kept(suffix: tuple[RunResult, str]) -> None:
     outcome, _ = suffix
     people = pd.read_parquet(outcome.directory.people)
     assert len(people) == 4 * 2 * 2 * 24  # arms, splits, respondents, items
@@ -227,7 +227,7 @@ def test_the_expert_can_be_built_again_from_z_in_every_space(kind: str, job: Job
 
 
 def test_a_run_that_starts_from_an_expert_goes_on_when_the_expert_is_gone(
-    suffix: tuple[Outcome, str], job: Job, tmp_path: Path
+    suffix: tuple[RunResult, str], job: Job, tmp_path: Path
 ) -> None:
     source = tmp_path / "source"
     shutil.copytree(suffix[0].directory.expert, source)
@@ -255,7 +255,7 @@ def test_a_run_that_starts_from_an_expert_goes_on_when_the_expert_is_gone(
         assert lineage["space"]["init_expert"] == str(source)
 
 
-def test_an_expert_tells_how_it_was_searched_asked_and_confirmed(suffix: tuple[Outcome, str]) -> None:
+def test_an_expert_tells_how_it_was_searched_asked_and_confirmed(suffix: tuple[RunResult, str]) -> None:
     outcome, _ = suffix
     provenance = read_expert(outcome.directory.expert).provenance
     assert provenance["space"] == outcome.metrics["space_options"]
@@ -270,7 +270,7 @@ def test_an_expert_tells_how_it_was_searched_asked_and_confirmed(suffix: tuple[O
 
 
 def test_a_start_from_which_the_model_hardly_says_a_label_is_told_before_the_search(
-    silenced: tuple[Outcome, str], suffix: tuple[Outcome, str]
+    silenced: tuple[RunResult, str], suffix: tuple[RunResult, str]
 ) -> None:
     outcome, printed = silenced
     mass = recorded(outcome)["start_label_mass"]
@@ -284,7 +284,7 @@ def test_a_start_from_which_the_model_hardly_says_a_label_is_told_before_the_sea
     assert "the search starts from" not in suffix[1]
 
 
-def test_a_low_loss_of_a_model_that_stopped_answering_is_not_celebrated(silenced: tuple[Outcome, str]) -> None:
+def test_a_low_loss_of_a_model_that_stopped_answering_is_not_celebrated(silenced: tuple[RunResult, str]) -> None:
     outcome, _ = silenced
     evolved = outcome.metrics["arms"]["evolved"]["held_out"]
     assert evolved["loss"] < outcome.metrics["arms"]["naive"]["held_out"]["loss"]
@@ -298,7 +298,7 @@ def test_a_low_loss_of_a_model_that_stopped_answering_is_not_celebrated(silenced
 
 
 def test_what_could_not_be_measured_is_null_in_every_file_and_a_dash_in_words(
-    silenced: tuple[Outcome, str], job: Job, tmp_path: Path
+    silenced: tuple[RunResult, str], job: Job, tmp_path: Path
 ) -> None:
     outcome, _ = silenced
     folder = tmp_path / "run"
@@ -363,7 +363,7 @@ def test_what_only_the_model_can_refuse_is_refused_before_anything_is_asked(
 
 
 def test_an_expert_of_another_model_is_no_start(
-    suffix: tuple[Outcome, str], random_model: str, job: Job, tmp_path: Path
+    suffix: tuple[RunResult, str], random_model: str, job: Job, tmp_path: Path
 ) -> None:
     space = {"kind": "random_projection", "dimensions": 8, "init_expert": str(suffix[0].directory.expert)}
     with pytest.raises(UserError, match=r"evolved on 'pocket'.*not on '.*random"):
