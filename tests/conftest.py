@@ -1,18 +1,57 @@
-"""What the whole suite shares: the pocket model, loaded once, and signals as a user's terminal has them."""
+"""What the whole suite shares: workers of one thread each, the pocket model loaded once, and a user's signals."""
 
 from __future__ import annotations
 
+import os
 import signal
+from pathlib import Path
+from typing import TYPE_CHECKING
 
+import hypothesis
 import pytest
 
-from evoprompt.llm import FrozenModel, ModelSpec, load_model
+if TYPE_CHECKING:
+    from evoprompt.llm import FrozenModel
 
+for _threads in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
+    os.environ.setdefault(_threads, "1")  # nothing above imports numpy or torch, and the workers share the machine
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # so it is in the background of a script, and for all children
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+hypothesis.settings.register_profile("fast", max_examples=25, deadline=None, derandomize=True)
+hypothesis.settings.register_profile("thorough", max_examples=300, deadline=None)
+
+
+def _asked_for_system(config: pytest.Config) -> bool:
+    return config.option.markexpr == "system"
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Properties are tried on few examples, or on many where `-m system` or HYPOTHESIS_PROFILE asks for it."""
+    if not config.getoption("--hypothesis-profile"):
+        profile = "thorough" if _asked_for_system(config) else "fast"
+        hypothesis.settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", profile))
+
+
+def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
+    """A worker for each of up to four CPUs where folders are asked for, none for a few files."""
+    files = all(Path(argument.split("::")[0]).is_file() for argument in config.args)
+    return 0 if files else min(4, len(os.sched_getaffinity(0)))
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """A file's tests run on one worker, for what they share; `-m system` has the properties, thoroughly, as well."""
+    for item in items:
+        if item.get_closest_marker("xdist_group") is None:
+            item.add_marker(pytest.mark.xdist_group(item.nodeid.split("::")[0]))
+        if _asked_for_system(config) and getattr(getattr(item, "obj", None), "is_hypothesis_test", False):
+            item.add_marker("system")
 
 
 @pytest.fixture(scope="session")
 def pocket() -> FrozenModel:
     """The bundled model in float32 on the CPU."""
+    from evoprompt.llm import ModelSpec, load_model
+
     return load_model(ModelSpec(device="cpu"))

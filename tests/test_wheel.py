@@ -60,7 +60,7 @@ def test_the_wheel_carries_configuration_model_and_survey(wheel: Path) -> None:
     assert not [name for name in names if name.startswith(("tests/", "experiments/", "benchmarks/", "docs/"))]
 
 
-@pytest.mark.slow
+@pytest.mark.system
 def test_the_main_command_works_from_the_wheel_in_an_empty_folder(wheel: Path, tmp_path: Path) -> None:
     environment = tmp_path / "environment"
     venv.create(environment, with_pip=True)

@@ -19,7 +19,7 @@ def rows_of(losses):
     return keys.assign(loss=list(losses.values()), **same)
 
 
-@pytest.mark.slow
+@pytest.mark.system
 def test_the_command_writes_rows_and_a_table_and_goes_on_where_it_was(tmp_path, capsys):
     out = tmp_path / "spaces.csv"
     command = [*SMALL, "--cultures", "mexico", "--out", str(out)]

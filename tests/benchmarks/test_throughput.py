@@ -34,7 +34,7 @@ def case(frozen, plan="searched", tokens=3, candidates=2):
     return throughput.Case(frozen, throughput.questions(plan), candidates, tokens, PLACEMENTS)
 
 
-@pytest.mark.slow
+@pytest.mark.system
 def test_a_quick_run_prints_a_table_with_every_arm_and_leaves_it_with_its_rows(tmp_path, capsys):
     throughput.main(["--quick", "--out", str(tmp_path)])
     table = capsys.readouterr().out
@@ -51,7 +51,7 @@ def test_a_quick_run_prints_a_table_with_every_arm_and_leaves_it_with_its_rows(t
         assert float(row["difference"] or 0) < 1e-4
 
 
-@pytest.mark.slow
+@pytest.mark.system
 def test_a_run_goes_by_the_four_packages_alone(tmp_path):
     site = tmp_path / "site"
     site.mkdir()

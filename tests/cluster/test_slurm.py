@@ -74,7 +74,7 @@ def left_behind(machine: Path) -> list[str]:
     return [line for line in lines if str(machine) in line]
 
 
-@pytest.mark.slow
+@pytest.mark.system
 def test_a_job_runs_on_two_nodes_and_leaves_nothing_behind(machine: Path) -> None:
     with submitted(machine, os.getpid(), "budget=32", "hydra.run.dir=run") as process:
         assert process.wait(240) == 0, (machine / "log.txt").read_text()
@@ -85,7 +85,7 @@ def test_a_job_runs_on_two_nodes_and_leaves_nothing_behind(machine: Path) -> Non
     assert left_behind(machine) == []
 
 
-@pytest.mark.slow
+@pytest.mark.system
 def test_a_job_that_slurm_ends_says_how_to_go_on(machine: Path) -> None:
     with submitted(machine, os.getpid() + 1, "budget=4000", "hydra.run.dir=run") as process:
         deadline = time.monotonic() + 240

@@ -60,7 +60,7 @@ def test_the_torch_objective_is_evaluated_in_float32_and_reaches_its_target(tmp_
     assert "float32" in output
 
 
-@pytest.mark.slow
+@pytest.mark.system
 def test_the_external_program_runs_by_generations_in_steady_state_and_from_its_log(tmp_path: Path) -> None:
     generations, steady, replayed = printed_by(tmp_path, EXAMPLES / "external_program.py").splitlines()
     assert "after 60 evaluations" in generations

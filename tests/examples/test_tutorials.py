@@ -77,7 +77,7 @@ def test_a_function_is_fitted_resumed_compared_constrained_and_noisy(tmp_path: P
     assert abs(estimate - true) < 0.1
 
 
-@pytest.mark.slow
+@pytest.mark.system
 def test_an_objective_gives_the_same_on_ray_workers_and_failures_do_no_harm(tmp_path: Path) -> None:
     output = printed_by("bring_your_own_objective", tmp_path)
     error, worst = numbers(r"in this process: error (\S+), worst digit (\S+) at", output)
@@ -94,7 +94,7 @@ def test_an_objective_gives_the_same_on_ray_workers_and_failures_do_no_harm(tmp_
     assert evaluations == 60
 
 
-@pytest.mark.slow
+@pytest.mark.system
 def test_an_own_survey_is_checked_searched_on_and_held_out(tmp_path: Path) -> None:
     output = printed_by("bring_your_own_survey", tmp_path, TMPDIR=tmp_path)
     assert "my-wordings: 24 items, checked" in output
@@ -106,7 +106,7 @@ def test_an_own_survey_is_checked_searched_on_and_held_out(tmp_path: Path) -> No
         assert 1 <= after < before - 0.05
 
 
-@pytest.mark.slow
+@pytest.mark.system
 def test_a_custom_culture_is_reached_on_the_dimensions_that_it_has(tmp_path: Path) -> None:
     output = printed_by("align_to_a_custom_culture", tmp_path, TMPDIR=tmp_path)
     losses = numbers(r"held-out loss +(\S+) +(\S+) +(\S+) +(\S+)", output)

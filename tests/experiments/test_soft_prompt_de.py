@@ -141,7 +141,7 @@ def test_a_readme_gets_its_table_and_nothing_else_changes() -> None:
         with_table("# Title", "| a |")
 
 
-@pytest.mark.slow
+@pytest.mark.system
 def test_real_runs_become_tables(tmp_path: Path) -> None:
     common = ("model.threads=1", "survey.respondents=3", "survey.examples=1")
     launcher = PRESETS["quick"].launcher
@@ -184,7 +184,7 @@ def test_real_runs_become_tables(tmp_path: Path) -> None:
     pd.testing.assert_frame_equal(losses, results.losses(results.read_block(tmp_path / "main")))
 
 
-@pytest.mark.slow
+@pytest.mark.system
 def test_the_command_runs_every_block_once(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     folder = tmp_path / "runs"
     small = ["survey.respondents=2", "survey.examples=1"]

@@ -335,7 +335,7 @@ def test_countries_of_published_files_are_known_by_their_names() -> None:
     assert sum(is_country("India", culture) for culture in cultures().values()) == 1
 
 
-@pytest.mark.slow
+@pytest.mark.system
 def test_the_command_measures_an_expert_on_files_of_the_users(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -319,7 +319,7 @@ def test_the_command_lists_verifies_compares_and_shows(
     shutil.rmtree(folder / "usa")
 
 
-@pytest.mark.slow
+@pytest.mark.system
 def test_a_blend_is_measured_and_written_as_an_expert(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out = tmp_path / "between"
     assert main(["blend", "japan=2", "brazil", "--out", str(out)]) == 0

@@ -78,7 +78,7 @@ def test_a_smaller_token_budget_changes_no_number(pocket: FrozenModel) -> None:
     np.testing.assert_array_equal(answers[0], answers[2])
 
 
-@pytest.mark.slow
+@pytest.mark.system
 @pytest.mark.parametrize(("placement", "candidates", "spare"), [("prefix", 16, 100), ("suffix", 64, 60)])
 def test_a_budget_forced_too_high_recovers_and_no_number_changes(placement: str, candidates: int, spare: int) -> None:
     """The memory limit is the kernel's own, in a process of its own."""

@@ -66,7 +66,7 @@ def answer_of(script: str, folder: Path) -> dict:
     return json.loads(done.stdout.splitlines()[-1])
 
 
-@pytest.mark.slow
+@pytest.mark.system
 def test_a_node_may_leave_and_another_join_while_candidates_are_evaluated(tmp_path: Path) -> None:
     answer = answer_of(NODES, tmp_path)
     assert sorted(number for number, _ in answer["arrived"]) == list(range(120)), "each once"
@@ -77,7 +77,7 @@ def test_a_node_may_leave_and_another_join_while_candidates_are_evaluated(tmp_pa
     assert 2 in workers[lost:], "a worker was started on the new node"
 
 
-@pytest.mark.slow
+@pytest.mark.system
 def test_a_worker_that_ray_kills_for_its_memory_is_replaced(tmp_path: Path) -> None:
     answer = answer_of(MEMORY, tmp_path)
     assert answer["losses"] == list(range(8))

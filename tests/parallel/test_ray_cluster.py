@@ -90,7 +90,7 @@ def free_port() -> int:
         return port
 
 
-@pytest.mark.slow
+@pytest.mark.system
 def test_a_driver_outside_the_cluster_works_through_a_ray_client(tmp_path: Path) -> None:
     port, outside = free_port(), free_port()
     head = [Path(sys.executable).parent / "ray", "start", "--head", "--block", "--num-cpus=2", f"--port={port}"]

@@ -197,7 +197,7 @@ def test_a_model_too_large_for_this_machine_is_told_what_would_fit(folder: Path,
     assert "model.quantization=8bit" in problem
 
 
-@pytest.mark.slow
+@pytest.mark.system
 def test_the_hub_is_asked_and_no_weights_are_fetched(
     command: Command, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -297,7 +297,7 @@ def ray_node(folder: Path, *arguments: str) -> Iterator[None]:
         process.wait(60)
 
 
-@pytest.mark.slow
+@pytest.mark.system
 def test_a_cluster_is_described_and_its_token_asked_for(
     command: Command, home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -61,7 +61,7 @@ def trials(folder: Path) -> list[int]:
     return sorted(Journal(folder / "journal.bin").told()["trial"].tolist())
 
 
-@pytest.mark.slow
+@pytest.mark.system
 def test_a_driver_killed_at_twenty_random_moments_repeats_nothing_that_it_recorded(
     reference: Path, command: Command, tmp_path: Path
 ) -> None:
@@ -85,7 +85,7 @@ def test_a_driver_killed_at_twenty_random_moments_repeats_nothing_that_it_record
     same_result(reference, folder)
 
 
-@pytest.mark.slow
+@pytest.mark.system
 def test_a_run_whose_workers_are_killed_ends_like_an_undisturbed_one(reference: Path, tmp_path: Path) -> None:
     folder = tmp_path / "workers"
     process = begin(folder, "+culture=arab", *LONGER, "executor=ray", "executor.workers=2", f"hydra.run.dir={folder}")
@@ -100,7 +100,7 @@ def test_a_run_whose_workers_are_killed_ends_like_an_undisturbed_one(reference: 
     same_result(reference, folder)
 
 
-@pytest.mark.slow
+@pytest.mark.system
 def test_a_full_disk_stops_nothing_and_loses_nothing(reference: Path, tmp_path: Path) -> None:
     folder = tmp_path / "full"
     process = begin(folder, "+culture=arab", *LONGER, f"hydra.run.dir={folder}")
@@ -127,7 +127,7 @@ def test_output_that_nobody_can_keep_ends_no_run(tmp_path: Path) -> None:
     assert (tmp_path / "run" / "metrics.json").exists()
 
 
-@pytest.mark.slow
+@pytest.mark.system
 def test_a_disk_that_stays_full_ends_the_run_with_words_and_it_can_go_on(
     reference: Path, command: Command, tmp_path: Path
 ) -> None:
@@ -145,7 +145,7 @@ def test_a_disk_that_stays_full_ends_the_run_with_words_and_it_can_go_on(
     same_result(reference, folder)
 
 
-@pytest.mark.slow
+@pytest.mark.system
 def test_a_steady_run_on_ray_survives_its_driver_and_keeps_to_its_budget(command: Command, tmp_path: Path) -> None:
     folder = tmp_path / "steady"
     process = begin(

@@ -73,7 +73,7 @@ def test_jobs_of_a_sweep_ask_baselines_once(sweep: Path, command: Command, tmp_p
     same_result(tmp_path / "alone", sweep / "usa-seed1-1")
 
 
-@pytest.mark.slow
+@pytest.mark.system
 def test_a_sweep_on_ray_ends_with_every_result_though_a_worker_is_killed(sweep: Path, tmp_path: Path) -> None:
     process = begin(tmp_path, "-m", "+culture=usa", "seed=range(12)", *TINY, RAY, "hydra.sweep.dir=sweep")
     kill_in(tmp_path / "sweep" / "usa-seed1-1", process)
@@ -87,7 +87,7 @@ def test_a_sweep_on_ray_ends_with_every_result_though_a_worker_is_killed(sweep: 
         same_result(tmp_path / "sweep" / run, sweep / run)
 
 
-@pytest.mark.slow
+@pytest.mark.system
 def test_a_job_whose_process_dies_too_often_is_listed_and_leaves_the_others_alone(tmp_path: Path) -> None:
     options = [RAY, "hydra.launcher.max_retries=0", "hydra.sweep.dir=sweep"]
     process = begin(tmp_path, "-m", "+culture=usa", "seed=range(2)", *TINY, *options)
@@ -114,7 +114,7 @@ def failing_sweep(command: Command, folder: Path, *options: str) -> tuple[str, s
     return crash, refusal
 
 
-@pytest.mark.slow
+@pytest.mark.system
 @pytest.mark.parametrize("launcher", ["evoprompt_ray", "joblib", "submitit_local"])
 def test_jobs_that_fail_elsewhere_are_listed_at_the_end_and_leave_the_others_alone(
     launcher: str, sweep: Path, command: Command, tmp_path: Path
@@ -124,7 +124,7 @@ def test_jobs_that_fail_elsewhere_are_listed_at_the_end_and_leave_the_others_alo
     assert "evolved" in (tmp_path / "sweep" / "usa-seed0-0" / "log.txt").read_text()
 
 
-@pytest.mark.slow
+@pytest.mark.system
 def test_jobs_that_failed_are_told_in_the_report_and_tried_again(sweep: Path, command: Command, tmp_path: Path) -> None:
     crash, refusal = failing_sweep(command, tmp_path)
     report = command(tmp_path, "sweep", module="report")
@@ -140,7 +140,7 @@ def test_jobs_that_failed_are_told_in_the_report_and_tried_again(sweep: Path, co
         same_result(tmp_path / "sweep" / run, sweep / run)
 
 
-@pytest.mark.slow
+@pytest.mark.system
 def test_a_killed_sweep_continues_where_it_was(sweep: Path, command: Command, tmp_path: Path) -> None:
     arguments = ["-m", "+culture=usa", "seed=range(2)", *TINY, "hydra.sweep.dir=sweep"]
     process = begin(tmp_path, *arguments)
@@ -193,7 +193,7 @@ def test_the_same_command_beside_a_live_sweep_is_refused_and_does_it_no_harm(com
     assert (record["status"], record["failure"]) == ("finished", None)
 
 
-@pytest.mark.slow
+@pytest.mark.system
 def test_jobs_that_use_ray_themselves_find_room_beside_the_launcher(
     sweep: Path, command: Command, tmp_path: Path
 ) -> None:

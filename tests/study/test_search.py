@@ -196,7 +196,7 @@ def test_when_every_candidate_raises_the_last_error_is_told(pocket: FrozenModel,
     assert history["failed"].all()
 
 
-@pytest.mark.slow
+@pytest.mark.system
 def test_workers_that_compute_in_another_dtype_than_the_driver_are_refused(pocket: FrozenModel, tmp_path: Path) -> None:
     other = ModelSpec(device="cpu", dtype="bfloat16", threads=1)
     with pytest.raises(
@@ -220,7 +220,7 @@ def test_a_search_tells_tensorboard_how_it_goes(pocket: FrozenModel, tmp_path: P
     assert history["utilisation"].between(0, 1).all()
 
 
-@pytest.mark.slow
+@pytest.mark.system
 def test_when_nothing_is_finite_the_run_ends_in_words_and_keeps_its_checkpoint(
     pocket: FrozenModel, short_survey: str, tmp_path: Path
 ) -> None:

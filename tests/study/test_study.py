@@ -144,7 +144,7 @@ def test_how_questions_were_scored_is_on_record(suffix: tuple[RunResult, str]) -
     assert "label_mass" in outcome.metrics["arms"]["naive"]["searched"]
 
 
-@pytest.mark.slow
+@pytest.mark.system
 def test_ray_workers_take_placement_and_respondent_along(
     suffix: tuple[RunResult, str], sampled: tuple[RunResult, str], job: Job, tmp_path: Path
 ) -> None:
@@ -153,7 +153,7 @@ def test_ray_workers_take_placement_and_respondent_along(
     same_result(sampled[0], job(tmp_path / "sampled", respondent=SAMPLED, **workers)[0])
 
 
-@pytest.mark.slow
+@pytest.mark.system
 def test_a_stopped_run_goes_on_to_the_same_end_under_its_placement_only(
     suffix: tuple[RunResult, str], sampled: tuple[RunResult, str], job: Job, tmp_path: Path
 ) -> None:
@@ -378,7 +378,7 @@ def test_a_model_that_hardly_says_a_label_is_warned_about(random_model: str, job
     assert "The model seldom answers with a label" in write_report(outcome.directory.path).read_text(encoding="utf-8")
 
 
-@pytest.mark.slow
+@pytest.mark.system
 def test_a_model_that_never_says_an_option_is_told_so(random_model: str, job: Job, tmp_path: Path) -> None:
     silent = {"model": {"name": random_model}, "respondent": SAMPLED}
     with pytest.raises(UserError, match="gives no valid answer to some item under an anchor's persona line"):
