@@ -10,7 +10,7 @@ import pytest
 import yaml
 from ray.autoscaler._private.util import prepare_config, validate_config
 
-from evoprompt.check import read
+from evoprompt.commands.check import read
 
 ROOT = Path(__file__).parents[2]
 RECIPES = ROOT / "experiments" / "cluster"

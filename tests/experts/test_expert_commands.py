@@ -10,11 +10,11 @@ from pathlib import Path
 import pytest
 import torch
 
+from evoprompt.commands.experts import main as experts
+from evoprompt.commands.route import main as route
+from evoprompt.commands.serve import main as serve
 from evoprompt.experts import write_expert
-from evoprompt.experts.__main__ import main as experts
 from evoprompt.llm import FrozenModel
-from evoprompt.route import main as route
-from evoprompt.serve import main as serve
 
 GREETING = "How should I greet my neighbours?"
 

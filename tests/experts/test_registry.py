@@ -13,9 +13,9 @@ import torch
 from peft import PeftModel
 from safetensors.torch import save_file
 
+from evoprompt.commands.experts import main
 from evoprompt.errors import UserError
 from evoprompt.experts import BUNDLED, Registry, blend, read_expert, write_expert
-from evoprompt.experts.__main__ import main
 from evoprompt.llm import FrozenModel, ModelSpec, load_model
 from evoprompt.routing import Committee, load_router
 from evoprompt.surveys import committee

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from evoprompt.report.__main__ import main
+from evoprompt.commands.report import main
 from evoprompt.report.sweep_rows import grouped, read_sweep, told_apart
 
 WriteRun = Callable[..., Path]

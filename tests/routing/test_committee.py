@@ -10,12 +10,12 @@ import pytest
 import torch
 from peft import PeftModel
 
+from evoprompt.commands.route import main
 from evoprompt.errors import UserError
 from evoprompt.experts import write_expert
 from evoprompt.experts.registry import Registry
 from evoprompt.llm import PLACEMENTS, FrozenModel, ModelSpec, Respondent, load_model
 from evoprompt.llm.speak.decoding import Decoder, Sampling, decode
-from evoprompt.route import main
 from evoprompt.routing import Committee, Profile, Voice, load_router
 
 GREETING = "How do I greet my host?"

@@ -20,7 +20,7 @@ import pytest
 import torch
 from rich.console import Console
 
-from evoprompt.check import main
+from evoprompt.commands.check import main
 from evoprompt.errors import UserError
 from evoprompt.llm import ModelSpec
 from evoprompt.llm.load.footprint import Footprint

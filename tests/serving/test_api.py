@@ -365,7 +365,7 @@ def test_with_a_token_only_who_shows_it_is_answered(pocket: FrozenModel, tmp_pat
 
 
 def test_bad_input_to_the_command_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    from evoprompt.serve import main
+    from evoprompt.commands.serve import main
 
     (tmp_path / "token").write_text("two words")
     taken = socket.create_server(("127.0.0.1", 0))

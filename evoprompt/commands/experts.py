@@ -1,0 +1,203 @@
+"""The experts command: `python -m evoprompt.experts list|verify|card|diff|blend|add|remove`."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from evoprompt.errors import UserError
+from evoprompt.experts.artifact import CARD, Expert
+from evoprompt.experts.registry import BUNDLED, Registry
+from evoprompt.llm import FrozenModel, ModelSpec, load_model
+from evoprompt.surveys import DIMENSIONS
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Show or change a folder of experts. Returns the exit code.
+
+    0; 1 if `verify` found damage or nobody reads the output any more; 2 for bad input.
+    """
+    given = _parser().parse_args(arguments)
+    try:
+        found = int(given.run(given))
+        sys.stdout.flush()
+    except UserError as error:
+        print(f"evoprompt: {' '.join(str(error).split())}", file=sys.stderr)
+        return 2
+    except BrokenPipeError:  # the reader has seen enough, and what is left in the buffer must go somewhere
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    return found
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="evoprompt experts", description=__doc__)
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+
+    def command(name: str, run: object, text: str) -> argparse.ArgumentParser:
+        made = commands.add_parser(name, help=text, description=text)
+        made.add_argument("--experts", default=BUNDLED, help="folder of experts (default: those of the package)")
+        made.set_defaults(run=run)
+        return made
+
+    command("list", _list, "All experts of a folder: culture, scores, base model; and what is left out, and why.")
+    verify = command("verify", _verify, "Check files, hashes, shapes and, with --model, the base model's fingerprint.")
+    verify.add_argument("--model", help="base model to check against: pocket, a folder or a name on the hub")
+    command("card", _card, "Print an expert's model card.").add_argument("name")
+    diff = command("diff", _diff, "What tells two experts apart: provenance, scores and prompts.")
+    diff.add_argument("one")
+    diff.add_argument("other")
+    mixed = command("blend", _blend, "Make an expert between others, with its survey scores measured.")
+    mixed.add_argument("names", nargs="+", metavar="NAME[=WEIGHT]", help="such as arab=2 usa=1")
+    mixed.add_argument("--out", required=True, type=Path, help="folder of the new expert")
+    mixed.add_argument("--wordings", help="wording file that the experts were evolved on, if not the bundled one")
+    add = command("add", _add, "Copy an expert into the folder, verified first.")
+    add.add_argument("source", type=Path)
+    add.add_argument("--name")
+    command("remove", _remove, "Delete an expert.").add_argument("name")
+    return parser
+
+
+def _list(given: argparse.Namespace) -> int:
+    registry = Registry(given.experts)
+    table = Table(box=None, pad_edge=False)
+    for title in ("name", "culture", "base model", "placement", "tokens"):
+        table.add_column(title, justify="right" if title == "tokens" else "left")
+    for title in ("naive", "held out"):
+        table.add_column(title, justify="right")
+    for name, expert in registry.experts.items():
+        base = expert.provenance["base_model"]["name"]
+        losses = (_loss(expert, arm) for arm in ("naive", "evolved"))
+        shown = expert.provenance["culture"]["name"]
+        table.add_row(*map(Text, (name, shown, base, expert.placement, str(len(expert.prompt)), *losses)))
+    console = Console(width=None if sys.stdout.isatty() else 120)
+    console.print(table)
+    print(
+        f"{len(registry)} experts; naive and held out: loss in points on held-out wordings without and with the prompt"
+    )
+    for path, reason in registry.left_out.items():
+        print(f"left out: {path}: {reason}")
+    return 0
+
+
+def _verify(given: argparse.Namespace) -> int:
+    frozen = load_model(ModelSpec(name=given.model)) if given.model else None
+    registry = Registry(given.experts, frozen)
+    for name in registry:
+        print(f"good: {name}")
+    for path, reason in registry.left_out.items():
+        print(f"bad: {path}: {reason}")
+    return 1 if registry.left_out or not registry else 0
+
+
+def _card(given: argparse.Namespace) -> int:
+    path = Registry(given.experts).path(given.name) / CARD
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"the card {path} cannot be read: {error}") from None
+    print(text)
+    return 0
+
+
+def _diff(given: argparse.Namespace) -> int:
+    registry = Registry(given.experts)
+    one, other = (registry[name] for name in (given.one, given.other))
+    table = Table(box=None, pad_edge=False)
+    for title in ("", given.one, given.other):
+        table.add_column(Text(title))
+    for key, values in _differences(one, other).items():
+        table.add_row(Text(key), *map(Text, values))
+    Console(width=None if sys.stdout.isatty() else 120).print(table)
+    if one.prompt.shape == other.prompt.shape:
+        distance = float(torch.linalg.vector_norm(one.prompt - other.prompt))
+        cosine = float(torch.nn.functional.cosine_similarity(one.prompt.flatten(), other.prompt.flatten(), dim=0))
+        print(f"prompts: distance {distance:.3g}, cosine {cosine:.3f}")
+    return 0
+
+
+def _differences(one: Expert, other: Expert) -> dict[str, tuple[str, str]]:
+    """What differs, by name: fields of the provenance, and measured scores."""
+    found = {}
+    flat = [_flat(expert.provenance) for expert in (one, other)]
+    for key in dict.fromkeys([*flat[0], *flat[1]]):
+        values = (flat[0].get(key, "-"), flat[1].get(key, "-"))
+        if values[0] != values[1]:
+            found[key] = values
+    return found
+
+
+def _flat(value: object, name: str = "") -> dict[str, str]:
+    """Leaves of nested mappings by dotted names, numbers rounded; of arms only the evolved, held out."""
+    if isinstance(value, dict):
+        pairs = [_flat(part, f"{name}.{key}" if name else key) for key, part in value.items()]
+        skipped = ("arms.naive", "arms.persona", "arms.icl", "arms.evolved.searched", "versions", "prompt_sha256")
+        return {key: text for pair in pairs for key, text in pair.items() if not key.startswith(skipped)}
+    return {name: f"{value:.3g}" if isinstance(value, float) else str(value)}
+
+
+def _blend(given: argparse.Namespace) -> int:
+    from evoprompt.study.measured_blend import measure_blend
+
+    registry = Registry(given.experts)
+    names, weights = zip(*(_weighted(text) for text in given.names), strict=True)
+    experts = [registry[name] for name in names]
+    result = measure_blend(_base_of(experts[0]), experts, weights, given.out, given.wordings)
+    table = Table(box=None, pad_edge=False)
+    for title in ("held-out wordings", "loss", *DIMENSIONS):
+        table.add_column(title, justify="left" if title == "held-out wordings" else "right")
+    table.add_row("target", "", *(_whole(result.target.get(d)) for d in DIMENSIONS))
+    for arm, splits in result.arms.items():
+        found = splits["held_out"]
+        scores = (_whole(found["dimensions"][d]) for d in DIMENSIONS)
+        table.add_row(Text("blend" if arm == "evolved" else arm), f"{found['loss']:.1f}", *scores)
+    table.add_row("mean of the experts", "", *(_whole(result.linear[d]) for d in DIMENSIONS))
+    Console(width=None if sys.stdout.isatty() else 120).print(table)
+    print(f"expert  {given.out}")
+    own, naive = (result.arms[arm]["held_out"]["loss"] for arm in ("evolved", "naive"))
+    if own >= naive:
+        print(f"evoprompt: no prompt is nearer to the target than this blend: {naive:.1f} points", file=sys.stderr)
+    return 0
+
+
+def _weighted(text: str) -> tuple[str, float]:
+    name, equals, weight = text.rpartition("=")
+    if not equals:
+        return text, 1.0
+    try:
+        return name, float(weight)
+    except ValueError:
+        raise UserError(f"{text!r} is no expert with a weight; write it like arab=2") from None
+
+
+def _base_of(expert: Expert) -> FrozenModel:
+    base = expert.provenance["base_model"]
+    return load_model(ModelSpec(name=base["name"], revision=base["revision"]))
+
+
+def _add(given: argparse.Namespace) -> int:
+    print(f"added: {Registry(given.experts).add(given.source, given.name)}")
+    return 0
+
+
+def _remove(given: argparse.Namespace) -> int:
+    Registry(given.experts).remove(given.name)
+    print(f"removed: {given.name}")
+    return 0
+
+
+def _loss(expert: Expert, arm: str) -> str:
+    loss = expert.provenance.get("arms", {}).get(arm, {}).get("held_out", {}).get("loss")
+    return "-" if loss is None else f"{loss:.1f}"
+
+
+def _whole(value: float | None) -> str:
+    return "-" if value is None else f"{value:.0f}"

@@ -1,0 +1,37 @@
+"""The report command: `python -m evoprompt.report <run directory, or a folder of runs>`."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from evoprompt.errors import UserError
+from evoprompt.report import write_report
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Write the report of a run, or of every run below a folder. Returns the exit code: 0, or 2 for bad input."""
+    parser = argparse.ArgumentParser(
+        prog="evoprompt report",
+        description="Write report.html and plots of a finished run; or one table of all runs below a folder.",
+    )
+    parser.add_argument("folder", type=Path, help="a run directory, or a folder with run directories below it")
+    folder = parser.parse_args(arguments).folder
+    try:
+        print(_write(folder))
+    except UserError as error:
+        print(f"evoprompt: {' '.join(str(error).split())}", file=sys.stderr)
+        return 2
+    return 0
+
+
+def _write(folder: Path) -> Path:
+    """A folder that holds a run's own files is a run; any other is searched for runs."""
+    is_run = any((folder / name).is_file() for name in ("metrics.json", "config.yaml", "run.json"))
+    if is_run or not folder.is_dir():
+        return write_report(folder)
+    from evoprompt.report.sweep import write_sweep
+
+    return write_sweep(folder)

@@ -1,0 +1,254 @@
+"""The route command: `python -m evoprompt.route [--experts DIR] "How do I greet my host?"`."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import logging
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text as Shown
+
+from evoprompt.errors import UserError
+from evoprompt.experts import BUNDLED, Registry
+from evoprompt.llm import ModelSpec, load_model
+from evoprompt.llm.speak.decoding import Decoder, Sampling, Text
+from evoprompt.routing import COMPOSITIONS, Committee, Opinion, Profile, Route, Voice, load_router
+from evoprompt.routing.committee import panel_text
+from evoprompt.surveys.quality import LABEL_MASS_LIMIT, percent
+
+POCKET_NOTE = "the pocket model is a simulator: what it says is no advice and nothing about people"
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Ask the committee. Returns the exit code: 0; 2 for bad input; 1 if nobody reads the output any more."""
+    given = _parser().parse_args(arguments)
+    logging.basicConfig(format="%(message)s", level=logging.WARNING)
+    try:
+        _require_text(given)
+        committee = open_committee(given)
+        if given.options:
+            opinion = committee.opinion(given.query, given.options.split("|"), *_asked(committee, given))
+            _print_opinion(opinion, given, committee.frozen.spec.name == "pocket")
+        else:
+            _answer(committee, given)
+        sys.stdout.flush()
+    except UserError as error:
+        print(f"evoprompt: {' '.join(str(error).split())}", file=sys.stderr)
+        return 2
+    except BrokenPipeError:  # the reader has seen enough, and what is left in the buffer must go somewhere
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    return 0
+
+
+def _require_text(given: argparse.Namespace) -> None:
+    """Refuse bytes that are no UTF-8, which Python hands over as half surrogate pairs: no tokenizer takes these.
+
+    A distribution over options is always a mixture.
+    """
+    if given.options and given.compose != "mixture":
+        raise UserError(f"--compose {given.compose} is about answers in words; leave it or --options out")
+    for name in ("query", "location", "language", "options"):
+        try:
+            (getattr(given, name) or "").encode()
+        except UnicodeEncodeError:
+            raise UserError(f"{name} {getattr(given, name)!r} is not UTF-8 text") from None
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="evoprompt route", description="Ask a committee of cultural experts; says who answered and why."
+    )
+    parser.add_argument("query")
+    add_committee_arguments(parser)
+    parser.add_argument("--expert", help="ask this expert, or base, whoever knows the culture")
+    parser.add_argument("--compose", choices=COMPOSITIONS, default="mixture", help="how answers become one")
+    parser.add_argument("--location", help="where the user is, such as Nairobi")
+    parser.add_argument("--language", help="the user's language, such as sw")
+    parser.add_argument("--options", help="ask for a distribution over options, written 'yes|no|it depends'")
+    parser.add_argument("--max-tokens", type=int, default=64)
+    parser.add_argument("--temperature", type=float, default=0.0, help="0 (default): the likeliest words")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--json", action="store_true", help="print one JSON object")
+    return parser
+
+
+def add_committee_arguments(parser: argparse.ArgumentParser) -> None:
+    """Arguments that say which committee: also those of `evoprompt.serve`."""
+    parser.add_argument("--experts", default=BUNDLED, help="folder of experts (default: the 20 of the package)")
+    parser.add_argument("--model", help="base model: pocket, a folder or a hub name (default: the experts' own)")
+    parser.add_argument("--device", default="auto")
+    parser.add_argument("--dtype", default="auto")
+    parser.add_argument("--threads", type=int, default=2, help="CPU threads of the model")
+    parser.add_argument("--router", type=Path, help="folder of a trained router (default: the bundled one)")
+    parser.add_argument("-k", type=int, default=3, help="most experts of one answer")
+
+
+def open_committee(given: argparse.Namespace) -> Committee:
+    """The committee that the arguments describe; what is left out of the folder is said on standard error."""
+    if given.k < 1:
+        raise UserError(f"-k {given.k} must be at least 1")
+    name, revision = (given.model, None) if given.model else _base_of(Registry(given.experts))
+    frozen = load_model(
+        ModelSpec(name=name, revision=revision, device=given.device, dtype=given.dtype, threads=given.threads)
+    )
+    registry = Registry(given.experts, frozen)
+    for path, reason in registry.left_out.items():
+        print(f"left out: {path}: {reason}", file=sys.stderr)
+    return Committee(frozen, registry, load_router(given.router, frozen), given.k)
+
+
+def _base_of(registry: Registry) -> tuple[str, str | None]:
+    """The base model of most experts."""
+    bases = [expert.provenance["base_model"] for expert in registry.experts.values()]
+    if not bases:
+        reason = next(iter(registry.left_out.values()), "there is no expert.json below it")
+        raise UserError(f"{registry.folder} has no expert that can be asked: {reason}")
+    found = [(base["name"], base["revision"]) for base in bases]
+    return max(found, key=found.count)
+
+
+def _asked(committee: Committee, given: argparse.Namespace) -> tuple[Profile, list[Voice] | None]:
+    profile = Profile(given.location, given.language)
+    return profile, [committee.voice(given.expert)] if given.expert else None
+
+
+def _answer(committee: Committee, given: argparse.Namespace) -> None:
+    """Say who speaks, then the answer word for word as it comes."""
+    profile, voices = _asked(committee, given)
+    route, chosen = (None, tuple(voices)) if voices else committee.route(given.query, profile)
+    sampling = checked_sampling(given.max_tokens, given.temperature, given.seed)
+    messages = [{"role": "user", "content": given.query}]
+    streams = committee.streams(messages, chosen, given.compose, sampling)
+    if not given.json:
+        _print_route(route, chosen)
+    decoder, panel = Decoder(committee.frozen), []
+    one = len(streams) == 1
+    live = sys.stdout if one and not given.json else None
+    panel = _decoded(decoder, streams, committee.stops, live)
+    text = panel[0]
+    if not one:
+        text = panel_text(chosen, panel)
+        if given.compose == "synthesis":
+            if not given.json:
+                print(text + "\n")
+            last = committee.synthesis(messages, chosen, panel, sampling)
+            text = _decoded(decoder, [last], committee.stops, None if given.json else sys.stdout)[0]
+        elif not given.json:
+            print(text)
+    if given.json:
+        said = {} if one else {voice.name: said for voice, said in zip(chosen, panel, strict=True)}
+        found = {"answer": text, "composition": given.compose, "panel": said, **shown_route(route, chosen)}
+        print(json.dumps({"query": given.query, "model": committee.frozen.spec.name, **found}, ensure_ascii=False))
+    else:
+        _print_note(committee.frozen.spec.name == "pocket")
+
+
+def checked_sampling(max_tokens: int, temperature: float, seed: int) -> Sampling:
+    """How to draw, or why not so.
+
+    Raises
+    ------
+    UserError
+        A number is out of its range.
+    """
+    if max_tokens < 1:
+        raise UserError(f"max tokens {max_tokens} must be at least 1")
+    if not 0 <= temperature <= 2:
+        raise UserError(f"temperature {temperature} must be from 0 to 2")
+    if seed < 0:
+        raise UserError(f"seed {seed} must be at least 0")
+    return Sampling(max_tokens, temperature, seed=seed)
+
+
+def _decoded(decoder: Decoder, streams: Sequence[Any], stops: Sequence[str], live: Any) -> list[str]:
+    """Texts of streams, written as they come where `live` is a file."""
+    texts = [Text(decoder.frozen, stops) for _ in streams]
+    for stream in streams:
+        decoder.add(stream)
+    while decoder.waiting or decoder.running:
+        decoder.step()
+        for stream, text in zip(streams, texts, strict=True):
+            if not text.stopped:
+                new = text.update(stream)
+                if live:
+                    print(new, end="", flush=True, file=live)
+                if text.stopped:
+                    decoder.remove(stream)
+    if live:
+        print(file=live)
+    if any(stream.finish == "error" for stream in streams):
+        raise UserError("the model's output is not finite; try another dtype or device")
+    return [text.text.strip() for text in texts]
+
+
+def shown_route(route: Route | None, voices: Sequence[Voice]) -> dict[str, Any]:
+    """Who speaks and why, as JSON has it."""
+    found: dict[str, Any] = {
+        "voices": [{"name": voice.name, "culture": voice.culture, "weight": voice.weight} for voice in voices]
+    }
+    if route is not None:
+        found["route"] = {
+            "reason": route.reason,
+            "needs_experts": route.needs_experts,
+            "spread": route.spread,
+            "ranked": [
+                {"culture": choice.culture, "probability": choice.probability, "reasons": list(choice.reasons)}
+                for choice in route.ranked[:10]
+            ],
+        }
+    return found
+
+
+def _print_route(route: Route | None, voices: Sequence[Voice]) -> None:
+    table = Table(box=None, pad_edge=False)
+    for title in ("speaks", "share", "because"):
+        table.add_column(title, justify="right" if title == "share" else "left")
+    reasons = {} if route is None else {choice.culture: choice for choice in route.chosen}
+    for voice in voices:
+        choice = reasons.get(str(voice.culture))
+        because = "it was asked for" if route is None else route.reason
+        if choice is not None and route is not None and not route.spread:
+            because = f"{', '.join(choice.reasons)} (probability {choice.probability:.2f})"
+        table.add_row(Shown(voice.label), f"{voice.weight:.0%}", Shown(because))
+    Console(width=None if sys.stdout.isatty() else 120).print(table)
+    print()
+
+
+def _print_note(pocket: bool) -> None:
+    if pocket:
+        print(f"\n({POCKET_NOTE})")
+
+
+def _print_opinion(opinion: Opinion, given: argparse.Namespace, pocket: bool) -> None:
+    if given.json:
+        shares = dict(zip(opinion.options, opinion.shares.tolist(), strict=True))
+        voiced = {
+            name: dict(zip(opinion.options, found.tolist(), strict=True)) for name, found in opinion.by_voice.items()
+        }
+        found = {"query": given.query, "shares": shares, "by_voice": voiced, "label_mass": dict(opinion.label_mass)}
+        print(json.dumps({**found, **shown_route(opinion.route, opinion.voices)}, ensure_ascii=False))
+        return
+    _print_route(opinion.route, opinion.voices)
+    table = Table(box=None, pad_edge=False)
+    table.add_column("answer")
+    for title in ("together", *(voice.label for voice in opinion.voices)):
+        table.add_column(Shown(title), justify="right")
+    for i, option in enumerate(opinion.options):
+        own = (f"{opinion.by_voice[voice.name][i]:.0%}" for voice in opinion.voices)
+        table.add_row(Shown(option), f"{opinion.shares[i]:.0%}", *own)
+    Console(width=None if sys.stdout.isatty() else 120).print(table)
+    least = min(opinion.label_mass.values())
+    if least < LABEL_MASS_LIMIT:
+        print(
+            f"\nthe model hardly answers with an option at all: the labels have {percent(least)} of its words, and "
+            "these are shares of that"
+        )
+    _print_note(pocket)

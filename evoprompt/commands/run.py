@@ -1,0 +1,195 @@
+"""The main command: `python -m evoprompt.run +culture=arab`."""
+
+from __future__ import annotations
+
+import logging
+import os
+import re
+import sys
+import traceback
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import hydra
+from hydra.core.config_store import ConfigStore
+from hydra.errors import HydraException
+from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from evoprompt.commands import sweep
+from evoprompt.commands.sweep import one_line, resume_arguments
+from evoprompt.errors import UserError, unknown_name
+from evoprompt.study.sweepdir import SweepDirectory
+from evoprompt.surveys import cultures
+
+PACKAGED = Path(__file__).parents[1] / "conf"
+CONF = PACKAGED if PACKAGED.is_dir() else Path(__file__).parents[2] / "conf"  # the latter in a checkout
+GROUPS = ("model", "optimizer", "space", "respondent", "executor")
+CULTURE_KEYS = ("key", "name", "place", "targets")
+RESUME = "python -m evoprompt.run resume="
+
+
+class _Lines(logging.Handler):
+    """Shows each of the package's warnings once, as a line on stderr."""
+
+    def __init__(self) -> None:
+        super().__init__(logging.WARNING)
+        self.shown: set[str] = set()
+
+    def emit(self, record: logging.LogRecord) -> None:
+        message = " ".join(record.getMessage().split())
+        if message not in self.shown:
+            self.shown.add(message)
+            _say(message)
+
+
+_lines = _Lines()
+
+
+def register_cultures() -> None:
+    """Every culture is a member of the config group `culture`, taken from the target tables."""
+    store = ConfigStore.instance()
+    for culture in cultures().values():
+        node = {"key": culture.key, "targets": dict(culture.targets)}
+        store.store(group="culture", name=culture.key, node=node)
+    custom = dict.fromkeys(CULTURE_KEYS) | {"key": "custom", "name": "custom"}
+    store.store(group="culture", name="custom", node=custom)
+
+
+def check_choices(arguments: Sequence[str]) -> None:
+    """Name what is wrong with a culture or a group choice before Hydra composes anything.
+
+    Raises
+    ------
+    UserError
+        No culture, or an unknown name with the closest ones.
+    """
+    given = dict(argument.lstrip("+").split("=", 1) for argument in arguments if "=" in argument)
+    known = {group: {path.stem for path in (CONF / group).glob("*.yaml")} for group in GROUPS}
+    known["culture"] = {*cultures(), "custom"}
+    if any(argument.startswith(("--config-dir", "-cd", "--config-name", "-cn")) for argument in arguments):
+        return  # the user's own files may name more
+    for group, names in known.items():
+        for choice in given.get(group, "").split(","):
+            if choice and not choice.startswith(("range(", "choice(", "glob(", "'", '"')) and choice not in names:
+                hint = "; for any other model use model.name=<hub name or folder>" if group == "model" else ""
+                raise UserError(f"{unknown_name(group, choice, names)}{hint}")
+    asks_only = any(
+        argument in ("--help", "-h", "--hydra-help", "--version", "--info", "--cfg") for argument in arguments
+    )
+    if "culture" not in given and "resume" not in given and not asks_only:
+        raise UserError(f"no culture given; add +culture=<name>, one of: {', '.join(sorted(known['culture']))}")
+
+
+def refused_key(refusal: str, arguments: Sequence[str]) -> str | None:
+    """What to do about a key that Hydra could not override; None for any other refusal."""
+    found = re.match(r"Could not override '([^']+)'", refusal)
+    if not found:
+        return None
+    key = found[1]
+    group, _, name = key.partition(".")
+    folder = next((argument.split("=", 1)[1] for argument in arguments if argument.startswith("resume=")), None)
+    if folder:
+        return f"a continued run takes its settings from {folder}; leave {key} out"
+    if group in ("hydra", "optimizer"):  # an optimizer takes more than its file lists, by +optimizer.<option>
+        return None
+    main = _content(CONF / "config.yaml") | {"culture": dict.fromkeys(CULTURE_KEYS)}
+    owners = {path.stem: _content(path) for path in sorted((CONF / group).glob("*.yaml")) if group in GROUPS}
+    having = [choice for choice, own in owners.items() if name in own]
+    if having:
+        return f"{key} belongs to {group}={' or '.join(having)}; choose that too, or leave {key} out"
+    common = _content(CONF / f"{group}_defaults.yaml") if owners else main.get(group)
+    if not name or not isinstance(common, dict):
+        return str(unknown_name("key", key, {*main, *GROUPS}))
+    return str(unknown_name(f"key {group}.*", name, set(common).union(*owners.values())))
+
+
+def _content(path: Path) -> dict[str, Any]:
+    """What a configuration file says but for what is Hydra's; nothing where there is no file."""
+    content: Any = OmegaConf.to_container(OmegaConf.load(path)) if path.exists() else {}
+    return {key: value for key, value in content.items() if key not in ("defaults", "hydra")}
+
+
+def plus_for_culture(arguments: Sequence[str]) -> list[str]:
+    """`culture=arab` means `+culture=arab`: there is no default culture that it could replace."""
+    return [f"+{argument}" if argument.startswith("culture=") else argument for argument in arguments]
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Parse, build, run.
+
+    Returns the exit code: 0, 1 if a job of a sweep crashed or is not finished, 2 for bad input, 130 when interrupted.
+    """
+    given = plus_for_culture(sys.argv[1:] if arguments is None else arguments)
+    os.environ["HYDRA_FULL_ERROR"] = "1"  # let errors come here, to be shown as one line
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    own = logging.getLogger("evoprompt")
+    own.addHandler(_lines)  # Hydra's logging is off
+    own.propagate = False
+    register_cultures()
+    try:
+        given = resuming(given)
+        check_choices(given)
+        sys.argv = [sys.argv[0], *given]
+        hydra.main(config_path=str(CONF), config_name="config", version_base="1.3")(sweep.hydra_job)()
+    except (UserError, HydraException, OmegaConfBaseException) as error:
+        return _stopped(refused_key(str(error), given) or one_line(error), 2)
+    except sweep.SweepRefused as error:
+        return _stopped(str(error), 2)
+    except KeyboardInterrupt as stop:
+        return _stopped(f"interrupted{stop if sweep.begun is None else ''}", 130)
+    except (PermissionError, NotADirectoryError, FileExistsError, IsADirectoryError) as error:
+        key = "hydra.run.dir" if sweep.begun is None else "hydra.sweep.dir"
+        return _stopped(f"cannot write {error.filename}: {error.strerror}; choose {key}=<folder>", 2)
+    except Exception as error:
+        if sweep.begun is None:
+            raise
+        crash = sweep.begun.path / "crash.txt"
+        crash.write_text(traceback.format_exc(), encoding="utf-8")
+        _list_jobs(sweep.begun)
+        return _stopped(f"the launcher gave up: {one_line(error):.200}; the traceback is in {crash}", 1)
+    for message in sweep.refused:
+        _say(message)
+    return max(_list_jobs(sweep.begun) if sweep.begun else 0, 2 if sweep.refused else 0)
+
+
+def resuming(given: list[str]) -> list[str]:
+    """Arguments that continue the run or the sweep that `resume` names; the same if it is not there."""
+    folder = next((argument.split("=", 1)[1] for argument in given if argument.startswith("resume=")), None)
+    if folder is None:
+        return given
+    directory = SweepDirectory(folder)
+    if directory.multirun.is_file():
+        return resume_arguments(directory, [argument for argument in given if not argument.startswith("resume=")])
+    return given if any(argument.startswith("hydra.run.dir=") for argument in given) else [*given, "hydra.run.dir=."]
+
+
+def _say(message: str) -> None:
+    print(f"evoprompt: {message}", file=sys.stderr)
+
+
+def _stopped(message: str, code: int) -> int:
+    """Say what stopped the command, and how a sweep goes on if some of its jobs have begun. Returns the exit code."""
+    _say(message)
+    jobs = sweep.begun.jobs() if sweep.begun else []
+    if sweep.begun and any(job.folder for job in jobs):
+        left = sum(not job.finished for job in jobs)
+        _say(f"{left} of {len(jobs)} jobs have no result; continue with: {RESUME}{sweep.begun.path}")
+    return code
+
+
+def _list_jobs(directory: SweepDirectory) -> int:
+    """Name the jobs of a sweep that were finished before and those that have no result. Returns the exit code."""
+    jobs = directory.jobs()
+    for job in jobs:
+        if job.state == "skipped":
+            print(f"{job.name}: finished already")
+    failed = [job for job in jobs if not job.finished]
+    if len(failed) < len(jobs):
+        print(f"one table and a page of all {len(jobs)} jobs: python -m evoprompt.report {directory.path}")
+    for job in failed:
+        _say(f"{job.name}: {job.reason}")
+    if any(job.state != "refused" for job in failed):
+        return 1
+    return 2 if failed else 0

@@ -1,0 +1,61 @@
+"""`evoprompt COMMAND ...`: finds the command, imports no other, and ends the process as it says."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from importlib import import_module
+from typing import NoReturn, TextIO, cast
+
+from evoprompt import __version__
+from evoprompt.errors import unknown_name
+
+__all__ = ["COMMANDS", "call", "end_with", "main"]
+
+COMMANDS = {
+    "run": "evolve the soft prompt of a culture, or a sweep of them: evoprompt run +culture=arab",
+    "check": "say what would stop a run, without beginning it",
+    "report": "write the page of a run, or one table of many",
+    "experts": "list, verify, compare, add or remove experts",
+    "blend": "make an expert between others, with its survey scores measured",
+    "route": "ask the experts that know a question's culture",
+    "serve": "the same over HTTP, with a page",
+}
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command that the first argument names. Returns its exit code."""
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    if given and given[0] in COMMANDS:
+        return call(given[0], given[1:])
+    listed = "\n".join(f"  {name:<9}{text}" for name, text in COMMANDS.items())
+    parser = argparse.ArgumentParser(
+        prog="evoprompt",
+        usage="evoprompt COMMAND ...",
+        description=f"commands:\n{listed}\n\nevoprompt COMMAND --help tells what one takes.",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--version", action="version", version=f"evoprompt {__version__}")
+    _, rest = parser.parse_known_args(given)
+    if not rest:
+        parser.print_help()
+    else:
+        print(f"evoprompt: {unknown_name('command', rest[0], COMMANDS)}", file=sys.stderr)
+    return 2
+
+
+def call(command: str, arguments: Sequence[str]) -> int:
+    """Import a command and run it in this process, which is its own. Returns its exit code."""
+    if command == "blend":
+        command, arguments = "experts", ["blend", *arguments]
+    if command == "run":  # goes on though nobody reads its lines
+        from evoprompt.study.lossy_stream import LossyStream
+
+        sys.stdout, sys.stderr = (cast(TextIO, LossyStream(stream)) for stream in (sys.stdout, sys.stderr))
+    return int(import_module(f"evoprompt.commands.{command}").main(arguments))
+
+
+def end_with(command: str) -> NoReturn:
+    """End the process with what a command makes of its arguments."""
+    sys.exit(call(command, sys.argv[1:]))
