@@ -1,0 +1,68 @@
+"""The package's extras: which modules each brings, and what is said where one is absent."""
+
+from __future__ import annotations
+
+from importlib.util import find_spec
+
+from evoprompt.errors import UserError
+
+__all__ = ["EXTRAS", "MissingExtraError", "advice", "installed", "require"]
+
+EXTRAS = {
+    "lm": (
+        *("torch", "transformers", "huggingface_hub", "safetensors", "pandas", "pyarrow", "yaml", "jinja2", "hydra"),
+        *("ray", "rich", "matplotlib", "sklearn", "rapidfuzz"),
+    ),
+    "peers": ("cma", "nevergrad"),
+    "serve": ("fastapi", "uvicorn", "prometheus_client"),
+    "peft": ("peft",),
+    "quant": ("bitsandbytes", "accelerate"),
+    "encoders": ("sentence_transformers",),
+    "telemetry": ("tensorboard",),
+    "launchers": ("hydra_plugins.hydra_joblib_launcher", "hydra_plugins.hydra_submitit_launcher"),
+    "testing": ("pytest", "hypothesis"),
+}
+"""The modules of each extra by which one sees that it is there."""
+
+
+class MissingExtraError(UserError, ImportError):
+    """Something needs an extra that is not installed; the message names it."""
+
+
+def installed(module: str) -> bool:
+    """Whether a module could be imported; it is not."""
+    try:
+        return find_spec(module) is not None
+    except ModuleNotFoundError:  # of the package around it
+        return False
+
+
+def advice(extra: str) -> str:
+    """What is said to whoever lacks an extra, whether they have a checkout or a wheel.
+
+    >>> advice("serve")
+    "install evoprompt with the extra 'serve'"
+    """
+    return f"install evoprompt with the extra {extra!r}"
+
+
+def require(who: str, extra: str, *modules: str) -> None:
+    """Refuse, in one line, to go on without an extra.
+
+    Parameters
+    ----------
+    who : str
+        What needs it, as the message begins.
+    extra : str
+        A name in `EXTRAS`.
+    *modules : str
+        Those of its modules that are needed; none: all of them.
+
+    Raises
+    ------
+    MissingExtraError
+        One of them is not installed; a `UserError` and an `ImportError`.
+    """
+    absent = [name for name in modules or EXTRAS[extra] if not installed(name)]
+    if absent:
+        raise MissingExtraError(f"{who} needs {', '.join(absent)}; {advice(extra)}")
