@@ -23,7 +23,7 @@ def test_a_room_imports_only_from_rooms_below_it() -> None:
     code = "from importlinter.cli import lint_imports_command; lint_imports_command()"
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout
-    assert "1 kept, 0 broken" in done.stdout
+    assert " 0 broken" in done.stdout
 
 
 @pytest.mark.parametrize("statement", ["import evoprompt", "import evoprompt.optim", "from evoprompt import minimize"])

@@ -5,8 +5,7 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass
 
-from evoprompt.llm.load.model import POCKET
-from evoprompt.llm.load.numerics import SHARDED
+from evoprompt.llm.load.spec import POCKET, SHARDED
 from evoprompt.parallel import choose_executor
 from evoprompt.parallel.ray_cluster import WorkerRequest
 from evoprompt.preflight.cluster import LIMIT_SECONDS, Cluster, ask

@@ -15,16 +15,14 @@ from evoprompt.llm import ModelSpec
 from evoprompt.llm.load.footprint import Footprint, footprint, locate, missing_weights
 from evoprompt.llm.load.hub import Source
 from evoprompt.llm.load.memory import PASS_TOKENS
-from evoprompt.llm.load.model import POCKET
 from evoprompt.llm.load.numerics import (
-    QUANTIZATIONS,
-    SHARDED,
     find_attention,
     find_device,
     find_dtype,
     quantization_options,
     sharding_options,
 )
+from evoprompt.llm.load.spec import POCKET, QUANTIZATIONS, SHARDED
 from evoprompt.preflight.findings import Findings, size
 from evoprompt.preflight.machine import Machine
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from evoprompt.errors import UserError, unknown_name
 from evoprompt.llm import PLACEMENTS, ModelSpec
-from evoprompt.llm.load.numerics import QUANTIZATIONS
+from evoprompt.llm.load.spec import QUANTIZATIONS
 from evoprompt.objectives import respondent_options
 from evoprompt.optim import OPTIMIZERS, capabilities_of
 from evoprompt.prompts import space_options

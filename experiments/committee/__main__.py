@@ -17,7 +17,7 @@ import pandas as pd
 from evoprompt.errors import UserError
 from evoprompt.experts import Registry
 from evoprompt.llm import load_model
-from evoprompt.llm.load.model import POCKET
+from evoprompt.llm.load.spec import POCKET
 from evoprompt.routing import Committee, load_router
 from experiments.committee.arms import Asker, Panelists, best_voices, choose_fixed, routes_of
 from experiments.committee.figures import as_published, comparisons, free_text_figures, results, routing

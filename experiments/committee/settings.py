@@ -12,7 +12,7 @@ import yaml
 from evoprompt.errors import UserError, unknown_name
 from evoprompt.experts import BUNDLED
 from evoprompt.llm import ModelSpec
-from evoprompt.llm.load.model import POCKET
+from evoprompt.llm.load.spec import POCKET
 
 HERE = Path(__file__).parent
 MODELS = HERE.parents[1] / "conf" / "model"

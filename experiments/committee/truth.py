@@ -8,7 +8,7 @@ import numpy as np
 import torch
 
 from evoprompt.llm import FrozenModel, Respondent
-from evoprompt.llm.load.model import POCKET
+from evoprompt.llm.load.spec import POCKET
 from evoprompt.surveys import committee, full_plan, vsm13
 from evoprompt.surveys.vsm13 import WEIGHTS
 from evoprompt.typing import Doubles

@@ -364,11 +364,11 @@ def test_a_missing_folder_points_to_the_pocket_model(name: str, tmp_path: Path) 
         ({"name": None}, "must be pocket, a folder or a name on the hub"),
         ({"trust_remote_code": "no"}, "must be true or false"),
         *(
-            ({"threads": value}, f"threads={value!r} must be a whole number from 1")
+            ({"threads": value}, f"threads must be a whole number >= 1, got {value!r}")
             for value in (0, -1, "2", 2.0, True)
         ),
         *(
-            ({"token_budget": value}, f"token_budget={value!r} must be null or a whole number from 1")
+            ({"token_budget": value}, f"token_budget must be null or a whole number >= 1, got {value!r}")
             for value in (0, -5, "x", 10.5, True)
         ),
     ],

@@ -13,7 +13,8 @@ from torch import nn
 
 from evoprompt.errors import UserError
 from evoprompt.llm.load.hub import WEIGHTS, Source, explain, find_model, require_safetensors
-from evoprompt.llm.load.model import POCKET, POCKET_FOLDER, ModelSpec, require_causal
+from evoprompt.llm.load.model import require_causal
+from evoprompt.llm.load.spec import POCKET, POCKET_FOLDER, ModelSpec
 
 __all__ = ["Footprint", "footprint", "locate", "missing_weights"]
 

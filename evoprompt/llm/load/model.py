@@ -8,7 +8,6 @@ import sys
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
-from importlib import resources
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +17,8 @@ from torch import nn
 from evoprompt.errors import UserError
 from evoprompt.llm.load.fingerprint import fingerprint, stored_tensors
 from evoprompt.llm.load.hub import Source, explain, find_model, require_safetensors, weight_files
+from evoprompt.llm.load.known_tokens import require_known
 from evoprompt.llm.load.numerics import (
-    DTYPES,
     find_attention,
     find_device,
     find_dtype,
@@ -28,37 +27,12 @@ from evoprompt.llm.load.numerics import (
     sharding_options,
 )
 from evoprompt.llm.load.servable import require_servable
-from evoprompt.llm.write.sheet import require_known
+from evoprompt.llm.load.spec import POCKET, POCKET_FOLDER, ModelSpec, check_spec
 
-__all__ = ["DTYPES", "POCKET", "FrozenModel", "ModelSpec", "load_model"]
+__all__ = ["FrozenModel", "load_model", "require_causal"]
 
-POCKET = "pocket"
-POCKET_FOLDER = resources.files("evoprompt.llm") / "pocket"
 _CAUSAL = ("ForCausalLM", "LMHeadModel")
 _LIMITS = ("max_position_embeddings", "max_seq_len")  # what configurations call the longest context
-
-
-@dataclass(frozen=True)
-class ModelSpec:
-    """What to load and where to put it; plain values, so that it travels to workers.
-
-    `name` is `pocket`, a local folder or a hub name. `auto` means: for `dtype`, float32 on CPU and bfloat16 on CUDA;
-    for `device`, CUDA where there is one; for `attention`, what the architecture prefers. `device` may also be
-    `sharded`: spread over all GPUs that the process sees. `threads` is the number of CPU threads of one evaluation: a
-    part of the configuration and never taken from the machine, so that rounding does not depend on it.
-    `quantization` is `8bit` (LLM.int8: a row's answer depends a little on the rows beside it) or `4bit` (NF4: it does
-    not). `token_budget` is the number of tokens in one forward pass at most; None: as many as the free memory takes.
-    """
-
-    name: str = POCKET
-    revision: str | None = None
-    dtype: str = "auto"
-    device: str = "auto"
-    attention: str = "auto"
-    trust_remote_code: bool = False
-    threads: int = 2
-    quantization: str | None = None
-    token_budget: int | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -160,7 +134,7 @@ def load_model(spec: ModelSpec) -> FrozenModel:
         needs more than embeddings, looks at what follows, or its device, attention or quantization is not to be had
         here; or a value of `spec` makes no sense.
     """
-    _check(spec)
+    check_spec(spec)
     device = find_device(spec.device)
     dtype = find_dtype(spec.dtype, device)
     options = {"dtype": dtype, "attn_implementation": find_attention(spec.attention)}
@@ -181,23 +155,6 @@ def load_model(spec: ModelSpec) -> FrozenModel:
     except Exception as error:  # a model's own code and files can raise anything
         raise explain(spec.name, source, error) from error
     return frozen
-
-
-def _check(spec: ModelSpec) -> None:
-    if not isinstance(spec.name, str) or not spec.name:
-        raise UserError(f"model.name={spec.name!r} must be pocket, a folder or a name on the hub")
-    if not isinstance(spec.revision, str | None):
-        raise UserError(f"model.revision={spec.revision!r} must be text: put it in quotes")
-    if not isinstance(spec.trust_remote_code, bool):
-        raise UserError(f"model.trust_remote_code={spec.trust_remote_code!r} must be true or false")
-    if not _is_count(spec.threads):
-        raise UserError(f"model.threads={spec.threads!r} must be a whole number from 1")
-    if spec.token_budget is not None and not _is_count(spec.token_budget):
-        raise UserError(f"model.token_budget={spec.token_budget!r} must be null or a whole number from 1")
-
-
-def _is_count(value: object) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and value >= 1
 
 
 def _quiet() -> None:

@@ -9,11 +9,9 @@ from typing import Any
 import torch
 
 from evoprompt.errors import UserError, unknown_name
+from evoprompt.llm.load.spec import DEVICES, QUANTIZATIONS, SHARDED
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
-DEVICES = ("cpu", "cuda")
-SHARDED = "sharded"  # over all GPUs that this process sees
-QUANTIZATIONS = ("8bit", "4bit")
 
 
 def find_device(name: str) -> torch.device:

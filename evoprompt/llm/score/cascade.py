@@ -12,12 +12,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
+from functools import cache
 from typing import Any
 
 import numpy as np
 import torch
 from torch import nn
-from transformers import AttentionInterface
 
 from evoprompt.llm.load.model import FrozenModel
 from evoprompt.llm.score.tree_attention import Ints, Kind, Rows, TrieAttention, filled, padded
@@ -44,6 +44,7 @@ class Cascade:
     """
 
     def __init__(self, frozen: FrozenModel, trie: Trie, width: int) -> None:
+        _register()
         self.frozen, self.width = frozen, width
         self.last = last_layer(frozen)
         self.nodes = self.size(trie)
@@ -204,7 +205,12 @@ def _attention(
     return _running.get().attend(module, query, key, value, Kind(scale, sliding_window, softcap, s_aux)), None
 
 
-AttentionInterface.register(NAME, _attention)
+@cache
+def _register() -> None:
+    """Tell transformers of the attention, once: importing its interface takes two seconds."""
+    from transformers import AttentionInterface
+
+    AttentionInterface.register(NAME, _attention)
 
 
 def decoder(frozen: FrozenModel) -> Any:

@@ -9,9 +9,10 @@ from typing import Any
 import torch
 
 from evoprompt.errors import UserError
+from evoprompt.llm.load.known_tokens import require_known
 from evoprompt.llm.load.model import FrozenModel
 from evoprompt.llm.write.chat import converse
-from evoprompt.llm.write.sheet import PLACEMENTS, Tokens, Writer, require_known
+from evoprompt.llm.write.sheet import PLACEMENTS, Tokens, Writer
 
 ROLES = ("system", "user", "assistant")
 Message = Mapping[str, Any]  # {"role": one of `ROLES`, "content": text}

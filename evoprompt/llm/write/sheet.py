@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import chain, permutations
 from typing import Any
 
 from evoprompt.errors import UserError
+from evoprompt.llm.load.known_tokens import require_known
 from evoprompt.llm.write.chat import Prompt, prompts
 
 PLACEMENTS = ("prefix", "system", "suffix")
@@ -115,22 +116,6 @@ def _check_tokens(
     if vocabulary is not None:
         used = {*chain.from_iterable(asked), *chain.from_iterable(chain.from_iterable({*options}))}
         require_known(tokenizer, used, vocabulary)
-
-
-def require_known(tokenizer: Any, ids: Iterable[int], vocabulary: int) -> None:
-    """Make sure that the model has an embedding of every token.
-
-    Raises
-    ------
-    UserError
-        It does not; the first such token is named.
-    """
-    beyond = min((id for id in ids if id >= vocabulary), default=None)
-    if beyond is not None:
-        raise UserError(
-            f"the tokenizer writes {tokenizer.convert_ids_to_tokens(beyond)!r} as token {beyond}, the model has "
-            f"{vocabulary} embeddings; leave this text out, or use the model's own tokenizer"
-        )
 
 
 def encode(tokenizer: Any, text: str) -> Tokens:
