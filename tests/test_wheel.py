@@ -35,6 +35,7 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_the_wheel_carries_configuration_model_and_survey(wheel: Path) -> None:
     names = set(zipfile.ZipFile(wheel).namelist())
     for name in (
+        "evoprompt/py.typed",
         "evoprompt/conf/config.yaml",
         "evoprompt/conf/model_defaults.yaml",
         "evoprompt/conf/model/pocket.yaml",
@@ -61,11 +62,41 @@ def test_the_wheel_carries_configuration_model_and_survey(wheel: Path) -> None:
 
 
 @pytest.mark.system
+def test_the_base_install_is_numpy_and_scipy_and_says_what_more_would_bring(wheel: Path, tmp_path: Path) -> None:
+    environment = tmp_path / "environment"
+    venv.create(environment, with_pip=True)
+    python, command = environment / "bin" / "python", environment / "bin" / "evoprompt"
+    run(python, "-m", "pip", "install", "-q", "-c", ROOT / "constraints.txt", wheel, cwd=tmp_path)
+    installed = run(python, "-m", "pip", "list", "--format=freeze", cwd=tmp_path).split()
+    assert {line.split("==")[0] for line in installed} - {"pip", "setuptools"} == {"evoprompt", "numpy", "scipy"}
+    assert run(command, "--version", cwd=tmp_path).startswith("evoprompt ")
+    code = "from evoprompt import DifferentialEvolution, minimize; "
+    code += "print(minimize(lambda x: float(x @ x), [(-5, 5)] * 4, budget=2000, seed=1).fun < 1e-3)"
+    assert run(python, "-c", code, cwd=tmp_path) == "True\n"
+    for door, extra in (
+        ([command, "run", "+culture=arab"], "lm"),
+        ([python, "-m", "evoprompt.run", "+culture=arab"], "lm"),
+        *(([python, "-m", f"evoprompt.{name}", "--help"], "lm") for name in ("check", "report", "route", "experts")),
+        ([python, "-c", "import evoprompt.llm"], "lm"),
+        (
+            [python, "-c", "from evoprompt import minimize as m; m(abs, [(0, 1)] * 2, budget=9, method='cma')"],
+            "peers",
+        ),
+        ([python, "-c", "import evoprompt.serving"], "serve"),
+    ):
+        done = subprocess.run(door, cwd=tmp_path, capture_output=True, text=True, check=False)
+        *traceback, last = done.stderr.splitlines()
+        assert done.returncode == (1 if "-c" in door else 2), done.stderr
+        assert last.endswith(f"; install evoprompt with the extra {extra!r}"), done.stderr
+        assert bool(traceback) == ("-c" in door), done.stderr  # of a command there is none
+
+
+@pytest.mark.system
 def test_the_main_command_works_from_the_wheel_in_an_empty_folder(wheel: Path, tmp_path: Path) -> None:
     environment = tmp_path / "environment"
     venv.create(environment, with_pip=True)
     python = environment / "bin" / "python"
-    run(python, "-m", "pip", "install", "-q", "-c", ROOT / "constraints.txt", wheel, cwd=tmp_path)
+    run(python, "-m", "pip", "install", "-q", "-c", ROOT / "constraints.txt", f"{wheel}[lm]", cwd=tmp_path)
     empty = tmp_path / "empty"
     empty.mkdir()
     small = ["budget=40", "optimizer.popsize=8", "survey.respondents=2"]

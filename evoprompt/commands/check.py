@@ -16,6 +16,7 @@ from omegaconf import OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 from rich.console import Console
 
+from evoprompt.commands.ending import say
 from evoprompt.commands.run import CONF, check_choices, plus_for_culture, refused_key, register_cultures, resuming
 from evoprompt.commands.sweep import one_line, planned
 from evoprompt.errors import UserError
@@ -70,7 +71,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         check_choices(given)
         asked = read(given)
     except (UserError, HydraException, OmegaConfBaseException) as error:
-        print(f"evoprompt: {refused_key(str(error), given) or one_line(error)}", file=sys.stderr)
+        say(refused_key(str(error), given) or one_line(error))
         return 2
     return report(asked, Findings(Console()))
 

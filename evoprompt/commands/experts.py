@@ -3,39 +3,34 @@
 from __future__ import annotations
 
 import argparse
-import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import torch
+import numpy as np
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from evoprompt.commands.ending import refusing, say
 from evoprompt.errors import UserError
 from evoprompt.experts.artifact import CARD, Expert
 from evoprompt.experts.registry import BUNDLED, Registry
-from evoprompt.llm import FrozenModel, ModelSpec, load_model
 from evoprompt.surveys import DIMENSIONS
 
+if TYPE_CHECKING:
+    from evoprompt.llm import FrozenModel
 
+
+@refusing
 def main(arguments: Sequence[str] | None = None) -> int:
     """Show or change a folder of experts. Returns the exit code.
 
     0; 1 if `verify` found damage or nobody reads the output any more; 2 for bad input.
     """
     given = _parser().parse_args(arguments)
-    try:
-        found = int(given.run(given))
-        sys.stdout.flush()
-    except UserError as error:
-        print(f"evoprompt: {' '.join(str(error).split())}", file=sys.stderr)
-        return 2
-    except BrokenPipeError:  # the reader has seen enough, and what is left in the buffer must go somewhere
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 1
-    return found
+    return int(given.run(given))
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -77,7 +72,7 @@ def _list(given: argparse.Namespace) -> int:
         base = expert.provenance["base_model"]["name"]
         losses = (_loss(expert, arm) for arm in ("naive", "evolved"))
         shown = expert.provenance["culture"]["name"]
-        table.add_row(*map(Text, (name, shown, base, expert.placement, str(len(expert.prompt)), *losses)))
+        table.add_row(*map(Text, (name, shown, base, expert.placement, str(expert.tokens), *losses)))
     console = Console(width=None if sys.stdout.isatty() else 120)
     console.print(table)
     print(
@@ -89,8 +84,7 @@ def _list(given: argparse.Namespace) -> int:
 
 
 def _verify(given: argparse.Namespace) -> int:
-    frozen = load_model(ModelSpec(name=given.model)) if given.model else None
-    registry = Registry(given.experts, frozen)
+    registry = Registry(given.experts, _model(given.model) if given.model else None)
     for name in registry:
         print(f"good: {name}")
     for path, reason in registry.left_out.items():
@@ -117,9 +111,9 @@ def _diff(given: argparse.Namespace) -> int:
     for key, values in _differences(one, other).items():
         table.add_row(Text(key), *map(Text, values))
     Console(width=None if sys.stdout.isatty() else 120).print(table)
-    if one.prompt.shape == other.prompt.shape:
-        distance = float(torch.linalg.vector_norm(one.prompt - other.prompt))
-        cosine = float(torch.nn.functional.cosine_similarity(one.prompt.flatten(), other.prompt.flatten(), dim=0))
+    if one.array.shape == other.array.shape:
+        a, b = (expert.array.ravel().astype(np.float64) for expert in (one, other))
+        distance, cosine = np.linalg.norm(a - b), a @ b / (np.linalg.norm(a) * np.linalg.norm(b))
         print(f"prompts: distance {distance:.3g}, cosine {cosine:.3f}")
     return 0
 
@@ -150,7 +144,8 @@ def _blend(given: argparse.Namespace) -> int:
     registry = Registry(given.experts)
     names, weights = zip(*(_weighted(text) for text in given.names), strict=True)
     experts = [registry[name] for name in names]
-    result = measure_blend(_base_of(experts[0]), experts, weights, given.out, given.wordings)
+    base = experts[0].provenance["base_model"]
+    result = measure_blend(_model(base["name"], base["revision"]), experts, weights, given.out, given.wordings)
     table = Table(box=None, pad_edge=False)
     for title in ("held-out wordings", "loss", *DIMENSIONS):
         table.add_column(title, justify="left" if title == "held-out wordings" else "right")
@@ -164,7 +159,7 @@ def _blend(given: argparse.Namespace) -> int:
     print(f"expert  {given.out}")
     own, naive = (result.arms[arm]["held_out"]["loss"] for arm in ("evolved", "naive"))
     if own >= naive:
-        print(f"evoprompt: no prompt is nearer to the target than this blend: {naive:.1f} points", file=sys.stderr)
+        say(f"no prompt is nearer to the target than this blend: {naive:.1f} points")
     return 0
 
 
@@ -178,9 +173,10 @@ def _weighted(text: str) -> tuple[str, float]:
         raise UserError(f"{text!r} is no expert with a weight; write it like arab=2") from None
 
 
-def _base_of(expert: Expert) -> FrozenModel:
-    base = expert.provenance["base_model"]
-    return load_model(ModelSpec(name=base["name"], revision=base["revision"]))
+def _model(name: str, revision: str | None = None) -> FrozenModel:
+    from evoprompt.llm import ModelSpec, load_model  # takes seconds, and most of the commands have no use for it
+
+    return load_model(ModelSpec(name=name, revision=revision))
 
 
 def _add(given: argparse.Namespace) -> int:

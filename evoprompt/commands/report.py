@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import argparse
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from evoprompt.errors import UserError
+from evoprompt.commands.ending import refusing
 from evoprompt.report import write_report
 
 
+@refusing
 def main(arguments: Sequence[str] | None = None) -> int:
     """Write the report of a run, or of every run below a folder. Returns the exit code: 0, or 2 for bad input."""
     parser = argparse.ArgumentParser(
@@ -18,12 +18,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         description="Write report.html and plots of a finished run; or one table of all runs below a folder.",
     )
     parser.add_argument("folder", type=Path, help="a run directory, or a folder with run directories below it")
-    folder = parser.parse_args(arguments).folder
-    try:
-        print(_write(folder))
-    except UserError as error:
-        print(f"evoprompt: {' '.join(str(error).split())}", file=sys.stderr)
-        return 2
+    print(_write(parser.parse_args(arguments).folder))
     return 0
 
 

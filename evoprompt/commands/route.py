@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import json
 import logging
-import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,6 +14,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text as Shown
 
+from evoprompt.checks import real_number, whole_number
+from evoprompt.commands.ending import refusing
 from evoprompt.errors import UserError
 from evoprompt.experts import BUNDLED, Registry
 from evoprompt.llm import ModelSpec, load_model
@@ -26,25 +27,18 @@ from evoprompt.surveys.quality import LABEL_MASS_LIMIT, percent
 POCKET_NOTE = "the pocket model is a simulator: what it says is no advice and nothing about people"
 
 
+@refusing
 def main(arguments: Sequence[str] | None = None) -> int:
     """Ask the committee. Returns the exit code: 0; 2 for bad input; 1 if nobody reads the output any more."""
     given = _parser().parse_args(arguments)
     logging.basicConfig(format="%(message)s", level=logging.WARNING)
-    try:
-        _require_text(given)
-        committee = open_committee(given)
-        if given.options:
-            opinion = committee.opinion(given.query, given.options.split("|"), *_asked(committee, given))
-            _print_opinion(opinion, given, committee.frozen.spec.name == "pocket")
-        else:
-            _answer(committee, given)
-        sys.stdout.flush()
-    except UserError as error:
-        print(f"evoprompt: {' '.join(str(error).split())}", file=sys.stderr)
-        return 2
-    except BrokenPipeError:  # the reader has seen enough, and what is left in the buffer must go somewhere
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 1
+    _require_text(given)
+    committee = open_committee(given)
+    if given.options:
+        opinion = committee.opinion(given.query, given.options.split("|"), *_asked(committee, given))
+        _print_opinion(opinion, given, committee.frozen.spec.name == "pocket")
+    else:
+        _answer(committee, given)
     return 0
 
 
@@ -93,8 +87,7 @@ def add_committee_arguments(parser: argparse.ArgumentParser) -> None:
 
 def open_committee(given: argparse.Namespace) -> Committee:
     """The committee that the arguments describe; what is left out of the folder is said on standard error."""
-    if given.k < 1:
-        raise UserError(f"-k {given.k} must be at least 1")
+    whole_number("-k", given.k, 1)
     name, revision = (given.model, None) if given.model else _base_of(Registry(given.experts))
     frozen = load_model(
         ModelSpec(name=name, revision=revision, device=given.device, dtype=given.dtype, threads=given.threads)
@@ -124,7 +117,7 @@ def _answer(committee: Committee, given: argparse.Namespace) -> None:
     """Say who speaks, then the answer word for word as it comes."""
     profile, voices = _asked(committee, given)
     route, chosen = (None, tuple(voices)) if voices else committee.route(given.query, profile)
-    sampling = checked_sampling(given.max_tokens, given.temperature, given.seed)
+    sampling = _sampling(given)
     messages = [{"role": "user", "content": given.query}]
     streams = committee.streams(messages, chosen, given.compose, sampling)
     if not given.json:
@@ -151,21 +144,13 @@ def _answer(committee: Committee, given: argparse.Namespace) -> None:
         _print_note(committee.frozen.spec.name == "pocket")
 
 
-def checked_sampling(max_tokens: int, temperature: float, seed: int) -> Sampling:
-    """How to draw, or why not so.
-
-    Raises
-    ------
-    UserError
-        A number is out of its range.
-    """
-    if max_tokens < 1:
-        raise UserError(f"max tokens {max_tokens} must be at least 1")
-    if not 0 <= temperature <= 2:
-        raise UserError(f"temperature {temperature} must be from 0 to 2")
-    if seed < 0:
-        raise UserError(f"seed {seed} must be at least 0")
-    return Sampling(max_tokens, temperature, seed=seed)
+def _sampling(given: argparse.Namespace) -> Sampling:
+    """How to draw the answer's words."""
+    return Sampling(
+        whole_number("--max-tokens", given.max_tokens, 1),
+        real_number("--temperature", given.temperature, 0, 2),
+        seed=whole_number("--seed", given.seed, 0),
+    )
 
 
 def _decoded(decoder: Decoder, streams: Sequence[Any], stops: Sequence[str], live: Any) -> list[str]:

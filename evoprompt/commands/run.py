@@ -18,6 +18,7 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from evoprompt.commands import sweep
+from evoprompt.commands.ending import say
 from evoprompt.commands.sweep import one_line, resume_arguments
 from evoprompt.errors import UserError, unknown_name
 from evoprompt.study.sweepdir import SweepDirectory
@@ -41,7 +42,7 @@ class _Lines(logging.Handler):
         message = " ".join(record.getMessage().split())
         if message not in self.shown:
             self.shown.add(message)
-            _say(message)
+            say(message)
 
 
 _lines = _Lines()
@@ -150,7 +151,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         _list_jobs(sweep.begun)
         return _stopped(f"the launcher gave up: {one_line(error):.200}; the traceback is in {crash}", 1)
     for message in sweep.refused:
-        _say(message)
+        say(message)
     return max(_list_jobs(sweep.begun) if sweep.begun else 0, 2 if sweep.refused else 0)
 
 
@@ -165,17 +166,13 @@ def resuming(given: list[str]) -> list[str]:
     return given if any(argument.startswith("hydra.run.dir=") for argument in given) else [*given, "hydra.run.dir=."]
 
 
-def _say(message: str) -> None:
-    print(f"evoprompt: {message}", file=sys.stderr)
-
-
 def _stopped(message: str, code: int) -> int:
     """Say what stopped the command, and how a sweep goes on if some of its jobs have begun. Returns the exit code."""
-    _say(message)
+    say(message)
     jobs = sweep.begun.jobs() if sweep.begun else []
     if sweep.begun and any(job.folder for job in jobs):
         left = sum(not job.finished for job in jobs)
-        _say(f"{left} of {len(jobs)} jobs have no result; continue with: {RESUME}{sweep.begun.path}")
+        say(f"{left} of {len(jobs)} jobs have no result; continue with: {RESUME}{sweep.begun.path}")
     return code
 
 
@@ -189,7 +186,7 @@ def _list_jobs(directory: SweepDirectory) -> int:
     if len(failed) < len(jobs):
         print(f"one table and a page of all {len(jobs)} jobs: python -m evoprompt.report {directory.path}")
     for job in failed:
-        _say(f"{job.name}: {job.reason}")
+        say(f"{job.name}: {job.reason}")
     if any(job.state != "refused" for job in failed):
         return 1
     return 2 if failed else 0

@@ -11,35 +11,32 @@ from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 
+from evoprompt.checks import whole_number
+from evoprompt.commands.ending import refusing
 from evoprompt.commands.route import add_committee_arguments, open_committee
 from evoprompt.errors import UserError
+from evoprompt.extras import require
 
 LOOPBACK = ("127.0.0.1", "localhost", "::1", "[::1]")
 TOKEN = "EVOPROMPT_TOKEN"
 """Environment variable with the bearer token that clients have to show."""
 
 
+@refusing
 def main(arguments: Sequence[str] | None = None) -> int:
     """Serve until stopped. Returns the exit code: 0, or 2 for bad input."""
     given = _parser().parse_args(arguments)
     logging.basicConfig(format="%(asctime)s %(message)s", level=logging.WARNING)
-    try:
-        import uvicorn
+    require("evoprompt serve", "serve")
+    import uvicorn
 
-        from evoprompt.serving import Limits, make_app
-    except ImportError as error:
-        print(f"evoprompt: serving needs {error.name}; install evoprompt[serve]", file=sys.stderr)
-        return 2
-    try:
-        if not 1 <= given.port <= 65535:
-            raise UserError(f"port {given.port} must be from 1 to 65535")
-        limits = Limits(given.max_body, given.max_requests, given.timeout, given.max_tokens)
-        token = read_token(given.token_file)
-        address = bound(given.host, given.port)
-        committee = open_committee(given)
-    except UserError as error:
-        print(f"evoprompt: {' '.join(str(error).split())}", file=sys.stderr)
-        return 2
+    from evoprompt.serving import Limits, make_app
+
+    whole_number("--port", given.port, 1, 65535)
+    limits = Limits(given.max_body, given.max_requests, given.timeout, given.max_tokens)
+    token = read_token(given.token_file)
+    address = bound(given.host, given.port)
+    committee = open_committee(given)
     here = given.host in LOOPBACK
     hosts = (*LOOPBACK, given.host, *map(str.lower, given.allow_host)) if here or given.allow_host else None
     app = make_app(committee, limits, token, hosts)

@@ -9,7 +9,9 @@ from importlib import import_module
 from typing import NoReturn, TextIO, cast
 
 from evoprompt import __version__
+from evoprompt.commands.ending import refused
 from evoprompt.errors import unknown_name
+from evoprompt.extras import MissingExtraError, require
 
 __all__ = ["COMMANDS", "call", "end_with", "main"]
 
@@ -41,7 +43,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if not rest:
         parser.print_help()
     else:
-        print(f"evoprompt: {unknown_name('command', rest[0], COMMANDS)}", file=sys.stderr)
+        refused(unknown_name("command", rest[0], COMMANDS))
     return 2
 
 
@@ -49,6 +51,10 @@ def call(command: str, arguments: Sequence[str]) -> int:
     """Import a command and run it in this process, which is its own. Returns its exit code."""
     if command == "blend":
         command, arguments = "experts", ["blend", *arguments]
+    try:
+        require(f"evoprompt {command}", "lm")
+    except MissingExtraError as error:
+        return refused(error)
     if command == "run":  # goes on though nobody reads its lines
         from evoprompt.study.lossy_stream import LossyStream
 

@@ -6,18 +6,22 @@ import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+import numpy as np
+from numpy.typing import NDArray
+from safetensors import SafetensorError, safe_open
 
 from evoprompt.errors import UserError
-from evoprompt.experts.card import card
-from evoprompt.llm import PLACEMENTS, FrozenModel, ModelSpec, load_model, make_sheet
-from evoprompt.llm.write.conversation import Message, make_context
+from evoprompt.experts.card import STANDS, card
+
+if TYPE_CHECKING:  # what has no use for a model is read without torch
+    import torch
+
+    from evoprompt.llm import FrozenModel
+    from evoprompt.llm.write.conversation import Message
 
 SCHEMA_VERSION = 2  # of 1 the fingerprints are of another kind: of some loaded weights, not of the checkpoint
 WEIGHTS, CONFIG, PROVENANCE, CARD = "adapter_model.safetensors", "adapter_config.json", "expert.json", "README.md"
@@ -26,10 +30,22 @@ KEY = "prompt_embeddings"
 
 @dataclass(frozen=True, eq=False)
 class Expert:
-    """A soft prompt (tokens, hidden) and where it comes from (`expert.json`)."""
+    """A soft prompt, as an array (tokens, hidden), and where it comes from (`expert.json`)."""
 
-    prompt: torch.Tensor
+    array: NDArray[np.float32]
     provenance: Mapping[str, Any]
+
+    @cached_property
+    def prompt(self) -> torch.Tensor:
+        """The soft prompt (tokens, hidden) in float32."""
+        import torch
+
+        return torch.from_numpy(self.array)
+
+    @property
+    def tokens(self) -> int:
+        """How many soft tokens it has."""
+        return len(self.array)
 
     @property
     def culture(self) -> str:
@@ -63,6 +79,8 @@ class Expert:
         UserError
             It is another model, or it does not take the conversation.
         """
+        from evoprompt.llm.write.conversation import make_context
+
         if frozen is None:
             frozen = _base(self.provenance["base_model"]["name"], self.provenance["base_model"]["revision"])
         self.check_base(frozen)
@@ -83,9 +101,9 @@ class Expert:
                 f"this expert has schema version {self.provenance.get('schema_version')!r}, whose fingerprint of "
                 f"{base['name']!r} cannot be compared with one of version {SCHEMA_VERSION}; evolve the expert again"
             )
-        if self.prompt.shape[1] != frozen.hidden:
+        if self.array.shape[1] != frozen.hidden:
             raise UserError(
-                f"this expert's soft tokens have width {self.prompt.shape[1]}, model {frozen.spec.name!r} takes "
+                f"this expert's soft tokens have width {self.array.shape[1]}, model {frozen.spec.name!r} takes "
                 f"{frozen.hidden}; load {base['name']!r}"
             )
         if base["fingerprint"] != frozen.fingerprint:
@@ -97,6 +115,8 @@ class Expert:
 
 @cache
 def _base(name: str, revision: str | None) -> FrozenModel:
+    from evoprompt.llm import ModelSpec, load_model
+
     return load_model(ModelSpec(name=name, revision=revision))
 
 
@@ -105,6 +125,8 @@ def served_by_peft(frozen: FrozenModel, placement: str) -> bool:
 
     So it is with `system` placement where neither a chat template nor the tokenizer writes anything before it.
     """
+    from evoprompt.llm import make_sheet
+
     if placement == "system":
         return not make_sheet(frozen.tokenizer, ["Yes or no?"], [["A", "B"]], placement).before[0]
     return placement == "prefix"
@@ -137,8 +159,10 @@ def write_expert(
     ValueError
         A number in `provenance` is not finite, which JSON cannot hold; give None instead.
     """
-    tensor = prompt.detach().to("cpu", torch.float32).contiguous()
-    digest = hashlib.sha256(tensor.numpy().tobytes()).hexdigest()
+    from safetensors.numpy import save_file
+
+    array = prompt.detach().to("cpu").float().contiguous().numpy()
+    digest = hashlib.sha256(array.tobytes()).hexdigest()
     full = {
         "schema_version": SCHEMA_VERSION,
         **provenance,
@@ -149,21 +173,21 @@ def write_expert(
         },
         "placement": placement,
         "served_by_peft": served_by_peft(frozen, placement),
-        "tokens": tensor.shape[0],
-        "hidden": tensor.shape[1],
+        "tokens": array.shape[0],
+        "hidden": array.shape[1],
         "prompt_sha256": digest,
     }
-    adapter = json.dumps(_adapter_config(frozen, tensor), indent=2, sort_keys=True) + "\n"
+    adapter = json.dumps(_adapter_config(frozen, array), indent=2, sort_keys=True) + "\n"
     written = json.dumps(full, indent=2, allow_nan=False) + "\n"
     folder.mkdir(parents=True, exist_ok=True)
-    save_file({KEY: tensor}, folder / WEIGHTS, metadata={"format": "pt"})  # of two entries the order would vary
+    save_file({KEY: array}, folder / WEIGHTS, metadata={"format": "pt"})  # of two entries the order would vary
     (folder / CONFIG).write_text(adapter, encoding="utf-8")
     (folder / PROVENANCE).write_text(written, encoding="utf-8")
     (folder / CARD).write_text(card(full, frozen.spec), encoding="utf-8")
-    return Expert(tensor, full)
+    return Expert(array, full)
 
 
-def _adapter_config(frozen: FrozenModel, prompt: torch.Tensor) -> dict[str, Any]:
+def _adapter_config(frozen: FrozenModel, prompt: NDArray[np.float32]) -> dict[str, Any]:
     """What PEFT reads about a soft prompt (tokens, hidden)."""
     config = frozen.model.config.get_text_config()
     return {
@@ -193,26 +217,37 @@ def read_expert(folder: str | Path) -> Expert:
     """
     path = Path(folder)
     try:
-        tensors = load_file(path / WEIGHTS)
+        prompt, precision = _stored(path / WEIGHTS)
         provenance = json.loads((path / PROVENANCE).read_text(encoding="utf-8"), parse_constant=_no_number)
         adapter = json.loads((path / CONFIG).read_text(encoding="utf-8"))
         json.dumps(provenance, ensure_ascii=False).encode()  # half a surrogate pair could not be shown
     except (OSError, SafetensorError, ValueError) as error:
         raise UserError(f"{path} is not a complete expert folder: {error}") from None
     _require_fields(path / PROVENANCE, provenance)
-    prompt = tensors.get(KEY)
     known = adapter if isinstance(adapter, dict) else {}
     expected = (known.get("num_virtual_tokens"), known.get("token_dim"))
     if prompt is None or tuple(prompt.shape) != expected or prompt.ndim != 2 or not len(prompt):
         found = "nothing" if prompt is None else tuple(prompt.shape)
         raise UserError(f"{path / WEIGHTS} holds {found} under {KEY!r}, its config says {expected}")
-    if prompt.dtype != torch.float32:
-        raise UserError(f"{path / WEIGHTS} holds {prompt.dtype}, a prompt is in torch.float32; export the expert again")
-    if hashlib.sha256(prompt.numpy().tobytes()).hexdigest() != provenance.get("prompt_sha256"):
+    if precision != "F32":
+        raise UserError(f"{path / WEIGHTS} holds {precision}, a prompt is in F32; export the expert again")
+    if hashlib.sha256(prompt.tobytes()).hexdigest() != provenance.get("prompt_sha256"):
         raise UserError(f"{path / WEIGHTS} is not the prompt that {PROVENANCE} describes; export the expert again")
-    if not torch.isfinite(prompt).all():
+    if not np.isfinite(prompt).all():
         raise UserError(f"{path / WEIGHTS} holds numbers that are not finite; export the expert again")
     return Expert(prompt, provenance)
+
+
+def _stored(file: Path) -> tuple[NDArray[np.float32] | None, str]:
+    """The soft prompt in a file, if there is one, and its precision by the name that safetensors has for it."""
+    with safe_open(file, "np") as tensors:
+        if KEY not in tensors.keys():  # noqa: SIM118
+            return None, ""
+        part = tensors.get_slice(KEY)
+        precision = str(part.get_dtype())
+        if precision != "F32":  # numpy may not know it
+            return np.zeros(part.get_shape(), np.float32), precision
+        return np.array(tensors.get_tensor(KEY)), precision
 
 
 def _require_fields(file: Path, provenance: Any) -> None:
@@ -226,8 +261,8 @@ def _require_fields(file: Path, provenance: Any) -> None:
     revision = provenance["base_model"].setdefault("revision", None)
     if not isinstance(revision, str | None):
         raise UserError(f"{file} has {revision!r} under base_model.revision, not a text or null")
-    if provenance.get("placement") not in PLACEMENTS:
-        raise UserError(f"{file} has placement {provenance.get('placement')!r}; known: {', '.join(PLACEMENTS)}")
+    if provenance.get("placement") not in STANDS:
+        raise UserError(f"{file} has placement {provenance.get('placement')!r}; known: {', '.join(STANDS)}")
     _require_scores(file, "culture.targets", provenance["culture"].get("targets", {}))
     for arm, splits in _mapping(file, "arms", provenance.get("arms", {})).items():
         for split, measured in _mapping(file, f"arms.{arm}", splits).items():

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from math import isfinite
-
-import torch
+from typing import TYPE_CHECKING
 
 from evoprompt.errors import UserError
 from evoprompt.experts.artifact import Expert
+
+if TYPE_CHECKING:
+    import torch
 
 
 def blend(experts: Sequence[Expert], weights: Sequence[float]) -> torch.Tensor:
@@ -27,10 +29,12 @@ def blend(experts: Sequence[Expert], weights: Sequence[float]) -> torch.Tensor:
     for what, values in (
         ("base models", [expert.provenance["base_model"]["fingerprint"] for expert in experts]),
         ("placements", [expert.placement for expert in experts]),
-        ("numbers of tokens", [len(expert.prompt) for expert in experts]),
+        ("numbers of tokens", [expert.tokens for expert in experts]),
     ):
         if len(set(values)) > 1:
             raise UserError(f"these experts have different {what} ({', '.join(map(str, values))}); blend alike ones")
+    import torch
+
     share = torch.tensor(weights, dtype=torch.float64)
     stacked = torch.stack([expert.prompt for expert in experts])
     return torch.einsum("e,eth->th", (share / share.sum()).float(), stacked)

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from evoprompt.llm import ModelSpec
 from evoprompt.surveys.quality import INVALID_LIMIT, LABEL_MASS_LIMIT, percent
+
+if TYPE_CHECKING:
+    from evoprompt.llm import ModelSpec
 
 STANDS = {
     "prefix": "before everything else in the context",
     "system": "in the system turn, or right behind the token that begins a text where there is no such turn",
     "suffix": "right behind the text of a question",
 }
+"""What each placement of a prompt means."""
 LOADED_AS = ("name", "revision", "quantization", "trust_remote_code")  # what of a `ModelSpec` tells its base model
 QUESTION = "Options: A = very important; B = not important.\\nQuestion: How important is rest to you?\\nAnswer:"
 

@@ -5,17 +5,20 @@ from __future__ import annotations
 import os
 import re
 import shutil
-import tempfile
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from importlib import resources
 from pathlib import Path
 from types import MappingProxyType
+from typing import TYPE_CHECKING
 
 from evoprompt.errors import UserError, unknown_name
 from evoprompt.experts.artifact import CONFIG, PROVENANCE, WEIGHTS, Expert, read_expert
-from evoprompt.llm import FrozenModel
+from evoprompt.files import PARTIAL, replacing
+
+if TYPE_CHECKING:
+    from evoprompt.llm import FrozenModel
 
 BUNDLED = "bundled"
 """Stands for the experts that come with the package: the pocket model's, one of each culture of the committee."""
@@ -162,9 +165,8 @@ class Registry:
         target = self.folder / name
         if name in self._names.values() or target.exists():
             raise UserError(f"there is an expert {name!r} in {self.folder} already; remove it or give another name")
-        with tempfile.TemporaryDirectory(dir=self.folder, prefix=".adding-") as partial:
-            copy = shutil.copytree(source, Path(partial) / name)
-            os.replace(copy, target)
+        with replacing(target) as partial:
+            shutil.copytree(source, partial)
         self.reload()
         return name
 
@@ -235,7 +237,7 @@ def check_name(name: str) -> None:
 
 
 def _folders(root: Path) -> Iterator[Path]:
-    """Folders with an expert.json, each once and none that is hidden; by its own path rather than by a link."""
+    """Folders with an expert.json, each once, by its own path rather than by a link."""
     seen: set[str] = set()
     above = {str(path) for path in root.resolve().parents}  # a link to one of these is a loop
     waiting = [str(root)]
@@ -244,12 +246,17 @@ def _folders(root: Path) -> Iterator[Path]:
         for start in waiting:
             for parent, below, files in os.walk(start):
                 real = os.path.realpath(parent)
-                below[:] = () if real in seen | above else sorted(name for name in below if not name.startswith("."))
+                below[:] = () if real in seen | above else sorted(filter(_is_shown, below))
                 links += [path for name in below if os.path.islink(path := os.path.join(parent, name))]
                 if PROVENANCE in files and real not in seen | above:
                     yield Path(parent)
                 seen.add(real)
         waiting = links
+
+
+def _is_shown(name: str) -> bool:
+    """Whether a folder of this name is one that is searched: none that is hidden or still being written."""
+    return not name.startswith(".") and not name.endswith(PARTIAL)
 
 
 def _told_culture(path: Path) -> str | None:

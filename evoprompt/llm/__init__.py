@@ -8,6 +8,10 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from evoprompt.extras import require
+
+require("evoprompt.llm", "lm")
+
 if TYPE_CHECKING:
     from evoprompt.llm.cost import PromptCost, neutral_texts, prompt_cost, prompt_costs
     from evoprompt.llm.load.model import FrozenModel, load_model

@@ -1,5 +1,9 @@
 """Objectives: what a candidate vector is worth."""
 
+from evoprompt.extras import require
+
+require("evoprompt.objectives", "lm")
+
 from evoprompt.objectives.asking import (
     AnyRespondent,
     all_or_none,

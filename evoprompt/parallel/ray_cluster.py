@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from evoprompt.errors import UserError
+from evoprompt.extras import require
 
 __all__ = ["WorkerRequest", "connect", "import_path", "joined", "usable_cpus"]
 
@@ -126,6 +127,7 @@ def connect(address: str | None, request: WorkerRequest) -> tuple[bool, WorkerRe
     if not _connected() and address is None:
         _check_this_machine(request)
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # before Ray is imported
+    require("an evaluation by Ray", "lm", "ray")
     import ray
 
     started = not ray.is_initialized()

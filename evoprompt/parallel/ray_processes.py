@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from evoprompt.errors import UserError
+from evoprompt.extras import require
 from evoprompt.optim.protocol import Evaluation, Objective, Trials
 from evoprompt.parallel.batching import describe_error
 from evoprompt.parallel.pool import BatchResult, BuildError, CallFailedError, WorkerDiedError
@@ -39,6 +40,7 @@ class RayProcesses:
     label = "ray"
 
     def __init__(self, factory: Callable[[], Objective], request: WorkerRequest, numerics: str | None = None) -> None:
+        require("an evaluation by Ray", "lm", "ray")
         import ray
 
         self.ray, self.request, self.numerics = ray, request, numerics

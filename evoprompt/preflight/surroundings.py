@@ -7,6 +7,7 @@ import tempfile
 from importlib.util import find_spec
 from pathlib import Path
 
+from evoprompt.extras import advice
 from evoprompt.preflight.findings import Findings, size
 from evoprompt.preflight.model import existing
 from evoprompt.study.rundir import RunDirectory
@@ -28,13 +29,11 @@ def check_packages(launcher: str, findings: Findings) -> None:
     findings.section("packages")
     if lacks_launcher(launcher):
         findings.line("launcher", f"{launcher} is not installed")
-        findings.problem(f"hydra/launcher={launcher} needs a plugin; pip install 'evoprompt[launchers]'")
+        findings.problem(f"hydra/launcher={launcher} needs a plugin; {advice('launchers')}")
     if find_spec("tensorboard"):
         findings.line("optional", "tensorboard is installed: a run writes scalars for it")
     else:
-        findings.line(
-            "optional", "tensorboard is not installed: a run writes no scalars; pip install 'evoprompt[telemetry]'"
-        )
+        findings.line("optional", f"tensorboard is not installed: a run writes no scalars; {advice('telemetry')}")
 
 
 def check_output(folder: Path, resumed: bool, findings: Findings) -> None:

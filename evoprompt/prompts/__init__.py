@@ -1,5 +1,9 @@
 """Search spaces of soft prompts."""
 
+from evoprompt.extras import require
+
+require("evoprompt.prompts", "lm")
+
 from evoprompt.prompts.full import FullSpace
 from evoprompt.prompts.low_rank import LowRank
 from evoprompt.prompts.projection import RandomProjection

@@ -4,6 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from evoprompt.extras import require
+
+require("evoprompt.report", "lm")
+
 __all__ = ["write_report"]
 
 

@@ -1,5 +1,9 @@
 """Routing: which experts answer a query, and how their answers become one."""
 
+from evoprompt.extras import require
+
+require("evoprompt.routing", "lm")
+
 from evoprompt.routing.committee import COMPOSITIONS, Answer, Committee, Opinion, Voice
 from evoprompt.routing.queries import Query, bundled_queries, load_queries
 from evoprompt.routing.router import Choice, Route, Router, load_router

@@ -12,6 +12,7 @@ from scipy import sparse
 from sklearn.feature_extraction.text import TfidfVectorizer
 
 from evoprompt.errors import UserError, unknown_name
+from evoprompt.extras import require
 from evoprompt.llm import FrozenModel
 from evoprompt.routing.text import normalised
 
@@ -73,12 +74,9 @@ class SentenceEncoder:
     """Any sentence-transformers model, by hub name or folder (extra `encoders`)."""
 
     def __init__(self, name: str) -> None:
-        try:
-            from sentence_transformers import SentenceTransformer
-        except ImportError:
-            raise UserError(
-                "encoder 'sentence-transformers' needs the package of that name; install evoprompt[encoders]"
-            ) from None
+        require("encoder 'sentence-transformers'", "encoders")
+        from sentence_transformers import SentenceTransformer
+
         self.name = name
         try:
             self.model = SentenceTransformer(name, device="cpu")

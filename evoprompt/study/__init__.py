@@ -5,6 +5,10 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from evoprompt.extras import require
+
+require("evoprompt.study", "lm")
+
 if TYPE_CHECKING:
     from evoprompt.study.job import run_job, run_sweep_job
     from evoprompt.study.rundir import RunDirectory

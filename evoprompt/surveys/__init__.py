@@ -1,5 +1,9 @@
 """Surveys: instruments, scoring formulas, culture targets and losses."""
 
+from evoprompt.extras import require
+
+require("evoprompt.surveys", "lm", "yaml")
+
 from evoprompt.surveys.anchoring import Constant, anchored_constant, choose_anchors, fixed_constant
 from evoprompt.surveys.cultures import Culture, committee, cultures, custom_culture, get_culture
 from evoprompt.surveys.instrument import Instrument, Item, load_instrument, vsm13

@@ -1,6 +1,6 @@
 """A conformance suite for optimizers with ask and tell: inherit it, say how yours is made, run pytest.
 
-Needs pytest and hypothesis (``pip install 'evoprompt[testing]'``), and nothing else in evoprompt imports it.
+Needs pytest and hypothesis (the extra ``testing``), and nothing else in evoprompt imports it.
 
 Examples
 --------
@@ -17,13 +17,15 @@ try:
     import hypothesis  # noqa: F401
     import pytest
 except ImportError as error:
-    raise ImportError("evoprompt.testing needs pytest and hypothesis: pip install 'evoprompt[testing]'") from error
+    raise ImportError(
+        "evoprompt.testing needs pytest and hypothesis; install evoprompt with the extra 'testing'"
+    ) from error
 
 pytest.register_assert_rewrite(
     *(f"{__name__}.{name}" for name in ("case", "asking", "telling", "failing", "resuming", "claiming"))
 )
 
-from evoprompt.optim.capabilities import Capabilities  # noqa: E402
-from evoprompt.testing.conformance import OptimizerConformance  # noqa: E402
+from evoprompt.optim.capabilities import Capabilities
+from evoprompt.testing.conformance import OptimizerConformance
 
 __all__ = ["Capabilities", "OptimizerConformance"]

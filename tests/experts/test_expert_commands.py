@@ -72,7 +72,7 @@ def test_bytes_that_are_no_text_are_one_line(name: str, capsys: pytest.CaptureFi
 def test_a_port_that_is_none_is_one_line(port: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert serve(["--port", port]) == 2
     (line,) = capsys.readouterr().err.splitlines()
-    assert line == f"evoprompt: port {port} must be from 1 to 65535"
+    assert line == f"evoprompt: --port must be an integer from 1 to 65535, got {port}"
 
 
 @pytest.mark.parametrize("command", [("route", GREETING, "--json", "--max-tokens=1"), ("experts", "card", "japan")])

@@ -98,7 +98,7 @@ def rewrite(path: Path, dtype: torch.dtype, width: int = 128) -> None:
         (damage_weights, "is not the prompt that expert.json describes"),
         (damage_shape, "holds (3, 128) under 'prompt_embeddings', its config says (9, 128)"),
         (damage_base, "was evolved on 'some/other-model'"),
-        (lambda path: rewrite(path, torch.bfloat16), "holds torch.bfloat16, a prompt is in torch.float32"),
+        (lambda path: rewrite(path, torch.bfloat16), "holds BF16, a prompt is in F32"),
         (lambda path: rewrite(path, torch.float32, width=7), "soft tokens have width 7, model 'pocket' takes 128"),
         (lambda path: told(path, arms=None), "has None under arms, not a mapping"),
         (lambda path: told(path, arms=[]), "has [] under arms, not a mapping"),

@@ -126,4 +126,4 @@ def test_quantization_without_its_packages_names_the_extra(tmp_path: Path) -> No
         text=True,
         check=False,
     )
-    assert "needs bitsandbytes and accelerate; pip install 'evoprompt[quant]'" in done.stderr.splitlines()[-1]
+    assert "needs bitsandbytes and accelerate; install evoprompt with the extra 'quant'" in done.stderr.splitlines()[-1]

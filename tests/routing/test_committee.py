@@ -189,10 +189,10 @@ def test_shares_of_hardly_anything_are_told_as_such(capsys: pytest.CaptureFixtur
     [
         (["Hello", "--expert", "jappan"], "unknown expert 'jappan'; did you mean japan"),
         (["Hello", "--experts", "nowhere"], "nowhere is not a folder"),
-        (["Hello", "-k", "0"], "-k 0 must be at least 1"),
+        (["Hello", "-k", "0"], "-k must be an integer >= 1, got 0"),
         (["  "], "the query is empty"),
-        (["Hello", "--max-tokens", "0"], "max tokens 0 must be at least 1"),
-        (["Hello", "--temperature", "9"], "temperature 9.0 must be from 0 to 2"),
+        (["Hello", "--max-tokens", "0"], "--max-tokens must be an integer >= 1, got 0"),
+        (["Hello", "--temperature", "9"], "--temperature must be a number from 0 to 2, got 9.0"),
         (["Hello", "--options", "yes"], "must be 2 to 26 different texts"),
         (["Hello", "--options", "yes|no", "--compose", "panel"], "--compose panel is about answers in words"),
     ],

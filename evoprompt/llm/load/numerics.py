@@ -9,6 +9,7 @@ from typing import Any
 import torch
 
 from evoprompt.errors import UserError, unknown_name
+from evoprompt.extras import advice
 from evoprompt.llm.load.spec import DEVICES, QUANTIZATIONS, SHARDED
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
@@ -95,7 +96,7 @@ def sharding_options(name: str) -> dict[str, Any]:
     from transformers.utils import is_accelerate_available
 
     if not is_accelerate_available():
-        raise UserError(f"model.device={SHARDED} needs accelerate; pip install 'evoprompt[quant]'")
+        raise UserError(f"model.device={SHARDED} needs accelerate; {advice('quant')}")
     return {"device_map": "auto"}
 
 
@@ -116,7 +117,7 @@ def quantization_options(name: str | None, device: torch.device, dtype: torch.dt
 
     logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
     if not (is_bitsandbytes_available() and is_accelerate_available()):
-        raise UserError(f"model.quantization={name} needs bitsandbytes and accelerate; pip install 'evoprompt[quant]'")
+        raise UserError(f"model.quantization={name} needs bitsandbytes and accelerate; {advice('quant')}")
     config = BitsAndBytesConfig(
         load_in_8bit=name == "8bit",
         load_in_4bit=name == "4bit",

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 
+from evoprompt.extras import require
 from evoprompt.optim.adapters.base import ReplayedOptimizer, Result
 from evoprompt.optim.adapters.global_rng import PrivateGlobalState
 from evoprompt.optim.capabilities import Capabilities
@@ -30,8 +31,8 @@ class Nevergrad(ReplayedOptimizer):
 
     Raises
     ------
-    ImportError
-        If the package ``nevergrad`` is not installed.
+    MissingExtraError
+        If the package ``nevergrad`` is not installed; an ``ImportError`` and a ``ValueError``.
     ValueError
         If the optimizer is unknown, a bound is infinite, or no coordinate is free.
     """
@@ -63,6 +64,7 @@ class Nevergrad(ReplayedOptimizer):
         )  # fmt: skip
 
     def _start(self) -> None:
+        require("the optimizer 'nevergrad'", "peers", "nevergrad")
         self._global = PrivateGlobalState(self.seed)
         with self._global.installed():
             import nevergrad

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 
+from evoprompt.extras import require
 from evoprompt.optim.adapters.base import ReplayedOptimizer, Result
 from evoprompt.optim.adapters.global_rng import PrivateGlobalState
 from evoprompt.optim.capabilities import Capabilities
@@ -41,8 +42,8 @@ class CMA(ReplayedOptimizer):
 
     Raises
     ------
-    ImportError
-        If the package ``cma`` is not installed.
+    MissingExtraError
+        If the package ``cma`` is not installed; an ``ImportError`` and a ``ValueError``.
     ValueError
         If an argument is out of range.
     """
@@ -82,6 +83,7 @@ class CMA(ReplayedOptimizer):
         return size if budget is None else max(MINIMUM, min(size, default_popsize(budget) * 2, budget))
 
     def _start(self) -> None:
+        require("the optimizer 'cma'", "peers", "cma")
         import cma
 
         low, high = self._box.low.astype(np.float64), self._box.high.astype(np.float64)
