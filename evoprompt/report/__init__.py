@@ -6,8 +6,6 @@ from pathlib import Path
 
 from evoprompt.extras import require
 
-require("evoprompt.report", "lm")
-
 __all__ = ["write_report"]
 
 
@@ -29,6 +27,7 @@ def write_report(folder: Path) -> Path:
     UserError
         The folder is not a finished run, a file of it cannot be read, or it cannot be written.
     """
+    require("evoprompt.report", "lm")
     from evoprompt.report.drawing import write_plots
     from evoprompt.report.files import arms_csv, read_run, write_bytes
     from evoprompt.report.page import run_page
