@@ -1,7 +1,9 @@
 # %% [markdown]
 # # Optimise any function
 # The function may jump and have many local minima: only its values are used, no gradient. Here it is the median
-# distance between a damped oscillation and measurements, some of which are wrong. The guide is docs/optimizers.md.
+# distance between a damped oscillation and measurements, some of which are wrong.
+#
+# [The guide](../docs/guides/optimizers.md) has more.
 
 # %%
 import tempfile

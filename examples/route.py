@@ -1,7 +1,8 @@
 # %% [markdown]
 # # Route a question to experts
 # A committee is a frozen model, a folder of experts and a router. The model here is the bundled pocket model, a
-# simulator: what it says is no advice and nothing about people. The guide is docs/routing.md.
+# simulator: what it says is no advice and nothing about people.
+# [The guide](../docs/guides/routing.md) has more.
 
 # %%
 from evoprompt.experts import BUNDLED, Registry

@@ -25,6 +25,7 @@ SAMPLING = {
 _LEAST = {"samples": 1, "max_new_tokens": 1, "seed": 0}
 
 AnyRespondent = Respondent | SampledRespondent
+"""Who answers a survey: by the labels' probabilities, or in free text."""
 
 
 def respondent_options(given: Mapping[str, Any], seed: int = 0, where: str = "respondent") -> dict[str, Any]:

@@ -1,7 +1,7 @@
 """Black-box optimizers with one ask/tell interface, and ``minimize`` for those who have a function.
 
 Needs numpy and scipy only, and loads scipy when something that needs it is used; ``cma`` and ``nevergrad`` are
-imported when their adapters are made. The user's guide is ``docs/optimizers.md``.
+imported when their adapters are made. The user's guide is ``docs/guides/optimizers.md``.
 """
 
 from evoprompt.optim._minimize import minimize

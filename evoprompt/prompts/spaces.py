@@ -29,7 +29,9 @@ _KINDS: dict[str, type] = {
     "low_rank": LowRank,
 }
 SPACES = tuple(_KINDS)
+"""Kinds of search spaces."""
 DEFAULT_SPACE = "vocab_pca"
+"""The kind of space that is taken if none is named."""
 
 OWN_OPTIONS: dict[str, dict[str, Any]] = {
     "full": {"scale": 1.0, "limit": 3.0},

@@ -21,6 +21,7 @@ from evoprompt.surveys import DIMENSIONS, Question
 
 OWN = "custom"  # the key of every culture that is none of ours
 COMPOSITIONS = ("mixture", "panel", "synthesis")
+"""How several experts' answers become one."""
 LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 
 

@@ -63,6 +63,8 @@ def anchored_constant(anchors: Sequence[Culture], raw: Doubles) -> Constant:
     raw
         Their raw scores from the frozen model, shape (anchors, 6).
 
+    Examples
+    --------
     >>> from evoprompt.surveys.cultures import get_culture
     >>> anchored_constant([get_culture("japan")], np.zeros((1, 6))).values
     (54.0, 46.0, 95.0, 92.0, 88.0, 42.0)

@@ -8,6 +8,7 @@ from numpy.typing import ArrayLike
 from evoprompt.typing import Doubles
 
 DIMENSIONS = ("pdi", "idv", "mas", "uai", "lto", "ivr")
+"""Keys of Hofstede's six dimensions, in the order of all arrays of scores."""
 
 DIMENSION_NAMES = {
     "pdi": "Power distance",
@@ -17,6 +18,7 @@ DIMENSION_NAMES = {
     "lto": "Long-term orientation",
     "ivr": "Indulgence",
 }
+"""What the dimensions are called, by key."""
 
 # dimension: (weight, item, item): weight * (mean of first - mean of second)
 FORMULAS = {

@@ -1,4 +1,4 @@
-"""The table of docs/models.md: `python tests/llm/family_table.py`."""
+"""The table of docs/guides/models.md: `python tests/llm/family_table.py`."""
 
 from __future__ import annotations
 

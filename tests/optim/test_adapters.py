@@ -15,7 +15,7 @@ from evoprompt.optim.capabilities import Capabilities, table
 from evoprompt.optim.registry import capabilities_of
 from evoprompt.testing.case import run, sphere
 
-DOCS = Path(__file__).parents[2] / "docs" / "optimizers.md"
+DOCS = Path(__file__).parents[2] / "docs" / "guides" / "which-optimizer.md"
 ADAPTERS = ("cma", "nevergrad", "scipy", "dual_annealing", "random")
 every_adapter = pytest.mark.parametrize("name", ADAPTERS)
 

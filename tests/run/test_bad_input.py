@@ -120,7 +120,7 @@ def test_the_help_says_what_the_job_does_and_what_may_be_chosen(command: Command
     done = command(tmp_path, "--help")
     assert done.returncode == 0, done.stderr
     shown = done.stdout.split("== Configuration groups ==")[0]
-    for said in (*PLACEMENTS, *SPACES, *RESPONDENTS, "survey.confirm={samples: 5}", "docs/models.md", "resume="):
+    for said in (*PLACEMENTS, *SPACES, *RESPONDENTS, "survey.confirm={samples: 5}", "docs/guides/models.md", "resume="):
         assert said in shown, said
     assert "Hydra" not in shown
 

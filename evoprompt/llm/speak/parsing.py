@@ -112,6 +112,8 @@ def parse_answer(text: str, labels: Sequence[str], options: Sequence[str] = (), 
     complete
         Whether the model ended its answer, and not a limit of tokens.
 
+    Examples
+    --------
     >>> scale = ("always", "often", "never")
     >>> parse_answer(" I would say 2, often", "123", scale), parse_answer("**(C)**", "ABC", scale)
     (1, 2)

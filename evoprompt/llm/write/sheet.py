@@ -12,6 +12,7 @@ from evoprompt.llm.load.known_tokens import require_known
 from evoprompt.llm.write.chat import Prompt, prompts
 
 PLACEMENTS = ("prefix", "system", "suffix")
+"""Where a soft prompt may stand."""
 CONTEXT = 16  # last characters of a prompt, by which the tokens of its labels are looked up
 GUARDS = ("\n", "=", ".", "a")  # texts to go on from; one of them does not merge with what follows
 

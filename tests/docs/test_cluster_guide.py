@@ -1,4 +1,4 @@
-"""What docs/parallel.md names exists."""
+"""What docs/guides/cluster.md names exists."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from evoprompt.study.settings import ExecutorSettings
 from evoprompt.surveys import DIMENSIONS
 
 ROOT = Path(__file__).parents[2]
-GUIDE = (ROOT / "docs" / "parallel.md").read_text(encoding="utf-8")
+GUIDE = (ROOT / "docs" / "guides" / "cluster.md").read_text(encoding="utf-8")
 
 
 def test_the_table_of_options_holds_each_with_its_default() -> None:
