@@ -13,6 +13,7 @@ import subprocess
 import sys
 import tomllib
 from collections.abc import Sequence
+from functools import partial
 from importlib.metadata import entry_points
 from pathlib import Path
 
@@ -24,9 +25,10 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import OmegaConf
 from site_pages import ROOT, WRITTEN, blocks, name
 
+from evoprompt.commands.run import CONF, register_cultures
+from evoprompt.commands.start import COMMANDS, call
 from evoprompt.optim.de.mutation import STRATEGIES
 from evoprompt.optim.de.variant import VARIANTS
-from evoprompt.commands.run import CONF, register_cultures
 from evoprompt.study import read_settings
 
 CLIENT = "OpenAI("
@@ -53,7 +55,7 @@ def commands_of(page: Path) -> list[list[str]]:
 
 
 PYTHON = [page for page in WRITTEN if python_of(page)]
-COMMANDS = [(page, words) for page in WRITTEN for words in commands_of(page)]
+GIVEN = [(page, words) for page in WRITTEN for words in commands_of(page)]
 
 
 @pytest.fixture
@@ -92,7 +94,7 @@ def test_the_shell_blocks_of_a_page_parse(page: Path) -> None:
         assert done.returncode == 0, done.stderr
 
 
-@pytest.mark.parametrize(("page", "words"), COMMANDS, ids=[f"{name(page)}: {' '.join(w)}" for page, w in COMMANDS])
+@pytest.mark.parametrize(("page", "words"), GIVEN, ids=[f"{name(page)}: {' '.join(w)}" for page, w in GIVEN])
 def test_a_command_exists_and_takes_what_it_is_given(
     page: Path, words: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -103,7 +105,8 @@ def test_a_command_exists_and_takes_what_it_is_given(
     elif words[0] == "python":
         assert (ROOT / words[1]).is_file()
     elif words[0] == "evoprompt":
-        check_module("evoprompt", words[1:], capsys)
+        assert words[1] in COMMANDS
+        check_module(f"evoprompt.{words[1]}", words[2:], capsys)
     elif words[0] == "pip":
         check_module("pip", words[1:], capsys)
     elif words[0] not in SHELL:
@@ -113,7 +116,7 @@ def test_a_command_exists_and_takes_what_it_is_given(
 
 def check_module(module: str, given: Sequence[str], capsys: pytest.CaptureFixture[str]) -> None:
     """`python -m module given`: the module is there, and knows each option and key."""
-    assert importlib.util.find_spec(module), module
+    assert importlib.util.find_spec(module) or module == "evoprompt.blend", module
     if module == "pip":
         for word in given:
             for extra in re.findall(r"\[([\w,]+)\]", word):
@@ -149,11 +152,11 @@ def check_run(overrides: list[str]) -> None:
 
 def check_options(module: str, given: Sequence[str], capsys: pytest.CaptureFixture[str]) -> None:
     """The command's own help names each option that is given."""
-    package = importlib.import_module(module)
-    command = importlib.import_module(f"{module}.__main__") if hasattr(package, "__path__") else package
     sub = [given[0]] if given and re.fullmatch(r"[a-z]+", given[0]) else []
+    command = module.removeprefix("evoprompt.")
+    main = partial(call, command) if command in COMMANDS else importlib.import_module(module).main
     with pytest.raises(SystemExit) as ended:
-        command.main([*sub, "--help"])
+        main([*sub, "--help"])
     assert ended.value.code in (0, None)
     told = capsys.readouterr().out
     for word in given:
