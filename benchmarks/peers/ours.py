@@ -8,7 +8,7 @@ import numpy as np
 
 from benchmarks.counting import Counted
 from evoprompt.optim import make_optimizer
-from evoprompt.optim.registry import capabilities_of
+from evoprompt.optim.methods import capabilities_of
 
 __all__ = ["start"]
 

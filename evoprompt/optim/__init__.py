@@ -11,7 +11,7 @@ from evoprompt.optim.engine.record import GenerationRecord
 from evoprompt.optim.engine.state import has_state, load_state, save_state
 from evoprompt.optim.engine.telllog import TellLog, replay
 from evoprompt.optim.protocol import Best, Evaluation, Evaluator, Objective, Optimizer, Trials
-from evoprompt.optim.registry import OPTIMIZERS, capabilities_of, make_optimizer
+from evoprompt.optim.methods import OPTIMIZERS, capabilities_of, make_optimizer
 
 __all__ = [
     "OPTIMIZERS",

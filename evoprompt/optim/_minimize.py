@@ -13,7 +13,7 @@ from evoprompt.optim.calls import Calls
 from evoprompt.optim.constraints import Constraints
 from evoprompt.optim.engine.state import has_state, load_state, save_state
 from evoprompt.optim.protocol import Evaluation, Evaluator, Optimizer, Trials
-from evoprompt.optim.registry import make_optimizer
+from evoprompt.optim.methods import make_optimizer
 
 if TYPE_CHECKING:
     from scipy.optimize import OptimizeResult

@@ -90,7 +90,7 @@ def refusal(name: str, capability: str) -> ValueError:
     >>> str(refusal("random", "noise"))
     "'random' does not support noise handling (noise); supported by: 'de'"
     """
-    from evoprompt.optim.registry import OPTIMIZERS, capabilities_of
+    from evoprompt.optim.methods import OPTIMIZERS, capabilities_of
 
     able: dict[Any, str] = {}
     for other in OPTIMIZERS:
@@ -108,7 +108,7 @@ def table() -> str:
     >>> table().splitlines()[0]
     '| | `de` | `lsrtde` | `cma` | `nevergrad` | `scipy` | `dual_annealing` | `random` |'
     """
-    from evoprompt.optim.registry import OPTIMIZERS, capabilities_of
+    from evoprompt.optim.methods import OPTIMIZERS, capabilities_of
 
     families: dict[Any, str] = {}
     for name in OPTIMIZERS:
@@ -122,7 +122,7 @@ def table() -> str:
 
 
 def _family(name: str) -> Any:
-    from evoprompt.optim.registry import factory_of
+    from evoprompt.optim.methods import factory_of
 
     factory = factory_of(name)
     return getattr(factory, "func", factory)

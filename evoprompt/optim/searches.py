@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from evoprompt.optim.de.loop import make_evolution
 from evoprompt.optim.de.variant import VARIANTS
 from evoprompt.optim.engine.box import Box
-from evoprompt.optim.engine.search import Search
+from evoprompt.optim.engine.algorithm import Search
 
 __all__ = ["make_search"]
 
@@ -28,7 +28,7 @@ def make_search(variant: str, box: Box, *, integrality: NDArray[np.bool_] | None
     """
     given = {name: value for name, value in arguments.items() if value is not None or name in _ALWAYS}
     if variant == "auto":
-        from evoprompt.optim.portfolio.portfolio import AutoSearch
+        from evoprompt.optim.portfolio.staged import AutoSearch
 
         has = signature(AutoSearch).parameters
         if unknown := [name for name in given if name not in has]:

@@ -12,7 +12,7 @@ from scipy.optimize import differential_evolution, dual_annealing
 
 from evoprompt.optim import OPTIMIZERS, Evaluation, make_optimizer, minimize
 from evoprompt.optim.capabilities import Capabilities, table
-from evoprompt.optim.registry import capabilities_of
+from evoprompt.optim.methods import capabilities_of
 from evoprompt.testing.case import run, sphere
 
 DOCS = Path(__file__).parents[2] / "docs" / "guides" / "which-optimizer.md"

@@ -5,7 +5,7 @@ from typing import Any, ClassVar
 import pytest
 
 from evoprompt.optim import OPTIMIZERS, Optimizer, make_optimizer
-from evoprompt.optim.registry import capabilities_of
+from evoprompt.optim.methods import capabilities_of
 from evoprompt.testing import OptimizerConformance
 
 CASES: dict[str, tuple[str, dict[str, Any]]] = {

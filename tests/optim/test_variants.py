@@ -14,7 +14,7 @@ from evoprompt.optim.de.population import Population
 from evoprompt.optim.de.variant import VARIANTS, customised, variant_popsize
 from evoprompt.optim.engine.box import Box
 from evoprompt.optim.engine.rng import TrialStreams
-from evoprompt.optim.engine.search import GUEST, Results
+from evoprompt.optim.engine.algorithm import GUEST, Results
 
 D = 5
 EVERY = pytest.mark.parametrize("name", list(VARIANTS))

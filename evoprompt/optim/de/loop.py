@@ -23,7 +23,7 @@ from evoprompt.optim.de.variant import Variant, customised, variant_popsize
 from evoprompt.optim.engine.box import Box
 from evoprompt.optim.engine.rng import Purpose, TrialStreams
 from evoprompt.optim.engine.rows import Scratch, pieces, rows_at
-from evoprompt.optim.engine.search import Made, Outcome, Results
+from evoprompt.optim.engine.algorithm import Made, Outcome, Results
 
 __all__ = ["LARGE", "UNIFORMS", "Evolution", "make_evolution"]
 

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from evoprompt.optim.engine.box import Box
 from evoprompt.optim.engine.rng import Purpose, TrialStreams
 from evoprompt.optim.engine.rows import compact, copy_rows, pieces
-from evoprompt.optim.engine.search import GUEST, Results
+from evoprompt.optim.engine.algorithm import GUEST, Results
 
 __all__ = ["HUGE", "MINIMUM", "Duel", "Population", "checked_popsize", "default_popsize", "initial_points", "ranking"]
 

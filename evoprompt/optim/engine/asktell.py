@@ -1,7 +1,7 @@
 """Differential evolution, driven by ask and tell.
 
 This is the engine: it numbers trials, keeps the accounts, collects results in whatever order they come, closes
-generations and saves states. Where trials go is decided by a :class:`~evoprompt.optim.engine.search.Search`.
+generations and saves states. Where trials go is decided by a :class:`~evoprompt.optim.engine.algorithm.Search`.
 """
 
 from __future__ import annotations

@@ -12,7 +12,7 @@ from evoprompt.optim.engine.blocks import Block, packed, unpacked
 from evoprompt.optim.engine.ledger import FOREIGN, Ledger, Received
 from evoprompt.optim.engine.record import GenerationRecord
 from evoprompt.optim.engine.results import concatenated, distinct_slots, in_order, packed_results, unpacked_results
-from evoprompt.optim.engine.search import GUEST, Made, Outcome, Results, Search
+from evoprompt.optim.engine.algorithm import GUEST, Made, Outcome, Results, Search
 
 __all__ = ["Generations"]
 

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from evoprompt.optim.engine.search import Outcome, Results
+from evoprompt.optim.engine.algorithm import Outcome, Results
 
 __all__ = ["GenerationRecord"]
 

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from evoprompt.optim.engine.search import GUEST, Results
+from evoprompt.optim.engine.algorithm import GUEST, Results
 
 __all__ = ["concatenated", "distinct_slots", "in_order", "packed_results", "unpacked_results"]
 

@@ -1,6 +1,6 @@
 """What the self-tuning search consists of: stages that follow one another.
 
-A stage makes points for the slots of its generations and learns from them; :mod:`evoprompt.optim.portfolio.portfolio`
+A stage makes points for the slots of its generations and learns from them; :mod:`evoprompt.optim.portfolio.staged`
 decides which follows which. Here are the opening and the line searches; :mod:`evoprompt.optim.portfolio.gaussian` has
 the learnt distribution. Stages think in the unit space, where the box is [0, 1].
 """
@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from evoprompt.optim.de.population import initial_points
 from evoprompt.optim.engine.box import Box
 from evoprompt.optim.engine.rng import Purpose, TrialStreams
-from evoprompt.optim.engine.search import Results
+from evoprompt.optim.engine.algorithm import Results
 from evoprompt.optim.engine.unit_box import UnitSpace
 from evoprompt.optim.portfolio.lines import (
     TESTS,

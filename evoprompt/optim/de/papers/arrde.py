@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from evoprompt.optim.de.loop import Evolution
 from evoprompt.optim.de.population import Population, initial_points, ranking
 from evoprompt.optim.engine.rng import Purpose
-from evoprompt.optim.engine.search import GUEST, Outcome, Results
+from evoprompt.optim.engine.algorithm import GUEST, Outcome, Results
 
 __all__ = ["RestartingEvolution"]
 

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from evoprompt.optim.de.loop import Evolution
 from evoprompt.optim.de.mutation import Pool
 from evoprompt.optim.de.population import HUGE, Population, ranking
-from evoprompt.optim.engine.search import Outcome, Results
+from evoprompt.optim.engine.algorithm import Outcome, Results
 
 __all__ = ["NewestEvolution"]
 

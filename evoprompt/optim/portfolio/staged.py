@@ -23,7 +23,7 @@ from evoprompt.optim.de.population import MINIMUM, checked_popsize, default_pops
 from evoprompt.optim.de.variant import VARIANTS
 from evoprompt.optim.engine.box import Box
 from evoprompt.optim.engine.rng import Purpose, TrialStreams
-from evoprompt.optim.engine.search import Made, Outcome, Results
+from evoprompt.optim.engine.algorithm import Made, Outcome, Results
 from evoprompt.optim.engine.unit_box import UnitSpace
 from evoprompt.optim.portfolio.gaussian import Sampling
 from evoprompt.optim.portfolio.opening import LineStage, Opening
