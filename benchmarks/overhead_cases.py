@@ -214,7 +214,7 @@ def _cmaes(bounded: bool) -> Run:
 _EVERY = [
     *(
         Case(f"evoprompt:{name}", ("evoprompt.optim",), _ours(name), "float32")
-        for name in ("de", "rand/1/bin", "jade", "shade", "lshade", "jso")
+        for name in ("auto", "rand/1/bin", "jade", "shade", "lshade", "jso")
     ),
     Case("scipy DE vectorised", ("scipy.optimize",), _scipy(True)),
     Case("scipy DE immediate", ("scipy.optimize",), _scipy(False)),

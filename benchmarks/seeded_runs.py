@@ -27,7 +27,7 @@ HASHES = Path(__file__).parent / "results" / "seeded_runs.json"
 
 DIMENSIONS = ["pdi", "idv", "mas", "uai", "lto", "ivr"]
 
-AUTO = "de"
+AUTO = "auto"
 """What the portfolio is called."""
 
 Floats = NDArray[np.floating[Any]]

@@ -6,11 +6,11 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from evoprompt.optim import DifferentialEvolution, make_optimizer, minimize
+    from evoprompt.optim import DifferentialEvolution, Portfolio, make_optimizer, minimize
 
 __version__ = "0.1.0"
 
-__all__ = ["DifferentialEvolution", "make_optimizer", "minimize"]
+__all__ = ["DifferentialEvolution", "Portfolio", "make_optimizer", "minimize"]
 
 
 def __getattr__(name: str) -> Any:

@@ -59,7 +59,7 @@ class Method:
 
 
 def _methods() -> list[Method]:
-    ours = [Method("evoprompt:de", "evoprompt", "ours:start", "de")]
+    ours = [Method("evoprompt:auto", "evoprompt", "ours:start", "auto")]
     for name in VARIANTS:
         suites = _EVERYWHERE if "/" not in name or name == _PLAIN else frozenset[str]()
         ours.append(Method(f"evoprompt:{name}", "evoprompt", "ours:start", name, suites))

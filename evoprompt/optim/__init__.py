@@ -5,17 +5,20 @@ imported when their adapters are made. The user's guide is ``docs/guides/optimiz
 """
 
 from evoprompt.optim._minimize import minimize
+from evoprompt.optim.de.differential_evolution import DifferentialEvolution
 from evoprompt.optim.de.variant import VARIANTS, Variant
-from evoprompt.optim.engine.asktell import DifferentialEvolution, Recommendation
+from evoprompt.optim.engine.asktell import AskTell, Recommendation
 from evoprompt.optim.engine.record import GenerationRecord
 from evoprompt.optim.engine.state import has_state, load_state, save_state
 from evoprompt.optim.engine.telllog import TellLog, replay
-from evoprompt.optim.protocol import Best, Evaluation, Evaluator, Objective, Optimizer, Trials
 from evoprompt.optim.methods import OPTIMIZERS, capabilities_of, make_optimizer
+from evoprompt.optim.portfolio.portfolio import Portfolio
+from evoprompt.optim.protocol import Best, Evaluation, Evaluator, Objective, Optimizer, Trials, shares
 
 __all__ = [
     "OPTIMIZERS",
     "VARIANTS",
+    "AskTell",
     "Best",
     "DifferentialEvolution",
     "Evaluation",
@@ -23,6 +26,7 @@ __all__ = [
     "GenerationRecord",
     "Objective",
     "Optimizer",
+    "Portfolio",
     "Recommendation",
     "TellLog",
     "Trials",
@@ -34,4 +38,5 @@ __all__ = [
     "minimize",
     "replay",
     "save_state",
+    "shares",
 ]

@@ -12,8 +12,8 @@ from numpy.typing import ArrayLike, DTypeLike
 from evoprompt.optim.calls import Calls
 from evoprompt.optim.constraints import Constraints
 from evoprompt.optim.engine.state import has_state, load_state, save_state
-from evoprompt.optim.protocol import Evaluation, Evaluator, Optimizer, Trials
 from evoprompt.optim.methods import make_optimizer
+from evoprompt.optim.protocol import Evaluation, Evaluator, Optimizer, Trials, shares
 
 if TYPE_CHECKING:
     from scipy.optimize import OptimizeResult
@@ -43,7 +43,7 @@ def minimize(
     seconds: float | None = None,
     maxiter: int | None = None,
     args: tuple[Any, ...] = (),
-    method: str = "de",
+    method: str = "auto",
     x0: ArrayLike | None = None,
     constraints: Any = (),
     integrality: ArrayLike | None = None,
@@ -75,7 +75,8 @@ def minimize(
     args : tuple
         Further arguments of ``fun``.
     method : str
-        A name in :data:`evoprompt.optim.OPTIMIZERS`: "de", a variant such as "lshade", "cma", "scipy", ...
+        A name in :data:`evoprompt.optim.OPTIMIZERS`: "auto" is a portfolio, "de" differential evolution, "lshade" and
+        others are variants of it, "cma", "scipy", ... other libraries' optimizers.
     x0 : array_like, shape (d,) or (m, d), optional
         Points evaluated first.
     constraints : NonlinearConstraint, LinearConstraint, dict, or a sequence of them
@@ -112,6 +113,7 @@ def minimize(
     -------
     scipy.optimize.OptimizeResult
         ``x`` (d,), ``fun``, ``nfev``, ``nit`` (generations), ``nfail`` (evaluations without a finite loss),
+        ``method`` and ``stages`` (what ran, and the evaluations that each of its stages had),
         ``success`` (False if nothing finite was found, the constraints are not met or the callback stopped the
         run), ``message`` (with the text of the last exception, if any), ``stop_reason`` (one word),
         ``population`` (m, d) and ``population_energies`` (m,). With constraints ``violation``, by how much x
@@ -238,7 +240,8 @@ class _Run:
         """What ``minimize`` returns."""
         result, optimizer = self._snapshot(), self._optimizer
         result.stop_reason = reason
-        result.message = _MESSAGES.get(reason, reason)
+        result.method, result.stages = self._method, optimizer.stages
+        result.message = f"{_MESSAGES.get(reason, reason)} ({optimizer.name}: {shares(optimizer.stages) or 'nothing'})"
         violated = len(self._constraints) > 0 and result.violation > 0
         if violated:
             result.message += (

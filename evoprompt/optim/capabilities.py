@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any
 
-__all__ = ["Capabilities", "refusal", "supported"]
+__all__ = ["CAPABILITIES", "Capabilities", "refusal", "supported", "table"]
 
 
 def _can(label: str, phrase: str) -> Any:
@@ -82,54 +82,58 @@ def supported(name: str, capabilities: Capabilities, options: Mapping[str, Any])
     return kept
 
 
+CAPABILITIES: Mapping[str, Capabilities] = {
+    "auto": Capabilities(),
+    "de": Capabilities(),
+    "lsrtde": Capabilities(noise=False),
+    "cma": Capabilities(
+        one_coordinate=False, integrality=False, constraints=False, noise=False, steady_state=False, warm_start=False,
+        replays=True,
+    ),
+    "nevergrad": Capabilities(
+        infinite_bounds=False, integrality=False, constraints=False, noise=False, warm_start=False, replays=True,
+    ),
+    "scipy": Capabilities(
+        infinite_bounds=False, constraints=False, noise=False, steady_state=False, warm_start=False, asks_ahead=False,
+        learns_from_guests=False, replays=True,
+    ),
+    "dual_annealing": Capabilities(
+        popsize=False, infinite_bounds=False, integrality=False, constraints=False, noise=False, steady_state=False,
+        warm_start=False, asks_ahead=False, learns_from_guests=False, replays=True,
+    ),
+    "random": Capabilities(
+        constraints=False, noise=False, steady_state=False, warm_start=False, learns_from_guests=False, replays=True,
+    ),
+}  # fmt: skip
+"""Of every optimizer by its name; variants of differential evolution that are not here have those of "de"."""
+
+
 def refusal(name: str, capability: str) -> ValueError:
     """The error for asking an optimizer for what it cannot do; it names those that can.
 
     Examples
     --------
     >>> str(refusal("random", "noise"))
-    "'random' does not support noise handling (noise); supported by: 'de'"
+    "'random' does not support noise handling (noise); supported by: 'auto', 'de'"
     """
-    from evoprompt.optim.methods import OPTIMIZERS, capabilities_of
-
-    able: dict[Any, str] = {}
-    for other in OPTIMIZERS:
-        if getattr(capabilities_of(other), capability):
-            able.setdefault(_family(other), other)
-    who = ", ".join(repr(other) for other in able.values())
-    return ValueError(f"{name!r} does not support {_field(capability).metadata['phrase']}; supported by: {who}")
+    able = (other for other, can in CAPABILITIES.items() if getattr(can, capability) and other != "lsrtde")
+    phrase = next(one for one in fields(Capabilities) if one.name == capability).metadata["phrase"]
+    return ValueError(f"{name!r} does not support {phrase}; supported by: {', '.join(map(repr, able))}")
 
 
 def table() -> str:
-    """Every optimizer's capabilities as a Markdown table, one column for each family of names.
+    """Every optimizer's capabilities as a Markdown table.
 
     Examples
     --------
     >>> table().splitlines()[0]
-    '| | `de` | `lsrtde` | `cma` | `nevergrad` | `scipy` | `dual_annealing` | `random` |'
+    '| | `auto` | `de` | `lsrtde` | `cma` | `nevergrad` | `scipy` | `dual_annealing` | `random` |'
     """
-    from evoprompt.optim.methods import OPTIMIZERS, capabilities_of
-
-    families: dict[Any, str] = {}
-    for name in OPTIMIZERS:
-        families.setdefault((_family(name), capabilities_of(name)), name)
-    columns = list(families.values())
-    lines = ["| | " + " | ".join(f"`{name}`" for name in columns) + " |", "|---" * (len(columns) + 1) + "|"]
+    lines = ["| | " + " | ".join(f"`{name}`" for name in CAPABILITIES) + " |", "|---" * (len(CAPABILITIES) + 1) + "|"]
     for one in fields(Capabilities):
-        cells = ["yes" if getattr(capabilities_of(name), one.name) else "no" for name in columns]
+        cells = ["yes" if getattr(can, one.name) else "no" for can in CAPABILITIES.values()]
         lines.append(f"| {one.metadata['label']} | " + " | ".join(cells) + " |")
     return "\n".join(lines)
-
-
-def _family(name: str) -> Any:
-    from evoprompt.optim.methods import factory_of
-
-    factory = factory_of(name)
-    return getattr(factory, "func", factory)
-
-
-def _field(name: str) -> Any:
-    return next(one for one in fields(Capabilities) if one.name == name)
 
 
 if __name__ == "__main__":

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
 from difflib import get_close_matches
 from functools import partial
 from importlib import import_module
@@ -11,14 +10,15 @@ from typing import Any
 
 from numpy.typing import ArrayLike, DTypeLike
 
-from evoprompt.optim.capabilities import Capabilities, supported
+from evoprompt.optim.capabilities import CAPABILITIES, Capabilities, supported
 from evoprompt.optim.de.variant import VARIANTS
 from evoprompt.optim.protocol import Optimizer
 
 __all__ = ["OPTIMIZERS", "capabilities_of", "factory_of", "make_optimizer"]
 
 _PLACES = {
-    "de": ("evoprompt.optim.engine.asktell", "DifferentialEvolution"),
+    "auto": ("evoprompt.optim.portfolio.portfolio", "Portfolio"),
+    "de": ("evoprompt.optim.de.differential_evolution", "DifferentialEvolution"),
     "cma": ("evoprompt.optim.adapters.pycma", "CMA"),
     "nevergrad": ("evoprompt.optim.adapters.nevergrad", "Nevergrad"),
     "scipy": ("evoprompt.optim.adapters.scipy_de", "ScipyDE"),
@@ -26,10 +26,8 @@ _PLACES = {
     "random": ("evoprompt.optim.adapters.random_search", "RandomSearch"),
 }
 
-_NEVER_EVALUATE_AGAIN = ("lsrtde",)
-
-OPTIMIZERS: tuple[str, ...] = ("de", *VARIANTS, *(name for name in _PLACES if name != "de"))
-"""Names that :func:`make_optimizer` and ``minimize(method=...)`` know; a variant's name is "de" with that variant."""
+OPTIMIZERS: tuple[str, ...] = ("auto", "de", *VARIANTS, *(name for name in _PLACES if name not in ("auto", "de")))
+"""Names that :func:`make_optimizer` and ``minimize(method=...)`` know; a variant's name is "de" with it."""
 
 
 def make_optimizer(
@@ -48,7 +46,7 @@ def make_optimizer(
     Parameters
     ----------
     name : str
-        One of :data:`OPTIMIZERS`, for example "de", "shade", "rand/1/bin", "cma", "scipy" or "random".
+        One of :data:`OPTIMIZERS`, for example "auto", "de", "shade", "rand/1/bin", "cma", "scipy" or "random".
     bounds : sequence of (low, high), array_like (d, 2) or scipy.optimize.Bounds
     budget : int or None
         Most evaluations that are ever handed out.
@@ -100,9 +98,8 @@ def factory_of(name: str) -> Callable[..., Optimizer]:
 
 def capabilities_of(name: str) -> Capabilities:
     """What the optimizer of this name can do."""
-    factory = factory_of(name)
-    capabilities: Capabilities = getattr(getattr(factory, "func", factory), "capabilities", Capabilities())
-    return replace(capabilities, noise=False) if name in _NEVER_EVALUATE_AGAIN else capabilities
+    factory_of(name)
+    return CAPABILITIES.get(name, CAPABILITIES["de"])
 
 
 def _option_names(factory: Callable[..., Optimizer]) -> list[str]:

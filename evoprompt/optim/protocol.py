@@ -13,7 +13,7 @@ from typing import Any, NamedTuple, Protocol, runtime_checkable
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 
-__all__ = ["Best", "Evaluation", "Evaluator", "Losses", "Objective", "Optimizer", "Trials"]
+__all__ = ["Best", "Evaluation", "Evaluator", "Losses", "Objective", "Optimizer", "Trials", "shares"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -158,6 +158,18 @@ class Best(NamedTuple):
     id: int
 
 
+def shares(stages: Mapping[str, int]) -> str:
+    """Which share of the evaluations each stage had, in words.
+
+    Examples
+    --------
+    >>> shares({"opening": 20, "lines": 0, "gaussian": 380, "de": 1})
+    'opening 5 %, gaussian 95 %, de 0 %'
+    """
+    total = sum(stages.values())
+    return ", ".join(f"{name} {100 * n / total:.0f} %" for name, n in stages.items() if n)
+
+
 class Objective(Protocol):
     """What is minimised: points (n, d) to losses (n,) or an :class:`Evaluation`."""
 
@@ -170,6 +182,8 @@ class Optimizer(Protocol):
 
     Attributes
     ----------
+    name : str
+        What runs: "auto", "de", "cma", ...
     d : int
         Number of coordinates.
     budget : int or None
@@ -179,10 +193,16 @@ class Optimizer(Protocol):
         closed.
     """
 
+    name: str
     d: int
 
     @property
     def budget(self) -> int | None: ...
+    @property
+    def stages(self) -> dict[str, int]:
+        """Evaluations told, by what made their points; together they are all of them."""
+        ...
+
     @property
     def evaluations(self) -> int: ...
     @property

@@ -107,7 +107,7 @@ def read_settings(config: Mapping[str, Any]) -> Settings:
 
 def _optimizer(config: Mapping[str, Any], loop: str) -> dict[str, Any]:
     """The optimizer's name and options; in a steady-state loop it learns from each result as it comes, if it can."""
-    optimizer = dict(config.get("optimizer") or {"name": "de"})
+    optimizer = dict(config.get("optimizer") or {"name": "auto"})
     if optimizer.get("name") not in OPTIMIZERS:
         raise unknown_name("optimizer", optimizer.get("name"), OPTIMIZERS)
     can = capabilities_of(optimizer["name"])

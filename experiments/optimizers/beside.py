@@ -45,7 +45,7 @@ def own_cost(folder: Path) -> Grid:
         [name, *(_rounded(float(micros.loc[name, dim])) for dim in dims), f"{peak.loc[name, largest]:.0f}"]
         for name in order
     ]
-    ours, plain = (float(micros.loc[name, largest]) for name in ("evoprompt:de", "evoprompt:rand/1/bin"))
+    ours, plain = (float(micros.loc[name, largest]) for name in ("evoprompt:auto", "evoprompt:rand/1/bin"))
     says = (
         f"In {_spaced(largest)} coordinates the default takes {ours / 1000:.1f} ms of CPU time an evaluation, plain "
         f"rand/1/bin {plain / 1000:.2f} ms. A language model takes far longer than either, so this matters only where "

@@ -15,7 +15,7 @@ from experiments.statistics import Paired, adjusted, mean_interval, paired
 
 __all__ = ["DEFAULT", "Standing", "Verdict", "as_good", "judge", "judge_all", "rank_cases"]
 
-DEFAULT = "evoprompt:de"
+DEFAULT = "evoprompt:auto"
 
 
 @dataclass(frozen=True)
@@ -76,7 +76,7 @@ class Verdict:
 
     @property
     def default(self) -> Standing:
-        """That of `evoprompt:de`."""
+        """That of `evoprompt:auto`."""
         return next(one for one in self.standings if one.method == DEFAULT)
 
     @property

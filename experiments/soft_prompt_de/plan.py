@@ -109,7 +109,7 @@ def blocks(preset: Preset) -> list[Block]:
         "placement": (f"placement={','.join(preset.placements)}",),
         "counterbalancing": ("survey.counterbalanced=false",),
         "constant": ("survey.constant=none,fixed",),
-        "variant": ("optimizer.variant=shade,rand/1/bin",),
+        "variant": ("optimizer=shade,de",),
     }
     for name, sweep in tried.items():
         found.append(Block(f"ablation_{name}", preset.ablated, preset.ablation_seeds, sweep, preset.budget))

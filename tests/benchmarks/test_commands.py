@@ -27,23 +27,23 @@ def small_bbob(tmp_path):
 
 
 def test_bbob_writes_rows_a_table_and_a_plot(small_bbob, tmp_path, capsys):
-    rows = small_bbob("--methods", "evoprompt:de,evoprompt:jade,scipy DE popsize=2,random")
+    rows = small_bbob("--methods", "evoprompt:auto,evoprompt:jade,scipy DE popsize=2,random")
     assert len(rows) == 4 * 2 * 2
     assert (rows["status"] == "ok").all()
     reached_all = rows["hits"].str.split().str.len() == len(TARGETS)
     assert ((rows["evaluations"] == 100) | reached_all).all()
     assert (rows["evaluations"] <= 100).all()
-    assert "| evoprompt:de |" in capsys.readouterr().out
+    assert "| evoprompt:auto |" in capsys.readouterr().out
     assert "scipy DE popsize=2" in (tmp_path / "small.md").read_text()
     assert (tmp_path / "small.png").stat().st_size > 10_000
 
 
 def test_bbob_goes_on_where_it_was_interrupted_with_the_same_rows(small_bbob, tmp_path):
-    whole = small_bbob("--methods", "evoprompt:de,random")
+    whole = small_bbob("--methods", "evoprompt:auto,random")
     out = tmp_path / "small.csv"
     lines = out.read_text().splitlines(keepends=True)
     out.write_text("".join(lines[:6]))
-    again = small_bbob("--methods", "evoprompt:de,random")
+    again = small_bbob("--methods", "evoprompt:auto,random")
     key, measured = list(bbob.KEY), [*bbob.KEY, "error", "evaluations", "hits"]
     pd.testing.assert_frame_equal(
         whole[measured].sort_values(key, ignore_index=True), again[measured].sort_values(key, ignore_index=True)
@@ -90,7 +90,7 @@ def test_overhead_measures_time_and_memory(tmp_path, capsys):
 def test_soft_prompt_like_runs_every_budget_and_seed(tmp_path, capsys):
     out = tmp_path / "soft.csv"
     soft_prompt_like.main(
-        ["--objectives", "synthetic 1280", "--budgets", "60,120", "--seeds", "2", "--methods", "evoprompt:de,random",
+        ["--objectives", "synthetic 1280", "--budgets", "60,120", "--seeds", "2", "--methods", "evoprompt:auto,random",
          "--out", str(out)]
     )  # fmt: skip
     rows = rows_of(out)
@@ -119,5 +119,5 @@ def test_every_installed_method_spends_its_budget_and_not_more(name):
 
 
 def test_an_unknown_method_is_refused_with_the_known_ones():
-    with pytest.raises(ValueError, match=r"unknown method 'de'; known: all, ours, peers, evoprompt:de"):
+    with pytest.raises(ValueError, match=r"unknown method 'de'; known: all, ours, peers, evoprompt:auto"):
         select(["de"], "bbob")

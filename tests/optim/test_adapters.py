@@ -41,16 +41,16 @@ def test_the_examples_in_the_docs_are_true():
 
 def test_every_optimizer_says_itself_what_it_can_do():
     assert all(isinstance(capabilities_of(name), Capabilities) for name in OPTIMIZERS)
-    assert capabilities_of("cma") != capabilities_of("de") == capabilities_of("shade")
+    assert capabilities_of("cma") != capabilities_of("de") == capabilities_of("auto") == capabilities_of("shade")
 
 
 @pytest.mark.parametrize(
     ("name", "options", "message"),
     [
-        ("cma", {"noise": "auto"}, "'cma' does not support noise.*supported by: 'de'$"),
-        ("nevergrad", {"integrality": [True] * 4}, "whole-number.*supported by: 'de', 'scipy', 'random'$"),
-        ("random", {"updating": "immediate"}, "steady-state.*supported by: 'de', 'nevergrad'$"),
-        ("dual_annealing", {"popsize": 8}, "population size.*'de', 'cma', 'nevergrad', 'scipy', 'random'$"),
+        ("cma", {"noise": "auto"}, "'cma' does not support noise.*supported by: 'auto', 'de'$"),
+        ("nevergrad", {"integrality": [True] * 4}, "whole-number.*supported by: 'auto', 'de', 'scipy', 'random'$"),
+        ("random", {"updating": "immediate"}, "steady-state.*supported by: 'auto', 'de', 'nevergrad'$"),
+        ("dual_annealing", {"popsize": 8}, "population size.*'auto', 'de', 'cma', 'nevergrad', 'scipy', 'random'$"),
         ("scipy", {"popsize": 4}, "popsize of at least 5, got 4"),
         ("scipy", {"integrality": [True] * 3}, "integrality must be 4 booleans"),
         ("scipy", {"strategy": "worst1bin"}, "strategy"),
@@ -87,7 +87,7 @@ def test_constraints_and_warm_starts_are_refused_by_name(name):
 
 @pytest.mark.parametrize("name", ["nevergrad", "scipy", "dual_annealing"])
 def test_infinite_bounds_are_refused_saying_who_takes_them(name):
-    with pytest.raises(ValueError, match="infinite bounds; supported by: 'de', 'cma', 'random'"):
+    with pytest.raises(ValueError, match="infinite bounds; supported by: 'auto', 'de', 'cma', 'random'"):
         make_optimizer(name, bounds=[(0, 1), (0, None)], budget=50, seed=0)
 
 

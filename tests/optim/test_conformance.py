@@ -11,7 +11,7 @@ from evoprompt.testing import OptimizerConformance
 CASES: dict[str, tuple[str, dict[str, Any]]] = {
     "reflecting_shade": ("shade", {"repair": "reflect"}),
     "immediate_shade": ("shade", {"updating": "immediate"}),
-    "immediate_de": ("de", {"updating": "immediate"}),
+    "immediate_auto": ("auto", {"updating": "immediate"}),
     "separable_cma": ("cma", {"variant": "separable"}),
     "nevergrad_cma": ("nevergrad", {"optimizer": "CMA"}),
     "immediate_nevergrad": ("nevergrad", {"updating": "immediate"}),

@@ -16,7 +16,7 @@ def distance(x):
 
 
 DISC = NonlinearConstraint(lambda x: x[0] ** 2 + x[1] ** 2, -np.inf, 1.0)
-SETTINGS = {"budget": 3000, "variant": "shade", "popsize": 20}
+SETTINGS = {"budget": 3000, "method": "shade", "popsize": 20}
 
 
 @pytest.mark.parametrize(
@@ -145,7 +145,7 @@ def test_open_sides_and_infinite_values_do_not_mix_into_nan():
     assert limits.violations(np.array([[3.0], [0.0]])).tolist() == [2.0, 0.0]
 
 
-@pytest.mark.parametrize("method", ["de", "shade"])
+@pytest.mark.parametrize("method", ["auto", "de", "shade"])
 def test_a_loss_that_could_never_be_had_is_reported_as_nan_and_not_as_a_number(method):
     never = {"type": "ineq", "fun": lambda x: -1 - abs(x[0])}
     result = minimize(lambda x: float("nan"), [(-5, 5)] * 3, budget=100, method=method, constraints=never)

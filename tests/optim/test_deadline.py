@@ -113,7 +113,7 @@ def test_minimize_stops_in_the_middle_of_a_generation_and_goes_on_from_there(tmp
         time.sleep(0.03)
         return float((x**2).sum())
 
-    settings = {"popsize": 30, "variant": "shade", "checkpoint": tmp_path}
+    settings = {"popsize": 30, "method": "shade", "checkpoint": tmp_path}
     start = time.monotonic()
     result = minimize(slow, BOX, seconds=0.4, **settings)
     assert time.monotonic() - start < 0.8

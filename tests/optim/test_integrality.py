@@ -50,7 +50,7 @@ def test_the_search_goes_on_with_what_it_made(tmp_path):
     for each in (engine, copy):
         each.tell(trials[3:], rough(trials.x[3:]))
     np.testing.assert_array_equal(engine.ask().x, copy.ask().x)
-    members = engine._search.population[0][:, WHOLE]
+    members = engine._algorithm.population[0][:, WHOLE]
     assert (members != np.rint(members)).any()
 
 

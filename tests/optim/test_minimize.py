@@ -121,7 +121,7 @@ def test_a_function_that_returns_no_number_is_refused(fun, message):
         minimize(fun, BOX, budget=60)
 
 
-@pytest.mark.parametrize("method", ["de", "cma", "scipy", "random"])
+@pytest.mark.parametrize("method", ["auto", "de", "cma", "scipy", "random"])
 def test_an_interrupted_run_continues_from_its_checkpoint_to_the_same_end(tmp_path, method):
     calls = 0
 
@@ -146,7 +146,7 @@ def test_a_checkpoint_of_other_settings_is_refused_naming_them(tmp_path):
     minimize(sphere, BOX, budget=60, checkpoint=tmp_path)
     with pytest.raises(ValueError, match=r"seed is 0 in the state and 1 here"):
         minimize(sphere, BOX, budget=60, seed=1, checkpoint=tmp_path)
-    with pytest.raises(ValueError, match="method 'de', not 'random'"):
+    with pytest.raises(ValueError, match="method 'auto', not 'random'"):
         minimize(sphere, BOX, budget=60, method="random", checkpoint=tmp_path)
 
 
@@ -180,12 +180,12 @@ def test_an_evaluator_does_the_work_and_what_it_drops_has_failed():
 
 def test_options_reach_the_method():
     assert minimize(sphere, BOX, budget=5000, target=0.01).stop_reason == "target"
-    assert minimize(sphere, BOX, budget=50, variant="best/1/bin").x.tolist() == (
+    assert minimize(sphere, BOX, budget=50, method="de", variant="best/1/bin").x.tolist() == (
         minimize(sphere, BOX, budget=50, method="best/1/bin").x.tolist()
     )
     with pytest.raises(ValueError, match="no option sigma"):
         minimize(sphere, BOX, budget=50, sigma=0.1)
-    with pytest.raises(ValueError, match=r"'random' does not support noise.*'de'"):
+    with pytest.raises(ValueError, match=r"'random' does not support noise.*'auto', 'de'"):
         minimize(sphere, BOX, budget=50, method="random", noise=0.1)
 
 
@@ -225,7 +225,7 @@ def test_a_checkpoint_keeps_its_seed_when_none_is_given(tmp_path: Path) -> None:
     assert run(None).nfev == 200
 
 
-@pytest.mark.parametrize("method", ["de", "shade"])
+@pytest.mark.parametrize("method", ["auto", "de", "shade"])
 def test_with_noise_the_luckiest_loss_is_not_the_result(method):
     rng, seen = np.random.default_rng(0), []
 

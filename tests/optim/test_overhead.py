@@ -29,7 +29,7 @@ def archive_after(generations, d, **options):
     optimizer = DifferentialEvolution(bounds(d), budget=100_000, popsize=POPSIZE, seed=1, **options)
     for generation in range(generations):
         optimizer.tell(optimizer.ask(), np.full(POPSIZE, -float(generation)))
-    archive = optimizer.state_dict()["generations"]["search"]["archive"]
+    archive = optimizer.state_dict()["generations"]["algorithm"]["archive"]
     return archive["capacity"], len(archive["x"])
 
 

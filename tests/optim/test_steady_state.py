@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from evoprompt.optim import DifferentialEvolution, make_optimizer
+from evoprompt.optim import DifferentialEvolution, Portfolio, make_optimizer
 from evoprompt.optim.engine.state import load_state, save_state
 from evoprompt.optim.engine.telllog import TellLog, replay
 
@@ -49,7 +49,7 @@ def test_any_number_in_flight_leads_to_the_optimum(variant, in_flight):
 
 @pytest.mark.parametrize("in_flight", [24, 64, 200])
 def test_the_default_search_takes_results_that_are_generations_late(in_flight):
-    engine = DifferentialEvolution([(-1, 1)] * 8, budget=2000, seed=0, popsize=64, updating="immediate")
+    engine = Portfolio([(-1, 1)] * 8, budget=2000, seed=0, popsize=64, updating="immediate")
     waiting = []
     while not engine.should_stop():
         while len(waiting) < in_flight and len(trials := engine.ask(1)):

@@ -12,9 +12,9 @@ from evoprompt.optim.de.memory import RunningMeans, SuccessHistory
 from evoprompt.optim.de.mutation import distinct
 from evoprompt.optim.de.population import Population
 from evoprompt.optim.de.variant import VARIANTS, customised, variant_popsize
+from evoprompt.optim.engine.algorithm import GUEST, Results
 from evoprompt.optim.engine.box import Box
 from evoprompt.optim.engine.rng import TrialStreams
-from evoprompt.optim.engine.algorithm import GUEST, Results
 
 D = 5
 EVERY = pytest.mark.parametrize("name", list(VARIANTS))
@@ -72,7 +72,7 @@ def test_every_variant_goes_on_exactly_from_its_state_at_any_moment(name):
         half = len(ids) // 2
         first, second = slice(None, half), slice(half, None)
         for part in (first, second):
-            parts = ids[part], slots[part], type(made)(made.x[part], made.tags[part])
+            parts = ids[part], slots[part], type(made)(made.x[part], made.tags[part], made.stage)
             run.tell(*parts, noisy(ids[part], made.x[part]))
             again.search.load_state_dict(run.search.state_dict())
         for search in (run.search, again.search):
@@ -134,7 +134,7 @@ def test_single_results_in_any_order_are_taken_as_they_come(name):
         ids, slots, made = run.ask(rng.integers(run.search.size, size=3))
         for k in rng.permutation(3):
             one = [k]
-            run.tell(ids[one], slots[one], type(made)(made.x[one], made.tags[one]), sphere(made.x[one]))
+            run.tell(ids[one], slots[one], type(made)(made.x[one], made.tags[one], made.stage), sphere(made.x[one]))
         run.search.end_generation(math.nan)
     assert np.median(run.search.population[1]) < before / 3
 

@@ -22,12 +22,12 @@ from evoprompt.optim.de.population import checked_popsize, default_popsize
 from evoprompt.optim.engine.box import Box
 from evoprompt.optim.engine.ledger import FOREIGN, Ledger, Told, checked_budget, patience
 from evoprompt.optim.engine.rng import checked_seed
-from evoprompt.optim.engine.state import require_same_config
+from evoprompt.optim.engine.state import require_own_state, require_same_config
 from evoprompt.optim.protocol import Best, Evaluation, Losses, Trials
 
 __all__ = ["ReplayedOptimizer", "Result"]
 
-_STATE_VERSION = 2
+_STATE_VERSION = 3
 
 Floats = NDArray[np.floating[Any]]
 
@@ -105,7 +105,7 @@ class ReplayedOptimizer(ABC):
         self._own_popsize = popsize is None
         self._limits: dict[str, Any] = {"budget": budget, "target": target, "seconds": seconds}
         self._config = {
-            "name": self.name, "low": self._box.low, "high": self._box.high, "dtype": str(self._box.dtype),
+            "low": self._box.low, "high": self._box.high, "dtype": str(self._box.dtype),
             "seed": self.seed, "budget": budget, "popsize": self.popsize, "x0": self._first,
             "target": None if target is None else float(target), "updating": updating, **(config or {}),
         }  # fmt: skip
@@ -177,6 +177,11 @@ class ReplayedOptimizer(ABC):
     def budget(self) -> int | None:
         """Most evaluations that will ever be handed out."""
         return self._ledger.budget
+
+    @property
+    def stages(self) -> dict[str, int]:
+        """Evaluations told, all under the optimizer's name."""
+        return {self.name: self.evaluations}
 
     @property
     def asked(self) -> int:
@@ -285,6 +290,7 @@ class ReplayedOptimizer(ABC):
         """The configuration and the log of asks and tells, as plain values and arrays."""
         return {
             "version": _STATE_VERSION,
+            "optimizer": self.name,
             "config": dict(self._config),
             "elapsed": self._ledger.watch.read() if self._ledger.seconds is not None else 0.0,
             "asked": np.array(self._log_asked, dtype=np.int64).reshape(-1, 2),
@@ -304,8 +310,7 @@ class ReplayedOptimizer(ABC):
             the engine now proposes other points than it did (a different release of its library). A larger
             budget and other ``seconds`` are accepted, but for engines that plan by the budget.
         """
-        if state.get("version") != _STATE_VERSION:
-            raise ValueError(f"this state has version {state.get('version')!r}, {_STATE_VERSION} is needed")
+        require_own_state(state, self.name, _STATE_VERSION)
         config = {**self._config, **({"popsize": state["config"]["popsize"]} if self._own_popsize else {})}
         require_same_config(state["config"], config, but=() if self._plans_by_budget else ("budget",))
         spent = int(np.asarray(state["asked"])[:, 1].sum()) + len(state["foreign_x"])

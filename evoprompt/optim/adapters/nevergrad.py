@@ -10,7 +10,7 @@ from numpy.typing import ArrayLike, DTypeLike, NDArray
 from evoprompt.extras import require
 from evoprompt.optim.adapters.base import ReplayedOptimizer, Result
 from evoprompt.optim.adapters.global_rng import PrivateGlobalState
-from evoprompt.optim.capabilities import Capabilities
+from evoprompt.optim.capabilities import CAPABILITIES
 
 __all__ = ["Nevergrad"]
 
@@ -39,9 +39,7 @@ class Nevergrad(ReplayedOptimizer):
 
     name = "nevergrad"
     _plans_by_budget = True
-    capabilities = Capabilities(
-        infinite_bounds=False, integrality=False, constraints=False, noise=False, warm_start=False, replays=True
-    )
+    capabilities = CAPABILITIES["nevergrad"]
 
     def __init__(
         self,

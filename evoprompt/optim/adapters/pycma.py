@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike, DTypeLike, NDArray
 from evoprompt.extras import require
 from evoprompt.optim.adapters.base import ReplayedOptimizer, Result
 from evoprompt.optim.adapters.global_rng import PrivateGlobalState
-from evoprompt.optim.capabilities import Capabilities
+from evoprompt.optim.capabilities import CAPABILITIES
 from evoprompt.optim.de.population import MINIMUM, default_popsize
 
 __all__ = ["CMA"]
@@ -49,10 +49,7 @@ class CMA(ReplayedOptimizer):
     """
 
     name = "cma"
-    capabilities = Capabilities(
-        one_coordinate=False, integrality=False, constraints=False, noise=False, steady_state=False, warm_start=False,
-        replays=True,
-    )  # fmt: skip
+    capabilities = CAPABILITIES["cma"]
 
     def __init__(
         self,

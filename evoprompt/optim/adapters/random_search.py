@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 
 from evoprompt.optim.adapters.base import ReplayedOptimizer, Result
-from evoprompt.optim.capabilities import Capabilities
+from evoprompt.optim.capabilities import CAPABILITIES
 from evoprompt.optim.engine.box import Box, Rounding
 from evoprompt.optim.engine.rng import Purpose, TrialStreams
 
@@ -33,9 +33,7 @@ class RandomSearch(ReplayedOptimizer):
     """
 
     name = "random"
-    capabilities = Capabilities(
-        constraints=False, noise=False, steady_state=False, warm_start=False, learns_from_guests=False, replays=True
-    )
+    capabilities = CAPABILITIES["random"]
 
     def __init__(
         self,

@@ -13,7 +13,7 @@ from scipy.optimize import dual_annealing
 
 from evoprompt.optim.adapters.base import ReplayedOptimizer, Result
 from evoprompt.optim.adapters.inverted import Inverted
-from evoprompt.optim.capabilities import Capabilities, refusal
+from evoprompt.optim.capabilities import CAPABILITIES, refusal
 
 __all__ = ["DualAnnealing"]
 
@@ -51,10 +51,7 @@ class DualAnnealing(ReplayedOptimizer):
     """
 
     name = "dual_annealing"
-    capabilities = Capabilities(
-        popsize=False, infinite_bounds=False, integrality=False, constraints=False, noise=False, steady_state=False,
-        warm_start=False, asks_ahead=False, learns_from_guests=False, replays=True,
-    )  # fmt: skip
+    capabilities = CAPABILITIES["dual_annealing"]
 
     def __init__(
         self,

@@ -12,7 +12,7 @@ from scipy.optimize import Bounds, differential_evolution
 
 from evoprompt.optim.adapters.base import ReplayedOptimizer, Result
 from evoprompt.optim.adapters.inverted import Inverted
-from evoprompt.optim.capabilities import Capabilities
+from evoprompt.optim.capabilities import CAPABILITIES
 from evoprompt.optim.de.population import initial_points
 from evoprompt.optim.engine.box import Box, Rounding
 from evoprompt.optim.engine.rng import TrialStreams
@@ -48,10 +48,7 @@ class ScipyDE(ReplayedOptimizer):
     """
 
     name = "scipy"
-    capabilities = Capabilities(
-        infinite_bounds=False, constraints=False, noise=False, steady_state=False, warm_start=False, asks_ahead=False,
-        learns_from_guests=False, replays=True,
-    )  # fmt: skip
+    capabilities = CAPABILITIES["scipy"]
 
     def __init__(
         self,

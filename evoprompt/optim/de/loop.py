@@ -11,25 +11,21 @@ from importlib import import_module
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from evoprompt.optim.de import memory as adapting
 from evoprompt.optim.de.archive import Archive
 from evoprompt.optim.de.crossover import CROSSOVERS
-from evoprompt.optim.de.mutation import STRATEGIES, Choice, Pool, mix
+from evoprompt.optim.de.mutation import STRATEGIES, Draws, Pool, mix
 from evoprompt.optim.de.noise import Lifetimes
 from evoprompt.optim.de.population import Population, checked_popsize, initial_points
 from evoprompt.optim.de.variant import Variant, customised, variant_popsize
+from evoprompt.optim.engine.algorithm import Made, Results, Selection
 from evoprompt.optim.engine.box import Box
 from evoprompt.optim.engine.rng import Purpose, TrialStreams
 from evoprompt.optim.engine.rows import Scratch, pieces, rows_at
-from evoprompt.optim.engine.algorithm import Made, Outcome, Results
+from evoprompt.typing import Bools, Doubles, Floats, Indices
 
 __all__ = ["LARGE", "UNIFORMS", "Evolution", "make_evolution"]
-
-Floats = NDArray[np.floating[Any]]
-Doubles = NDArray[np.float64]
-Indices = NDArray[np.int64]
 
 UNIFORMS = 12
 """Uniforms per trial: 4 for F, CR and p; 6 for p-best, r1, r2, ...; 2 for crossover."""
@@ -45,7 +41,7 @@ _PARENTS, _CROSSING = slice(4, 10), slice(10, 12)
 
 
 class Evolution:
-    """A population that evolves as a :class:`Variant` says.
+    """The algorithm of differential evolution: a population that evolves as a :class:`Variant` says.
 
     Parameters
     ----------
@@ -65,8 +61,8 @@ class Evolution:
     noise : None, "auto" or float
         See :class:`evoprompt.optim.de.noise.Lifetimes`. With it a generation may have more slots than members;
         those beyond evaluate members again.
-    constrained : bool
-        Violations are always heeded; nothing has to be prepared for them.
+    constrained, integrality
+        Nothing has to be prepared for violations or rounding.
     **options
         See :func:`evoprompt.optim.de.variant.customised`.
 
@@ -77,6 +73,7 @@ class Evolution:
     """
 
     tags: tuple[str, ...] = ("f", "cr")
+    stages: tuple[str, ...] = ("initial", "evolved")
 
     def __init__(
         self,
@@ -91,14 +88,18 @@ class Evolution:
         initial: str = "latin",
         noise: str | float | None = None,
         constrained: bool = False,
+        integrality: Bools | None = None,
         **options: Any,
     ) -> None:
         self.spec = spec = customised(spec, **options)
         if popsize is None:
             popsize = variant_popsize(spec, box.d, budget)
         self.popsize = checked_popsize(popsize, budget, spec.minimum)
-        if x0 is not None and len(x0) > self.popsize:
-            raise ValueError(f"x0 has {len(x0)} rows, more than the population of {self.popsize}")
+        self.replaceable = self.popsize - (0 if x0 is None else len(x0))
+        if self.replaceable < 0:
+            raise ValueError(
+                f"x0 has {self.popsize - self.replaceable} rows, more than the population of {self.popsize}"
+            )
         self._box, self._streams = box, streams
         self._repair = spec.repair if repair is None else repair
         self._strategy, self._crossover = STRATEGIES[spec.mutation], CROSSOVERS[spec.crossover]
@@ -112,7 +113,7 @@ class Evolution:
         self._scratch = Scratch(box.d, box.dtype)
         self._lifetimes = None if noise is None else Lifetimes(noise, self.popsize)
         if noise is not None:
-            self.tags = (*self.tags, "again")
+            self.tags, self.stages = (*self.tags, "again"), (*self.stages, "again")
         self._unborn = np.ones(self.popsize, dtype=bool)  # slots whose starting point is still to be handed out
         self._progress = 0.0
         self._generation = 0
@@ -144,8 +145,8 @@ class Evolution:
         x = self._members.x[slots]
         tags = np.full((len(slots), len(self.tags)), np.nan)
         if not first.all():
-            x[~first], tags[~first] = self._evolve(ids[~first], slots[~first])
-        return Made(x, tags)
+            x[~first], tags[~first], _ = self._evolve(ids[~first], slots[~first])
+        return Made(x, tags, np.isfinite(tags[:, 0]).astype(np.int64))
 
     def _make_mixed(self, ids: Indices, slots: Indices) -> Made:
         """Slots beyond the members evaluate some of these again."""
@@ -153,22 +154,22 @@ class Evolution:
         x = np.empty((len(ids), self._box.d), dtype=self._box.dtype)
         tags = np.full((len(ids), len(self.tags)), np.nan)
         if not again.all():
-            x[~again], tags[~again] = self.make(ids[~again], slots[~again])
+            x[~again], tags[~again], _ = self.make(ids[~again], slots[~again])
         if self._lifetimes is not None:
             which = self._lifetimes.planned[slots[again] - len(self._members)]
             x[again], tags[again, -1] = self._members.x[which], which
-        return Made(x, tags)
+        return Made(x, tags, np.where(again, 2, np.isfinite(tags[:, 0])))
 
     def _evolve(self, ids: Indices, slots: Indices) -> Made:
         members, n, d = self._members, len(ids), self._box.d
         if len(members.order) == 0:
-            return Made(self._redraw(ids), np.full((n, len(self.tags)), np.nan))
+            return Made(self._redraw(ids), np.full((n, len(self.tags)), np.nan), 0)
         u = self._streams.uniforms(ids, UNIFORMS)
         target = self._targets(slots, u)
         f, cr = self._adaptation.draw(u, target, self._progress)
         leaders = self._leaders(u[:, 3])
         pool, weight = self._pool(), self.spec.weight(self._progress)
-        recipe = self._strategy(pool, Choice(target, f, leaders, weight, u[:, _PARENTS]))
+        recipe = self._strategy(pool, Draws(target, f, leaders, weight, u[:, _PARENTS]))
         x = np.empty((n, d), dtype=self._box.dtype)
         tags = self._tagged(target, f, cr)
         with np.errstate(over="ignore", invalid="ignore"):  # overflowing coordinates are repaired
@@ -181,7 +182,7 @@ class Evolution:
                 kept = self._crossover(trials, parents, cr[part], *numbers, scratch[0])
                 self._box.repair(trials, parents, self._repair, ids[part], self._streams, scratch)
                 self._note_crossover(tags[part], kept)
-        return Made(x, tags)
+        return Made(x, tags, 1)
 
     def _targets(self, slots: Indices, u: Doubles) -> Indices:
         """The members that trials are made to replace."""
@@ -198,7 +199,7 @@ class Evolution:
         tags[:, 0], tags[:, 1] = f, cr
         return tags
 
-    def _note_crossover(self, tags: Doubles, kept: NDArray[np.bool_] | None) -> None:
+    def _note_crossover(self, tags: Doubles, kept: Bools | None) -> None:
         """What a variant notes about the crossover it saw; ``tags`` may be written."""
 
     def _redraw(self, ids: Indices) -> Floats:
@@ -207,15 +208,15 @@ class Evolution:
             x[part] = self._box.from_unit(self._streams.uniforms(ids[part], self._box.d, Purpose.REDRAW))
         return x
 
-    def select(self, results: Results) -> Outcome:
+    def select(self, results: Results) -> Selection:
         """One-to-one selection; guests and trials for slots that are no longer there compete with the worst."""
         n = len(results.id)
         if self._lifetimes is None and self._is_one_to_one(results.slot):
-            outcome = Outcome(np.zeros(n, dtype=bool), np.empty(n, dtype=np.int64), np.empty(n))
-            self._compete(results, np.arange(n), outcome)
-            return outcome
-        outcome = Outcome(np.zeros(n, dtype=bool), np.full(n, -1, dtype=np.int64), np.full(n, np.inf))
-        again = self._select_again(results, outcome)
+            selection = Selection(np.zeros(n, dtype=bool), np.empty(n, dtype=np.int64), np.empty(n))
+            self._compete(results, np.arange(n), selection)
+            return selection
+        selection = Selection(np.zeros(n, dtype=bool), np.full(n, -1, dtype=np.int64), np.full(n, np.inf))
+        again = self._select_again(results, selection)
         here = (results.slot >= 0) & (results.slot < len(self._members))
         waiting, guests = np.flatnonzero(here & ~again), np.flatnonzero(~here & ~again)
         while len(waiting):
@@ -224,17 +225,17 @@ class Evolution:
             if not _ascending(results.slot[waiting]):
                 first = np.sort(np.unique(results.slot[waiting], return_index=True)[1])
                 rows, rest = waiting[first], np.delete(waiting, first)
-            self._compete(results, rows, outcome)
+            self._compete(results, rows, selection)
             waiting = rest
         if len(guests):
             for row in guests[np.lexsort((results.loss[guests], results.violation[guests]))]:
-                self._admit(results, int(row), outcome)
-        return outcome
+                self._admit(results, int(row), selection)
+        return selection
 
     def _is_one_to_one(self, slots: Indices) -> bool:
         return len(slots) > 0 and int(slots[0]) >= 0 and int(slots[-1]) < len(self._members) and _ascending(slots)
 
-    def _select_again(self, results: Results, outcome: Outcome) -> NDArray[np.bool_]:
+    def _select_again(self, results: Results, selection: Selection) -> Bools:
         """Repeated evaluations go into their members' means; says which results these are."""
         if self._lifetimes is None:
             return np.zeros(len(results.id), dtype=bool)
@@ -242,15 +243,15 @@ class Evolution:
         for row in np.flatnonzero(again).tolist():
             slot = int(results.tags[row, -1])
             if slot < len(self._members) and np.array_equal(self._members.x[slot], results.x[row]):
-                outcome.parent_id[row], outcome.parent_loss[row] = self._members.id[slot], self._members.loss[slot]
+                selection.parent_id[row], selection.parent_loss[row] = self._members.id[slot], self._members.loss[slot]
                 self._lifetimes.learn(self._members, slot, float(results.loss[row]), self._generation)
         return again
 
-    def _compete(self, results: Results, rows: Indices, outcome: Outcome) -> None:
+    def _compete(self, results: Results, rows: Indices, selection: Selection) -> None:
         members, slots = self._members, results.slot[rows]
         duel = members.duel(slots, results.loss[rows], results.violation[rows], ties=self.spec.ties)
-        outcome.replaced[rows], outcome.parent_id[rows] = duel.replaced, duel.parent_id
-        outcome.parent_loss[rows] = duel.parent_loss
+        selection.replaced[rows], selection.parent_id[rows] = duel.replaced, duel.parent_id
+        selection.parent_loss[rows] = duel.parent_loss
         f, cr = results.tags[rows, 0], results.tags[rows, 1]
         success = (duel.gain > 0) & duel.replaced
         self._archive.add(members, slots, results.id[rows], success, self._streams)
@@ -262,11 +263,11 @@ class Evolution:
             self._adaptation.adopt(slots[evolved], f[evolved], cr[evolved])
             self._place(slots[duel.replaced], results, rows[duel.replaced])
 
-    def _admit(self, results: Results, row: int, outcome: Outcome) -> None:
+    def _admit(self, results: Results, row: int, selection: Selection) -> None:
         slot = np.array([self._members.worst()])
         duel = self._members.duel(slot, results.loss[[row]], results.violation[[row]], ties=False)
-        outcome.replaced[row], outcome.parent_id[row] = duel.replaced[0], duel.parent_id[0]
-        outcome.parent_loss[row] = duel.parent_loss[0]
+        selection.replaced[row], selection.parent_id[row] = duel.replaced[0], duel.parent_id[0]
+        selection.parent_loss[row] = duel.parent_loss[0]
         if duel.replaced[0]:
             self._place(slot, results, np.array([row]))
 
@@ -315,6 +316,7 @@ class Evolution:
         return {
             "members": self._members.state_dict(),
             "unborn": self._unborn.copy(),
+            "replaceable": self.replaceable,
             "archive": self._archive.state_dict(),
             "adaptation": self._adaptation.state_dict(),
             "progress": self._progress,
@@ -325,7 +327,7 @@ class Evolution:
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         self._members.load_state_dict(state["members"])
-        self._unborn = np.array(state["unborn"])
+        self._unborn, self.replaceable = np.array(state["unborn"]), int(state["replaceable"])
         self._archive.load_state_dict(state["archive"])
         self._adaptation.load_state_dict(state["adaptation"])
         self._progress, self._generation = float(state["progress"]), int(state["generation"])

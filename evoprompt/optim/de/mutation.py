@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from evoprompt.optim.engine.rows import is_run
 
-__all__ = ["STRATEGIES", "Choice", "Pool", "Recipe", "Step", "distinct", "mix"]
+__all__ = ["STRATEGIES", "Draws", "Pool", "Recipe", "Step", "distinct", "mix"]
 
 Floats = NDArray[np.floating[Any]]
 Doubles = NDArray[np.float64]
@@ -32,7 +32,7 @@ class Pool(NamedTuple):
     """A second set of points, (a, d), a >= 0: the archive."""
 
 
-class Choice(NamedTuple):
+class Draws(NamedTuple):
     """What a strategy decides from, for n trials."""
 
     target: Indices
@@ -62,47 +62,47 @@ class Recipe(NamedTuple):
     steps: tuple[Step, ...]
 
 
-def rand_1(pool: Pool, choice: Choice) -> Recipe:
+def rand_1(pool: Pool, draws: Draws) -> Recipe:
     """DE/rand/1: v = x_r1 + F (x_r2 - x_r3) (Storn & Price 1997, "Differential evolution", eq. 2)."""
-    r = _others(pool, choice, 3)
-    return Recipe(r[0], (Step(choice.f, r[1], r[2]),))
+    r = _others(pool, draws, 3)
+    return Recipe(r[0], (Step(draws.f, r[1], r[2]),))
 
 
-def rand_2(pool: Pool, choice: Choice) -> Recipe:
+def rand_2(pool: Pool, draws: Draws) -> Recipe:
     """DE/rand/2: v = x_r1 + F (x_r2 - x_r3) + F (x_r4 - x_r5) (Price, Storn & Lampinen 2005)."""
-    r = _others(pool, choice, 5)
-    return Recipe(r[0], (Step(choice.f, r[1], r[2]), Step(choice.f, r[3], r[4])))
+    r = _others(pool, draws, 5)
+    return Recipe(r[0], (Step(draws.f, r[1], r[2]), Step(draws.f, r[3], r[4])))
 
 
-def best_1(pool: Pool, choice: Choice) -> Recipe:
+def best_1(pool: Pool, draws: Draws) -> Recipe:
     """DE/best/1: v = x_best + F (x_r1 - x_r2) (Storn & Price 1997, in the DE/x/y/z notation)."""
-    r = _others(pool, choice, 2)
-    return Recipe(np.full(len(choice.f), pool.order[0]), (Step(choice.f, r[0], r[1]),))
+    r = _others(pool, draws, 2)
+    return Recipe(np.full(len(draws.f), pool.order[0]), (Step(draws.f, r[0], r[1]),))
 
 
-def current_to_best_1(pool: Pool, choice: Choice) -> Recipe:
+def current_to_best_1(pool: Pool, draws: Draws) -> Recipe:
     """DE/current-to-best/1: v = x_i + F (x_best - x_i) + F (x_r1 - x_r2) (Storn 1996, scheme DE2, lambda = F)."""
-    r = _others(pool, choice, 2)
-    best = np.full(len(choice.f), pool.order[0])
-    return Recipe(choice.target, (Step(choice.f, best, choice.target), Step(choice.f, r[0], r[1])))
+    r = _others(pool, draws, 2)
+    best = np.full(len(draws.f), pool.order[0])
+    return Recipe(draws.target, (Step(draws.f, best, draws.target), Step(draws.f, r[0], r[1])))
 
 
-def current_to_pbest_1(pool: Pool, choice: Choice) -> Recipe:
+def current_to_pbest_1(pool: Pool, draws: Draws) -> Recipe:
     """DE/current-to-pbest-w/1 with archive: v = x_i + F_w (x_pbest - x_i) + F (x_r1 - x~_r2).
 
     Zhang & Sanderson 2009 (JADE), eq. 7, where F_w = F; Brest, Maucec & Boskovic 2017 (jSO), eq. 6, where F_w
     = weight F. x~_r2 comes from population and archive together.
     """
     m = len(pool.x)
-    leaders = np.minimum(choice.leaders, len(pool.order))
-    pbest = pool.order[(choice.u[:, 0] * leaders).astype(np.int64)]
-    r1 = distinct(choice.u[:, 1], m, choice.target)
-    r2 = distinct(choice.u[:, 2], m + len(pool.other), choice.target, r1)
-    f_w = choice.f if choice.weight == 1 else choice.weight * choice.f
-    return Recipe(choice.target, (Step(f_w, pbest, choice.target), Step(choice.f, r1, r2)))
+    leaders = np.minimum(draws.leaders, len(pool.order))
+    pbest = pool.order[(draws.u[:, 0] * leaders).astype(np.int64)]
+    r1 = distinct(draws.u[:, 1], m, draws.target)
+    r2 = distinct(draws.u[:, 2], m + len(pool.other), draws.target, r1)
+    f_w = draws.f if draws.weight == 1 else draws.weight * draws.f
+    return Recipe(draws.target, (Step(f_w, pbest, draws.target), Step(draws.f, r1, r2)))
 
 
-def newest_to_best_1(pool: Pool, choice: Choice) -> Recipe:
+def newest_to_best_1(pool: Pool, draws: Draws) -> Recipe:
     """L-SRTDE's strategy on two populations: v = new_i + F (top_pbest - new_i) + F (new_r1 - top_r2).
 
     Stanovov & Semenkin 2024. ``pool.x`` holds the newest points and ``pool.order`` ranks all of them;
@@ -110,23 +110,23 @@ def newest_to_best_1(pool: Pool, choice: Choice) -> Recipe:
     numbers i != p-best != r1 != r2 differ, whichever population they point into.
     """
     m = len(pool.x)
-    crowd = np.minimum(choice.leaders, len(pool.other))
-    excluded = (choice.target < crowd) & (crowd > 1)
-    pbest = np.floor(choice.u[:, 0] * (crowd - excluded)).astype(np.int64)
-    pbest += excluded & (pbest >= choice.target)
+    crowd = np.minimum(draws.leaders, len(pool.other))
+    excluded = (draws.target < crowd) & (crowd > 1)
+    pbest = np.floor(draws.u[:, 0] * (crowd - excluded)).astype(np.int64)
+    pbest += excluded & (pbest >= draws.target)
     weights = np.exp(-3.0 * np.arange(m) / m)
     below = np.concatenate([[0.0], np.cumsum(weights)])
     rank_of = np.empty(m, dtype=np.int64)
     rank_of[pool.order] = np.arange(m)
     barred = rank_of[pbest]
-    value = choice.u[:, 1] * (below[-1] - weights[barred])
+    value = draws.u[:, 1] * (below[-1] - weights[barred])
     value += np.where(value >= below[barred], weights[barred], 0.0)
     r1 = pool.order[np.minimum(np.searchsorted(below, value, side="right") - 1, m - 1)]
-    r2 = distinct(choice.u[:, 2], m, pbest, r1)
-    return Recipe(choice.target, (Step(choice.f, m + pbest, choice.target), Step(choice.f, r1, m + r2)))
+    r2 = distinct(draws.u[:, 2], m, pbest, r1)
+    return Recipe(draws.target, (Step(draws.f, m + pbest, draws.target), Step(draws.f, r1, m + r2)))
 
 
-STRATEGIES: dict[str, Callable[[Pool, Choice], Recipe]] = {
+STRATEGIES: dict[str, Callable[[Pool, Draws], Recipe]] = {
     "rand/1": rand_1,
     "rand/2": rand_2,
     "best/1": best_1,
@@ -181,10 +181,10 @@ def _ascending(taken: tuple[Indices, ...]) -> Iterable[Indices]:
     return taken if len(taken) == 1 else np.sort(np.stack(taken), axis=0)
 
 
-def _others(pool: Pool, choice: Choice, count: int) -> list[Indices]:
-    taken = [choice.target]
+def _others(pool: Pool, draws: Draws, count: int) -> list[Indices]:
+    taken = [draws.target]
     for k in range(count):
-        taken.append(distinct(choice.u[:, 1 + k], len(pool.x), *taken))
+        taken.append(distinct(draws.u[:, 1 + k], len(pool.x), *taken))
     return taken[1:]
 
 
@@ -193,7 +193,7 @@ def _column(values: Doubles, like: Floats) -> Floats:
 
 
 def _rows(pool: Pool, index: Indices, buffer: Floats) -> Floats:
-    """Rows of the pool: a view for successive ones, otherwise gathered in ``buffer``."""
+    """Rows of the pool: a view for successive ones, otherwise copied into ``buffer``."""
     m = len(pool.x)
     if is_run(index):
         first, last = int(index[0]), int(index[-1])

@@ -8,10 +8,10 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from evoprompt.optim.engine.algorithm import GUEST, Results
 from evoprompt.optim.engine.box import Box
 from evoprompt.optim.engine.rng import Purpose, TrialStreams
 from evoprompt.optim.engine.rows import compact, copy_rows, pieces
-from evoprompt.optim.engine.algorithm import GUEST, Results
 
 __all__ = ["HUGE", "MINIMUM", "Duel", "Population", "checked_popsize", "default_popsize", "initial_points", "ranking"]
 

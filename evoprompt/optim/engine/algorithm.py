@@ -1,7 +1,7 @@
-"""The border between the engine, which keeps the accounts, and the searches, which decide where to look.
+"""The border between the engine, which keeps the accounts, and the algorithms, which decide where to look.
 
-The engine numbers trials, keeps budgets, collects results in any order and closes generations; a
-:class:`Search` makes points and learns from results. A generation has ``size`` slots, and each trial is made
+The engine numbers trials, keeps budgets, takes results in any order and closes generations; an
+:class:`Algorithm` makes points and learns from results. A generation has ``size`` slots, and each trial is made
 for one of them.
 """
 
@@ -10,58 +10,64 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, NamedTuple, Protocol
 
-import numpy as np
-from numpy.typing import NDArray
+from evoprompt.optim.engine.box import Box
+from evoprompt.optim.engine.rng import TrialStreams
+from evoprompt.typing import Bools, Doubles, Floats, Indices
 
-__all__ = ["GUEST", "Made", "Outcome", "Results", "Search"]
-
-Floats = NDArray[np.floating[Any]]
+__all__ = ["GUEST", "Algorithm", "Made", "MakeAlgorithm", "Results", "Selection"]
 
 GUEST = -1
 """The slot of a point that was told without having been asked."""
 
 
 class Made(NamedTuple):
-    """Points for n slots, and what the search wants to see again beside their results."""
+    """Points for n slots, and what the algorithm wants to see again beside their results."""
 
     x: Floats
     """(n, d), inside the box; a new array."""
-    tags: NDArray[np.float64]
-    """(n, len(search.tags)), for example F and CR."""
+    tags: Doubles
+    """(n, len(algorithm.tags)), for example F and CR."""
+    stage: Indices | int
+    """Which of the algorithm's ``stages`` made each point, (n,), or one number for all."""
 
 
 class Results(NamedTuple):
     """What came back for n trials."""
 
-    id: NDArray[np.int64]
-    slot: NDArray[np.int64]
+    id: Indices
+    slot: Indices
     """Slots (n,), or GUEST."""
     x: Floats
     """(n, d) as made."""
-    loss: NDArray[np.float64]
+    loss: Doubles
     """(n,), inf where failed."""
-    violation: NDArray[np.float64]
+    violation: Doubles
     """(n,), 0 where no constraint is violated."""
-    tags: NDArray[np.float64]
+    tags: Doubles
     """(n, k) as made, NaN for guests."""
 
 
-class Outcome(NamedTuple):
+class Selection(NamedTuple):
     """Who replaced whom, for n results."""
 
-    replaced: NDArray[np.bool_]
-    parent_id: NDArray[np.int64]
+    replaced: Bools
+    parent_id: Indices
     """-1: nobody, or never asked."""
-    parent_loss: NDArray[np.float64]
+    parent_loss: Doubles
     """inf where the slot held nothing or a failure."""
 
 
-class Search(Protocol):
+class Algorithm(Protocol):
     """Decides where trials go and learns from their results."""
 
     @property
     def tags(self) -> tuple[str, ...]:
         """Names of what :class:`Made` carries for each trial."""
+        ...
+
+    @property
+    def stages(self) -> tuple[str, ...]:
+        """Names of the ways points are made; the first is that of starting points."""
         ...
 
     @property
@@ -74,11 +80,16 @@ class Search(Protocol):
         """Slots of the generation being made; it may change in ``end_generation`` only."""
         ...
 
-    def make(self, ids: NDArray[np.int64], slots: NDArray[np.int64]) -> Made:
+    @property
+    def replaceable(self) -> int:
+        """How many of the first generation's last slots may hold known points instead of starting points."""
+        ...
+
+    def make(self, ids: Indices, slots: Indices) -> Made:
         """Points for these slots, from what is known now. Random numbers depend on the ids alone."""
         ...
 
-    def select(self, results: Results) -> Outcome:
+    def select(self, results: Results) -> Selection:
         """Take results in: a whole generation in the order of slots, or whatever came if there is no barrier.
 
         Results of an earlier generation and guests may be among them.
@@ -90,7 +101,7 @@ class Search(Protocol):
         ...
 
     @property
-    def population(self) -> tuple[Floats, NDArray[np.float64]]:
+    def population(self) -> tuple[Floats, Doubles]:
         """Members (m, d) and losses (m,), inf where failed or unknown; copies."""
         ...
 
@@ -102,3 +113,20 @@ class Search(Protocol):
     def state_dict(self) -> dict[str, Any]: ...
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None: ...
+
+
+class MakeAlgorithm(Protocol):
+    """What makes an :class:`Algorithm` for a problem."""
+
+    def __call__(
+        self,
+        box: Box,
+        *,
+        streams: TrialStreams,
+        budget: int | None,
+        popsize: int | None,
+        x0: Floats | None,
+        noise: str | float | None,
+        constrained: bool,
+        integrality: Bools | None,
+    ) -> Algorithm: ...

@@ -1,7 +1,7 @@
-"""Differential evolution, driven by ask and tell.
+"""Ask and tell: the engine that every algorithm of this package runs in.
 
-This is the engine: it numbers trials, keeps the accounts, collects results in whatever order they come, closes
-generations and saves states. Where trials go is decided by a :class:`~evoprompt.optim.engine.algorithm.Search`.
+It numbers trials, keeps the accounts, takes results in whatever order they come, closes generations and saves
+states. Where trials go is decided by an :class:`~evoprompt.optim.engine.algorithm.Algorithm`.
 """
 
 from __future__ import annotations
@@ -10,26 +10,24 @@ from collections.abc import Mapping
 from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
-from numpy.typing import ArrayLike, DTypeLike, NDArray
+from numpy.typing import ArrayLike, DTypeLike
 
+from evoprompt.checks import is_number, one_of, real_number
+from evoprompt.errors import UserError
 from evoprompt.optim.capabilities import Capabilities
-from evoprompt.optim.engine.box import REPAIRS, Box, Rounding
+from evoprompt.optim.engine.algorithm import MakeAlgorithm
+from evoprompt.optim.engine.box import Box, Rounding
 from evoprompt.optim.engine.generations import Generations
 from evoprompt.optim.engine.ledger import FOREIGN, Ledger, cleaned, patience
 from evoprompt.optim.engine.record import GenerationRecord
 from evoprompt.optim.engine.rng import Purpose, TrialStreams, checked_seed
-from evoprompt.optim.engine.state import require_same_config
+from evoprompt.optim.engine.state import require_own_state, require_same_config
 from evoprompt.optim.protocol import Best, Evaluation, Losses, Trials
-from evoprompt.optim.searches import make_search
+from evoprompt.typing import Doubles, Floats, Indices
 
-__all__ = ["DEFAULT_VARIANT", "DifferentialEvolution", "Recommendation"]
+__all__ = ["AskTell", "Recommendation"]
 
-DEFAULT_VARIANT = "auto"
-
-_STATE_VERSION = 2
-
-Floats = NDArray[np.floating[Any]]
-Indices = NDArray[np.int64]
+STATE_VERSION = 3
 
 
 class Recommendation(NamedTuple):
@@ -43,58 +41,55 @@ class Recommendation(NamedTuple):
     loss: float
 
 
-class DifferentialEvolution:
-    """Differential evolution with batched, asynchronous ask and tell, a hard budget and exact resumption.
+class AskTell:
+    """An algorithm driven by ask and tell, with a hard budget and exact resumption.
+
+    :class:`~evoprompt.optim.DifferentialEvolution` and :class:`~evoprompt.optim.Portfolio` are this with an algorithm;
+    an algorithm of your own is run by it as they are.
 
     Parameters
     ----------
     bounds : sequence of (low, high), array_like (d, 2) or scipy.optimize.Bounds
         The search box; ``None`` or infinite sides are allowed.
+    algorithm : callable
+        Makes the :class:`~evoprompt.optim.engine.algorithm.Algorithm`, also again when a state is loaded.
+    name : str
+        What runs, as states and results call it.
     budget : int, optional
         Most evaluations that are ever handed out.
     seconds : float, optional
         Wall-clock time after which nothing more is handed out; it counts from the first ask or tell, and over
-        restarts. Without a budget it also is what the search plans by.
+        restarts. Without a budget it also is what the algorithm plans by.
     seed : int or None
         Every trial's random numbers depend on the seed and the trial number alone. ``None`` draws a fresh
         seed.
     popsize : int, optional
-        Number of candidates in the beginning, at least 4; by default the variant's.
+        Number of candidates in the beginning, at least 4; by default the algorithm's.
     dtype : dtype-like
         float32 or float64.
     x0 : array_like, shape (d,) or (m, d), optional
         Points put first into the initial population.
-    variant : str
-        "auto" adapts itself to the problem and the budget; otherwise a name in
-        :data:`evoprompt.optim.de.variant.VARIANTS`.
-    f, cr, memory, archive, pbest : optional
-        Settings of a variant in place of its own: scale factor, crossover rate (where adaptation begins, or
-        constant), cells of the success history, archive capacity and number of p-best members as shares of
-        the population.
-    repair : str, optional
-        What to do with coordinates outside the box: "midpoint" between parent and bound (JADE), "reflect",
-        "resample" or "clip"; by default the variant's.
-    initial : str, optional
-        "latin" hypercube or "uniform"; by default the variant's.
     updating : str
         "deferred": selection when a whole generation has been told. "immediate": each trial competes as soon
         as it is told, for steady-state use with many evaluations in flight; a generation then closes after as
         many results as it has members. The sequence of asks and tells determines the run
         (:class:`~evoprompt.optim.engine.telllog.TellLog`).
     integrality : array_like of bool, shape (d,), optional
-        Coordinates that are whole numbers: they are rounded in what is handed out, while the search goes on
+        Coordinates that are whole numbers: they are rounded in what is handed out, while the algorithm goes on
         with what it made.
     noise : None, "auto" or float
         Losses are noisy, with this standard deviation or an unknown one: candidates are evaluated again, and
         ``recommendation`` is to be preferred to ``best``.
     constrained : bool
-        Violations will be told; a search may plan for it.
+        Violations will be told; an algorithm may plan for it.
     target : float, optional
         Stop with "target" when the best loss, without violation, is at most this.
     tol : float, optional
         Stop with "tolerance" when the spread (largest minus smallest loss) of the population is at most
         ``tol`` times the spread of the initial population. Adding a constant to the objective changes
         nothing.
+    config : mapping, optional
+        Settings of the algorithm, which a state must have been made with.
 
     Raises
     ------
@@ -112,20 +107,6 @@ class DifferentialEvolution:
     should be told as NaN, since its generation waits for it. *Constraints.* Less violation wins; at equal
     violation less loss wins (K. Deb, "An efficient constraint handling method for genetic algorithms", Computer
     Methods in Applied Mechanics and Engineering 186 (2000) 311-338).
-
-    References
-    ----------
-    R. Storn, K. Price, "Differential evolution", J. Global Optimization 11 (1997) 341-359.
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> de = DifferentialEvolution([(-5, 5)] * 3, budget=600, seed=1, popsize=20, variant="shade")
-    >>> while not (reason := de.should_stop()):
-    ...     trials = de.ask()
-    ...     de.tell(trials, (trials.x**2).sum(axis=1))
-    >>> reason, de.evaluations, de.best.loss < 1e-3
-    ('budget', 600, True)
     """
 
     capabilities: ClassVar[Capabilities] = Capabilities()
@@ -133,34 +114,27 @@ class DifferentialEvolution:
     def __init__(
         self,
         bounds: Any,
+        algorithm: MakeAlgorithm,
         *,
+        name: str,
         budget: int | None = None,
         seconds: float | None = None,
         seed: int | None = 0,
         popsize: int | None = None,
         dtype: DTypeLike = "float32",
         x0: ArrayLike | None = None,
-        variant: str = DEFAULT_VARIANT,
-        f: float | None = None,
-        cr: float | None = None,
-        memory: int | None = None,
-        archive: float | None = None,
-        pbest: float | None = None,
-        repair: str | None = None,
-        initial: str | None = None,
         updating: str = "deferred",
         integrality: ArrayLike | None = None,
         noise: str | float | None = None,
         constrained: bool = False,
         target: float | None = None,
         tol: float | None = None,
+        config: Mapping[str, Any] | None = None,
     ) -> None:
-        _require_one_of("repair", repair, (None, *REPAIRS))
-        _require_one_of("initial", initial, (None, "latin", "uniform"))
-        _require_one_of("updating", updating, ("deferred", "immediate"))
+        one_of("updating", updating, ("deferred", "immediate"))
         _require_noise(noise)
-        if tol is not None:
-            _require_within("tol", tol, 0.0, 1.0)
+        self._tol = None if tol is None else real_number("tol", tol, 0.0, 1.0)
+        self.name = name
         self._box = Box(bounds, dtype)
         self._rounding = None if integrality is None else Rounding(self._box, integrality)
         if self._rounding is not None and not self._rounding.mask.any():
@@ -168,40 +142,40 @@ class DifferentialEvolution:
         self.d = self._box.d
         self.seed = checked_seed(seed)
         self._streams = TrialStreams(self.seed)
-        first = None if x0 is None else self._box.points(x0, "x0")
-        self._given = 0 if first is None else len(first)
-        overrides = {"f": f, "cr": cr, "memory": memory, "archive": archive, "pbest": pbest}
-        self._search_arguments: dict[str, Any] = {
-            "streams": self._streams, "budget": budget, "popsize": popsize, "x0": first, "noise": noise,
-            "constrained": bool(constrained), "repair": repair, "initial": initial, **overrides,
+        self._make_algorithm = algorithm
+        mask = None if self._rounding is None else self._rounding.mask
+        self._algorithm_arguments: dict[str, Any] = {
+            "streams": self._streams, "budget": budget, "popsize": popsize, "noise": noise,
+            "x0": None if x0 is None else self._box.points(x0, "x0"), "constrained": bool(constrained),
+            "integrality": mask,
         }  # fmt: skip
-        self._variant, self._tol = variant, tol
         self._immediate = updating == "immediate"
         self._ledger_arguments: dict[str, Any] = {
-            "budget": budget,
-            "seconds": seconds,
-            "target": target,
-            "box": self._box,
-        }
+            "budget": budget, "seconds": seconds, "target": target, "box": self._box,
+        }  # fmt: skip
         self._begin()
         self._config = {
             "low": self._box.low, "high": self._box.high, "dtype": str(self._box.dtype), "seed": self.seed,
-            "budget": self._ledger.budget, "seconds": self._ledger.seconds, "popsize": popsize, "variant": variant,
-            **overrides, "repair": repair, "initial": initial, "updating": updating,
-            "integrality": None if self._rounding is None else self._rounding.mask, "noise": noise,
-            "constrained": bool(constrained), "target": None if target is None else float(target),
-            "tol": None if tol is None else float(tol),
+            "budget": self._ledger.budget, "seconds": self._ledger.seconds, "popsize": popsize, **(config or {}),
+            "updating": updating, "integrality": mask, "noise": noise, "constrained": bool(constrained),
+            "target": None if target is None else float(target), "tol": self._tol,
         }  # fmt: skip
 
     def _begin(self) -> None:
         box = self._box if self._rounding is None else self._rounding.box
-        mask = None if self._rounding is None else self._rounding.mask
-        self._search = make_search(self._variant, box, integrality=mask, **self._search_arguments)
-        self.popsize: int = self._search.popsize
+        self._algorithm = self._make_algorithm(box, **self._algorithm_arguments)
+        self.popsize: int = self._algorithm.popsize
         enough = patience(self.popsize, self._ledger_arguments["budget"])
         self._ledger = Ledger(self.d, self._box.dtype, patience=enough, **self._ledger_arguments)
-        self._generations = Generations(self._search, self._ledger, self._fresh, immediate=self._immediate)
+        self._generations = Generations(self._algorithm, self._ledger, self._fresh, immediate=self._immediate)
+        self._by_stage: Indices = np.zeros(len(self._algorithm.stages), dtype=np.int64)
         self._spread = self._initial_spread = np.inf
+
+    @property
+    def stages(self) -> dict[str, int]:
+        """Evaluations told, by the stage that made their points; "guests" are points that were never asked for."""
+        told = dict(zip(self._algorithm.stages, self._by_stage.tolist(), strict=True))
+        return told | ({"guests": self._ledger.foreign} if self._ledger.foreign else {})
 
     @property
     def budget(self) -> int | None:
@@ -261,18 +235,18 @@ class DifferentialEvolution:
         return self._ledger.best_violation
 
     @property
-    def population(self) -> tuple[Floats, NDArray[np.float64]]:
+    def population(self) -> tuple[Floats, Doubles]:
         """Copies of the members (m, d) and their losses (m,); inf where failed or not evaluated yet."""
-        x, losses = self._search.population
+        x, losses = self._algorithm.population
         return (x if self._rounding is None else self._rounding(x)), losses
 
     @property
     def recommendation(self) -> Recommendation | None:
-        """The point to use when the run ends: ``best``, or with noise what the search has reason to trust."""
-        x = self._search.recommendation
+        """The point to use when the run ends: ``best``, or with noise what the algorithm has reason to trust."""
+        x = self._algorithm.recommendation
         if x is None:
             return None if self.best is None else Recommendation(self.best.x.copy(), self.best.loss)
-        members, losses = self._search.population
+        members, losses = self._algorithm.population
         same = (members == x).all(axis=1)
         trusted = losses[same] if same.any() else losses[np.isfinite(losses)]
         loss = float(np.median(trusted)) if len(trusted) else np.nan
@@ -299,7 +273,8 @@ class DifferentialEvolution:
         x = made.x if self._rounding is None else self._rounding(made.x)
         made.x.flags.writeable = x.flags.writeable = False
         trials = Trials(self._ledger.next_ids(count), x)
-        columns: tuple[Any, ...] = (trials.ids, x, made.x, slots, made.tags)
+        stage = np.full(count, made.stage) if isinstance(made.stage, int) else made.stage
+        columns: tuple[Any, ...] = (trials.ids, x, made.x, slots, made.tags, stage)
         for part, awaited in ((slice(0, ordinary), True), (slice(ordinary, count), False)):
             whole = part == slice(0, count)  # then the very arrays the caller gets, which are known again at once
             pieces = columns if whole else tuple(column[part] for column in columns)
@@ -328,7 +303,10 @@ class DifferentialEvolution:
             If the shapes do not fit, a trial is told twice or a guest is outside the box; nothing is taken in
             then.
         """
-        self._generations.gather(self._ledger.take(trials, losses, violation))
+        received = self._ledger.take(trials, losses, violation)
+        for block, _, offsets in received.pieces:
+            self._by_stage += np.bincount(block.stage[offsets], minlength=len(self._by_stage))
+        self._generations.take(received)
         self._settle()
 
     def warm_start(self, x: ArrayLike, losses: ArrayLike, violation: ArrayLike | None = None) -> None:
@@ -358,9 +336,8 @@ class DifferentialEvolution:
             self._ledger.note_best(FOREIGN, points[0], float(loss[0]), float(excess[0]))
         taken = 0
         if self.generation == 0 and self.asked == 0:
-            free = getattr(self._search, "replaceable", self.popsize - self._given)
-            first = self._search.size - free
-            taken = self._generations.prefill(first, self._search.size, points, loss, excess)
+            first = self._algorithm.size - self._algorithm.replaceable
+            taken = self._generations.prefill(first, self._algorithm.size, points, loss, excess)
         if taken < len(order):
             self._generations.admit(points[taken:], loss[taken:], excess[taken:])
         self._settle()
@@ -369,9 +346,7 @@ class DifferentialEvolution:
         """Why to stop, or None.
 
         "target", "budget" (everything in it has been told), "deadline", "failed" (100 evaluations in a row, a
-        quarter of the budget if that is less, at least a population, brought nothing finite), "tolerance" or
-        "converged" (the search sees no point in
-        going on).
+        quarter of the budget if that is less, at least a population, brought nothing finite) or "tolerance".
         """
         reason = self._ledger.reason()
         if reason is not None:
@@ -379,7 +354,7 @@ class DifferentialEvolution:
         start = self._initial_spread
         if self._tol is not None and np.isfinite(start) and self._spread <= self._tol * start:
             return "tolerance"
-        return "converged" if getattr(self._search, "converged", None) else None
+        return None
 
     def _settle(self) -> None:
         if self._generations.settle():
@@ -388,7 +363,7 @@ class DifferentialEvolution:
     def _note_spread(self) -> None:
         if self._tol is None:
             return
-        losses = self._search.population[1]
+        losses = self._algorithm.population[1]
         finite = losses[np.isfinite(losses)]
         spread = float(finite.max()) - float(finite.min()) if len(finite) else np.inf
         if self.generation == 1:
@@ -415,12 +390,13 @@ class DifferentialEvolution:
             Nested dicts, lists, scalars and arrays; nothing in it changes when the optimizer goes on.
         """
         return {
-            "version": _STATE_VERSION,
+            "version": STATE_VERSION,
+            "optimizer": self.name,
             "config": {**self._config, "low": self._box.low.copy(), "high": self._box.high.copy()},
             "popsize": self.popsize,
-            "given": self._given,
             "ledger": self._ledger.state_dict(),
             "generations": self._generations.state_dict(),
+            "by_stage": self._by_stage.copy(),
             "spread": self._spread,
             "initial_spread": self._initial_spread,
         }
@@ -433,11 +409,10 @@ class DifferentialEvolution:
         Raises
         ------
         ValueError
-            If the state was made with another configuration or version, or spent more than the budget here;
+            If the state was made by another algorithm, configuration or version, or spent more than the budget here;
             the message names what differs.
         """
-        if state.get("version") != _STATE_VERSION:
-            raise ValueError(f"this state has version {state.get('version')!r}, {_STATE_VERSION} is needed")
+        require_own_state(state, self.name, STATE_VERSION)
         require_same_config(state["config"], self._config, but=("budget", "seconds"))
         spent = int(state["ledger"]["asked"]) + int(state["ledger"]["foreign"])
         was = state["config"]["budget"]
@@ -446,28 +421,17 @@ class DifferentialEvolution:
             raise ValueError(
                 f"budget is {was} in the state and {self.budget} here, where {spent} evaluations are already spent"
             )
-        given, self._search_arguments["popsize"] = self._search_arguments["popsize"], int(state["popsize"])
+        wanted, self._algorithm_arguments["popsize"] = self._algorithm_arguments["popsize"], int(state["popsize"])
         self._begin()
-        self._search_arguments["popsize"] = given
+        self._algorithm_arguments["popsize"] = wanted
         self._ledger.load_state_dict(state["ledger"])
         self._generations.load_state_dict(state["generations"])
-        self._given = int(state["given"])
+        self._by_stage = np.array(state["by_stage"])
         self._spread, self._initial_spread = float(state["spread"]), float(state["initial_spread"])
-
-
-def _require_one_of(name: str, value: Any, known: Any) -> None:
-    if value not in known:
-        raise ValueError(f"{name} must be one of {', '.join(repr(k) for k in known)}, got {value!r}")
-
-
-def _require_within(name: str, value: float, low: float, high: float) -> None:
-    if isinstance(value, bool) or not isinstance(value, int | float | np.number) or not low <= value <= high:
-        raise ValueError(f"{name} must be a number from {low:g} to {high:g}, got {value!r}")
 
 
 def _require_noise(noise: str | float | None) -> None:
     if noise is None or (isinstance(noise, str) and noise == "auto"):
         return
-    number = isinstance(noise, int | float | np.number) and not isinstance(noise, bool)
-    if not number or not 0 <= float(noise) < np.inf:
-        raise ValueError(f"noise must be None, 'auto' or a standard deviation >= 0, got {noise!r}")
+    if not (is_number(noise) and 0 <= float(noise) < np.inf):
+        raise UserError(f"noise must be None, 'auto' or a standard deviation >= 0, got {noise!r}")

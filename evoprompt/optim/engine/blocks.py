@@ -30,9 +30,11 @@ class Block:
     loss, violation : ndarray of float64, shape (n,)
         What was told: inf and 0 where failed, NaN where pending.
     made : ndarray, shape (n, d)
-        As the search made them: ``x`` itself unless coordinates were rounded.
+        As the algorithm made them: ``x`` itself unless coordinates were rounded.
     slots : ndarray of int64, shape (n,)
     tags : ndarray of float64, shape (n, k)
+    stage : ndarray of int64, shape (n,)
+        Which of the algorithm's stages made it.
     awaited : bool
         Whether a generation waits for them.
     """
@@ -42,6 +44,7 @@ class Block:
     made: Floats
     slots: Indices
     tags: Doubles
+    stage: Indices
     awaited: bool
     pending: NDArray[np.bool_]
     loss: Doubles
@@ -58,7 +61,7 @@ class Block:
         self.left -= len(loss)
 
 
-_COLUMNS = ("ids", "x", "made", "slots", "tags", "pending", "loss", "violation")
+_COLUMNS = ("ids", "x", "made", "slots", "tags", "stage", "pending", "loss", "violation")
 
 
 def packed(blocks: Iterable[Block]) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Generation after generation: slots handed out, results gathered in any order, selection when it is time."""
+"""Generation after generation: slots handed out, results in any order, selection when it is time."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from evoprompt.optim.engine.algorithm import GUEST, Algorithm, Made, Results, Selection
 from evoprompt.optim.engine.blocks import Block, packed, unpacked
 from evoprompt.optim.engine.ledger import FOREIGN, Ledger, Received
 from evoprompt.optim.engine.record import GenerationRecord
 from evoprompt.optim.engine.results import concatenated, distinct_slots, in_order, packed_results, unpacked_results
-from evoprompt.optim.engine.algorithm import GUEST, Made, Outcome, Results, Search
 
 __all__ = ["Generations"]
 
@@ -21,11 +21,11 @@ Indices = NDArray[np.int64]
 
 
 class Generations:
-    """Drives a search through its generations.
+    """Drives an algorithm through its generations.
 
     Parameters
     ----------
-    search : Search
+    algorithm : Algorithm
     ledger : Ledger
     draw : callable
         Fresh points (n, d) for trial numbers (n,), for those asked for beyond the starting points.
@@ -41,25 +41,27 @@ class Generations:
         Of the last one closed.
     """
 
-    def __init__(self, search: Search, ledger: Ledger, draw: Callable[[Indices], Floats], *, immediate: bool) -> None:
-        self._search, self._ledger, self._draw, self._immediate = search, ledger, draw, immediate
+    def __init__(
+        self, algorithm: Algorithm, ledger: Ledger, draw: Callable[[Indices], Floats], *, immediate: bool
+    ) -> None:
+        self._algorithm, self._ledger, self._draw, self._immediate = algorithm, ledger, draw, immediate
         self.number = 0
         self.record: GenerationRecord | None = None
-        self._todo: Indices = np.arange(search.size)  # slots whose trial has not been handed out
+        self._todo: Indices = np.arange(algorithm.size)  # slots whose trial has not been handed out
         self._untouched = True  # nothing of the generation has been handed out
         self._ahead = 0  # slot of the next trial that no generation waits for
         self._awaited = 0  # outstanding trials that the generation waits for
         self._open: list[Block] = []  # of the generation, to be selected when it closes
         self._known: list[Results] = []  # members of the initial population that need no evaluation
         self._aside: list[Results] = []  # guests and trials asked ahead, to be selected between generations
-        self._selected: list[tuple[Results, Outcome]] = []  # in this generation, without points
+        self._selected: list[tuple[Results, Selection]] = []  # in this generation, without points
         self._count = 0  # how many those are
 
     @property
     def natural(self) -> int:
         """How many trials are the rest of the generation."""
         if self._immediate and self.number > 0:
-            return self._search.size - self._ahead % self._search.size
+            return self._algorithm.size - self._ahead % self._algorithm.size
         return len(self._todo)
 
     def make(self, ids: Indices) -> tuple[Made, Indices, int]:
@@ -69,17 +71,17 @@ class Generations:
         ordinary, ahead = len(slots), n - len(slots)
         self._untouched &= ordinary == 0
         if ahead == 0:
-            return self._search.make(ids, slots), slots, ordinary
+            return self._algorithm.make(ids, slots), slots, ordinary
         if self.number > 0:
-            size = self._search.size
+            size = self._algorithm.size
             slots = np.concatenate([slots, (self._ahead + np.arange(ahead)) % size])
             self._ahead = (self._ahead + ahead) % size
-            return self._search.make(ids, slots), slots, ordinary
-        # The search has nothing but starting points to give yet.
-        made = Made(self._draw(ids[ordinary:]), np.full((ahead, len(self._search.tags)), np.nan))
+            return self._algorithm.make(ids, slots), slots, ordinary
+        # The algorithm has nothing but starting points to give yet.
+        made = Made(self._draw(ids[ordinary:]), np.full((ahead, len(self._algorithm.tags)), np.nan), 0)
         if ordinary:
-            first = self._search.make(ids[:ordinary], slots)
-            made = Made(np.concatenate([first.x, made.x]), np.concatenate([first.tags, made.tags]))
+            first = self._algorithm.make(ids[:ordinary], slots)
+            made = Made(np.concatenate([first.x, made.x]), np.concatenate([first.tags, made.tags]), 0)
         return made, np.concatenate([slots, np.full(ahead, GUEST)]), ordinary
 
     def await_block(self, block: Block) -> None:
@@ -88,7 +90,7 @@ class Generations:
         if not self._immediate:
             self._open.append(block)
 
-    def gather(self, received: Received) -> None:
+    def take(self, received: Received) -> None:
         """Take results in."""
         for block, which, offsets in received.pieces:
             if block.awaited:
@@ -118,7 +120,7 @@ class Generations:
 
     def _strangers(self, x: Floats, loss: NDArray[np.float64], violation: NDArray[np.float64]) -> Results:
         n = len(x)
-        tags = np.full((n, len(self._search.tags)), np.nan)
+        tags = np.full((n, len(self._algorithm.tags)), np.nan)
         return Results(np.full(n, FOREIGN), np.full(n, GUEST), x, loss, violation, tags)
 
     def settle(self) -> bool:
@@ -133,7 +135,7 @@ class Generations:
     def go_on_half_known(self) -> bool:
         """Without a barrier, half of the starting points are enough to go on from; the others come late."""
         waits = self._immediate and self.number == 0 and len(self._todo) == 0 and self._awaited > 0
-        if not waits or 2 * self._count < self._search.size:
+        if not waits or 2 * self._count < self._algorithm.size:
             return False
         for block in self._ledger.blocks.values():
             block.awaited = False
@@ -144,7 +146,7 @@ class Generations:
     def _is_complete(self) -> bool:
         spent = self._ledger.exhausted
         if self._immediate and self.number > 0:
-            return self._count >= self._search.size or (spent and self._count > 0 and self._ledger.in_flight == 0)
+            return self._count >= self._algorithm.size or (spent and self._count > 0 and self._ledger.in_flight == 0)
         if self._awaited or not (self._open or self._known or self._aside or self._count):
             return False
         return len(self._todo) == 0 or (spent and (self.number == 0 or not self._untouched))
@@ -157,11 +159,11 @@ class Generations:
         if parts:
             self._select(in_order(concatenated(parts)))
         self._select_aside()
-        self.record = GenerationRecord.of(self.number, self._search.tags, self._selected)
-        self._search.end_generation(self._ledger.progress)
+        self.record = GenerationRecord.of(self.number, self._algorithm.tags, self._selected)
+        self._algorithm.end_generation(self._ledger.progress)
         self.number += 1
         self._selected, self._count = [], 0
-        self._todo = np.arange(0 if self._immediate else self._search.size)
+        self._todo = np.arange(0 if self._immediate else self._algorithm.size)
         self._untouched = True
 
     def _select_aside(self) -> None:
@@ -171,16 +173,16 @@ class Generations:
                 self._select(results)
 
     def _select(self, results: Results) -> None:
-        outcome = self._search.select(results)
-        self._selected.append((results._replace(x=results.x[:, :0].copy()), outcome))
+        selection = self._algorithm.select(results)
+        self._selected.append((results._replace(x=results.x[:, :0].copy()), selection))
         self._count += len(results.id)
 
     def state_dict(self) -> dict[str, Any]:
-        """Everything, the search and the blocks outstanding included, copied."""
+        """Everything, the algorithm and the blocks outstanding included, copied."""
         blocks = {id(block): block for block in (*self._ledger.blocks.values(), *self._open)}
-        selected = GenerationRecord.of(self.number, self._search.tags, self._selected)
+        selected = GenerationRecord.of(self.number, self._algorithm.tags, self._selected)
         return {
-            "search": self._search.state_dict(),
+            "algorithm": self._algorithm.state_dict(),
             "blocks": packed(blocks.values()),
             "number": self.number,
             "todo": self._todo.copy(),
@@ -194,7 +196,7 @@ class Generations:
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        self._search.load_state_dict(state["search"])
+        self._algorithm.load_state_dict(state["algorithm"])
         blocks = unpacked(state["blocks"])
         self._ledger.blocks = {int(block.ids[0]): block for block in blocks if block.left}
         self._open = [] if self._immediate else [block for block in blocks if block.awaited]

@@ -176,11 +176,12 @@ class Ledger:
         """Number the rows of x (n, d), note them as outstanding, and return them."""
         trials = Trials(self.next_ids(len(x)), x.astype(self.dtype, copy=True))
         nothing = np.empty((len(x), 0))
-        self.note_block(trials.ids, trials.x, trials.x, np.full(len(x), FOREIGN), nothing, awaited=False)
+        nowhere = np.full(len(x), FOREIGN)
+        self.note_block(trials.ids, trials.x, trials.x, nowhere, nothing, np.zeros(len(x), np.int64), awaited=False)
         return trials
 
     def note_block(
-        self, ids: Indices, x: Floats, made: Floats, slots: Indices, tags: Doubles, *, awaited: bool
+        self, ids: Indices, x: Floats, made: Floats, slots: Indices, tags: Doubles, stage: Indices, *, awaited: bool
     ) -> Block | None:
         """Note trials with successive ids as outstanding, by reference; x becomes read-only."""
         n = len(ids)
@@ -188,7 +189,7 @@ class Ledger:
             return None
         ids.flags.writeable = x.flags.writeable = False
         loss, violation = np.full((2, n), np.nan)
-        block = Block(ids, x, made, slots, tags, awaited, np.ones(n, bool), loss, violation)
+        block = Block(ids, x, made, slots, tags, stage, awaited, np.ones(n, bool), loss, violation)
         self.blocks[int(ids[0])] = block
         self.asked += n
         return block

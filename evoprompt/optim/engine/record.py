@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from evoprompt.optim.engine.algorithm import Outcome, Results
+from evoprompt.optim.engine.algorithm import Results, Selection
 
 __all__ = ["GenerationRecord"]
 
@@ -36,7 +36,7 @@ class GenerationRecord:
     parent_id : ndarray of int64
         Trial number of the member that was there; -1 if it was known without being asked, or not evaluated.
     tags : mapping of str to ndarray of float64
-        What the search noted for each trial, such as "f" and "cr", its scale factor and crossover rate; NaN
+        What the algorithm noted for each trial, such as "f" and "cr", its scale factor and crossover rate; NaN
         where it was not made by mutation.
     """
 
@@ -52,9 +52,9 @@ class GenerationRecord:
 
     @classmethod
     def of(
-        cls, generation: int, tags: Sequence[str], selections: Sequence[tuple[Results, Outcome]]
+        cls, generation: int, tags: Sequence[str], selections: Sequence[tuple[Results, Selection]]
     ) -> GenerationRecord:
-        """The record of what a search selected, call by call."""
+        """The record of what an algorithm selected, call by call."""
         rows: list[Any] = [
             (r.id, r.slot, r.loss, r.violation, o.replaced, o.parent_id, o.parent_loss, r.tags) for r, o in selections
         ]
@@ -80,10 +80,10 @@ class GenerationRecord:
         tags = {name: np.array(values) for name, values in state["tags"].items()}
         return cls(generation=int(state["generation"]), **columns, tags=tags)
 
-    def parts(self) -> list[tuple[Results, Outcome]]:
+    def parts(self) -> list[tuple[Results, Selection]]:
         """The rows as one selection again, without points."""
         if len(self) == 0:
             return []
         tags = np.column_stack([np.empty((len(self), 0)), *self.tags.values()])
         results = Results(self.id, self.slot, np.empty((len(self), 0)), self.loss, self.violation, tags)
-        return [(results, Outcome(self.replaced, self.parent_id, self.parent_loss))]
+        return [(results, Selection(self.replaced, self.parent_id, self.parent_loss))]

@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-__all__ = ["SCHEMA_VERSION", "has_state", "load_state", "require_same_config", "save_state"]
+__all__ = ["SCHEMA_VERSION", "has_state", "load_state", "require_own_state", "require_same_config", "save_state"]
 
 SCHEMA_VERSION = 1
 
@@ -138,6 +138,25 @@ def require_same_config(saved: Mapping[str, Any], own: Mapping[str, Any], *, but
             f"{name} is {_shown(saved.get(name))} in the state and {_shown(own.get(name))} here" for name in differing
         )
         raise ValueError(f"the saved state belongs to another configuration: {told}")
+
+
+def require_own_state(state: Mapping[str, Any], name: str, version: int) -> None:
+    """Refuse an optimizer's state of another form, or of another optimizer.
+
+    Raises
+    ------
+    ValueError
+        Naming what made it and what is needed.
+    """
+    maker = state.get("optimizer")
+    if state.get("version") != version:
+        # Before version 3 a state told its maker in other words, and the portfolio was a variant of "de".
+        config = state.get("config", {})
+        former = config.get("name", "auto" if config.get("variant") == "auto" else "de") if config else maker
+        made_by = "" if former is None else f" and was made by {former!r}"
+        raise ValueError(f"this state has version {state.get('version')!r}{made_by}; {name!r} needs version {version}")
+    if maker != name:
+        raise ValueError(f"this state was made by {maker!r} and does not continue {name!r}")
 
 
 def _same(left: Any, right: Any) -> bool:

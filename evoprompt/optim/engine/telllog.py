@@ -35,7 +35,7 @@ class TellLog:
 
     Examples
     --------
-    >>> from evoprompt.optim.engine.asktell import DifferentialEvolution
+    >>> from evoprompt.optim import DifferentialEvolution
     >>> def new():
     ...     return DifferentialEvolution([(0, 1)] * 2, popsize=8, seed=5, updating="immediate")
     >>> log = TellLog(new())

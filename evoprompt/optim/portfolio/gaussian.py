@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from evoprompt.optim.engine.rng import Purpose, TrialStreams
 from evoprompt.optim.engine.algorithm import Results
+from evoprompt.optim.engine.rng import Purpose, TrialStreams
 from evoprompt.optim.engine.unit_box import UnitSpace
 from evoprompt.optim.portfolio.covariance import SearchDistribution
 from evoprompt.optim.portfolio.quadratic import QuadraticModel

@@ -12,7 +12,6 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.linalg import LinAlgError, cho_factor, cho_solve
 
 from evoprompt.optim.portfolio.covariance import Frame
 
@@ -133,6 +132,8 @@ class QuadraticModel:
 
 def _least_squares(z: Doubles, y: Doubles, weights: Doubles, kind: str) -> tuple[Doubles, Doubles] | None:
     """Gradient (d,) at z = 0 and Hessian, (d, d) or its diagonal (d,)."""
+    from scipy.linalg import LinAlgError, cho_factor, cho_solve  # slow to import
+
     n, d = z.shape
     columns = [np.ones((n, 1)), z]
     if kind != "linear":

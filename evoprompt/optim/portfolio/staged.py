@@ -1,4 +1,4 @@
-"""The default search: it finds out what kind of problem it has, and shares the budget between what works.
+"""The algorithm of the portfolio: it finds out what kind of problem it has, and shares the budget between what works.
 
 An opening tests whether the loss is a sum over coordinates; if so, every coordinate gets a global line search.
 Otherwise, and afterwards, a normal distribution learns where good points lie and along which directions
@@ -21,14 +21,14 @@ from numpy.typing import NDArray
 from evoprompt.optim.de.loop import Evolution, make_evolution
 from evoprompt.optim.de.population import MINIMUM, checked_popsize, default_popsize
 from evoprompt.optim.de.variant import VARIANTS
+from evoprompt.optim.engine.algorithm import Made, Results, Selection
 from evoprompt.optim.engine.box import Box
 from evoprompt.optim.engine.rng import Purpose, TrialStreams
-from evoprompt.optim.engine.algorithm import Made, Outcome, Results
 from evoprompt.optim.engine.unit_box import UnitSpace
 from evoprompt.optim.portfolio.gaussian import Sampling
 from evoprompt.optim.portfolio.opening import LineStage, Opening
 
-__all__ = ["AutoSearch"]
+__all__ = ["StagedSearch"]
 
 Floats = NDArray[np.floating[Any]]
 Doubles = NDArray[np.float64]
@@ -41,7 +41,7 @@ _CONTEST_BELOW = 100  # evaluations per coordinate
 _CONTEST_SHARE = 0.15  # of the budget, for each contestant
 
 
-class AutoSearch:
+class StagedSearch:
     """Opening, line searches, learnt distributions and differential evolution, one after the other.
 
     Parameters
@@ -63,6 +63,7 @@ class AutoSearch:
     """
 
     tags = ("f", "cr")
+    stages = ("opening", "lines", "gaussian", "de")
 
     def __init__(
         self,
@@ -106,7 +107,7 @@ class AutoSearch:
         self._arrived: list[tuple[Floats, Doubles]] = []  # of this generation, members when it ends
         self._told = self._stage_start = 0
         self._runs = self._larger = 0
-        self._spent = {"sampling": 0, "evolution": 0}
+        self._spent = {"gaussian": 0, "de": 0}
         self._slice = 0
         self._contest = 0  # 1: differential evolution has its part, 2: the distribution has, 0: no contest
         self._rival = (np.inf, np.inf)  # what differential evolution reached in the contest
@@ -119,7 +120,6 @@ class AutoSearch:
             np.inf,
             None,
         )  # the best mean of earlier distributions, and its worth
-        self.converged: str | None = None
 
     @property
     def size(self) -> int:
@@ -132,14 +132,14 @@ class AutoSearch:
 
     @property
     def population(self) -> tuple[Floats, Doubles]:
-        if self._kind == "evolution":
+        if self._kind == "de":
             members: tuple[Floats, Doubles] = self._stage.population
             return members
         if not len(self._members_x):
-            return self._gathered()
+            return self._arrivals()
         return self._members_x.copy(), self._members_loss.copy()
 
-    def _gathered(self) -> tuple[Floats, Doubles]:
+    def _arrivals(self) -> tuple[Floats, Doubles]:
         x = [self._members_x[:0], *(part for part, _ in self._arrived)]
         return np.concatenate(x), np.concatenate([np.empty(0), *(losses for _, losses in self._arrived)])
 
@@ -147,7 +147,7 @@ class AutoSearch:
     def recommendation(self) -> Floats | None:
         if not self._noisy:
             return None
-        if self._kind == "sampling" and self._stage.typical < self._former[0]:
+        if self._kind == "gaussian" and self._stage.typical < self._former[0]:
             return self._centre()
         return None if self._former[1] is None else self._former[1].copy()
 
@@ -156,12 +156,13 @@ class AutoSearch:
         return mean
 
     def make(self, ids: Indices, slots: Indices) -> Made:
-        if self._kind == "evolution":
+        stage = self.stages.index(self._kind)
+        if self._kind == "de":
             made: Made = self._stage.make(ids, slots)
-            return made
-        return Made(self._stage.make(ids, slots), np.full((len(ids), len(self.tags)), np.nan))
+            return made._replace(stage=stage)
+        return Made(self._stage.make(ids, slots), np.full((len(ids), len(self.tags)), np.nan), stage)
 
-    def select(self, results: Results) -> Outcome:
+    def select(self, results: Results) -> Selection:
         """Pass results to the stage; a trial's parent is the best point before it."""
         self._told += len(results.id)
         n = len(results.id)
@@ -175,9 +176,9 @@ class AutoSearch:
                 self._stage_best = min(self._stage_best, key[:2])
                 if key[:2] < self._best[:2]:
                     self._best, self._best_x, replaced[k] = key, results.x[k : k + 1].copy(), True
-        if self._kind == "evolution":
-            outcome: Outcome = self._stage.select(results)
-            return outcome
+        if self._kind == "de":
+            selection: Selection = self._stage.select(results)
+            return selection
         self._stage.select(results)
         if self._kind == "opening":
             self._opening_x = np.concatenate([self._opening_x, results.x])
@@ -185,14 +186,14 @@ class AutoSearch:
                 [self._opening_loss, np.where(results.violation > 0, np.inf, results.loss)]
             )
         self._arrived.append((results.x[results.id >= 0], results.loss[results.id >= 0]))
-        return Outcome(replaced, parent_id, parent_loss)
+        return Selection(replaced, parent_id, parent_loss)
 
     def end_generation(self, progress: float) -> None:
         used = self._told - self._stage_start
         if self._arrived:
-            self._members_x, self._members_loss = self._gathered()
+            self._members_x, self._members_loss = self._arrivals()
             self._arrived = []
-        if self._kind == "evolution":
+        if self._kind == "de":
             self._stage.end_generation(min(1.0, used / self._slice))
             over = used >= self._slice
         else:
@@ -213,7 +214,7 @@ class AutoSearch:
             self._start = self._best_x
             self._noisy |= self._repeats > 0 and self._stage.noisy
             self._lines_allowed &= not self._noisy
-        elif self._kind == "sampling" and self._stage.typical < self._former[0]:
+        elif self._kind == "gaussian" and self._stage.typical < self._former[0]:
             self._former = (self._stage.typical, self._centre())
         if self._kind == "opening" and self._lines_allowed and (self._space.d == 1 or self._stage.separable):
             self._kind = "lines"
@@ -232,7 +233,7 @@ class AutoSearch:
         if first and self._fresh and self._worth_a_contest():
             self._contest = 1
             self._begin_evolution(self._slice)
-        elif first or self._noisy or self._spent["sampling"] <= self._spent["evolution"]:
+        elif first or self._noisy or self._spent["gaussian"] <= self._spent["de"]:
             self._begin_sampling(first)
         else:
             self._begin_evolution(max(used, 40 * self._space.d))
@@ -250,7 +251,7 @@ class AutoSearch:
         waiting, self._waiting = self._waiting, None
         if waiting is None or self._stage_best <= self._rival:
             return not self._stage.over
-        self._kind, self._stage_start = "evolution", self._told
+        self._kind, self._stage_start = "de", self._told
         self._slice = self._budget or 0  # the rest, whatever it is
         self._stage = self._explorer()
         self._stage.load_state_dict(waiting)
@@ -266,7 +267,7 @@ class AutoSearch:
             mean = self._space.unit(self._box.from_unit(u))[0]
             self._larger += not first
             size = self.popsize * 2**self._larger
-        self._kind, self._stage_best = "sampling", (np.inf, np.inf)
+        self._kind, self._stage_best = "gaussian", (np.inf, np.inf)
         modelled = not self._noisy and self._least is None
         self._stage = Sampling(self._space, self._streams, mean, _SIGMA, size, modelled=modelled, least=self._least)
         if first:
@@ -274,7 +275,7 @@ class AutoSearch:
 
     def _begin_evolution(self, evaluations: int) -> None:
         self._runs += 1
-        self._kind, self._stage_best = "evolution", (np.inf, np.inf)
+        self._kind, self._stage_best = "de", (np.inf, np.inf)
         self._slice = evaluations
         if self._budget is not None:
             self._slice = max(1, min(evaluations, self._budget - self._told))
@@ -328,9 +329,9 @@ class AutoSearch:
         self._kind = state["kind"]
         if self._kind == "lines":
             self._stage = LineStage.from_state(self._space, state["stage"])
-        elif self._kind == "sampling":
+        elif self._kind == "gaussian":
             self._stage = Sampling.from_state(self._space, self._streams, state["stage"], self._least)
         else:
-            if self._kind == "evolution":
+            if self._kind == "de":
                 self._stage = self._explorer()
             self._stage.load_state_dict(state["stage"])

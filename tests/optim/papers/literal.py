@@ -8,9 +8,9 @@ import numpy as np
 
 from evoprompt.optim.de.loop import make_evolution
 from evoprompt.optim.de.variant import VARIANTS
+from evoprompt.optim.engine.algorithm import Results
 from evoprompt.optim.engine.box import Box
 from evoprompt.optim.engine.rng import Purpose, TrialStreams
-from evoprompt.optim.engine.algorithm import Results
 
 D, LOW, HIGH, SEED = 6, -2.0, 3.0, 5
 

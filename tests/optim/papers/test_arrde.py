@@ -15,7 +15,7 @@ class LiteralArrde(LiteralJso):
 
     def __init__(self, *args):
         super().__init__(*args)
-        self.records, self.archive_records, self.milestones, self.memories = [], [], [], []
+        self.points, self.archive_records, self.milestones, self.memories = [], [], [], []
         self.phase, self.restarts, self.episode, self.fresh = "first", 1, 0, None
         self.regions = [[] for _ in range(D)]
         self.log = []
@@ -84,11 +84,11 @@ class LiteralArrde(LiteralJso):
             self.begin_again(size, forced=size > n)
 
     def begin_again(self, size, forced):
-        overall = min((loss for _, loss in self.records), default=math.inf)
+        overall = min((loss for _, loss in self.points), default=math.inf)
         restart = self.phase in ("first", "refine") or (overall <= min(self.loss) and self.restarts < 2)
         if self.phase in ("first", "refine"):
             self.memories.append((list(self.m_f), list(self.m_cr)))
-        self.records += list(zip(self.x, self.loss, strict=True))
+        self.points += list(zip(self.x, self.loss, strict=True))
         self.archive_records += sorted(self.archive, key=lambda one: one[1])
         del self.archive_records[:-1000]
         self.archive, self.capacity, self.k = [], size, 0
@@ -134,12 +134,12 @@ class LiteralArrde(LiteralJso):
 
     def refine(self, size):
         rng = self.streams.of(self.episode, Purpose.RESTART)
-        chosen = [self.records[j] for j in rng.permutation(len(self.records))[:size]]
+        chosen = [self.points[j] for j in rng.permutation(len(self.points))[:size]]
         if self.progress > 0.9:
-            chosen[0] = min(self.records, key=lambda one: one[1])
+            chosen[0] = min(self.points, key=lambda one: one[1])
         for more in (self.milestones, self.archive_records):
             chosen += sorted(more, key=lambda one: one[1])[: size - len(chosen)]
-        source = self.milestones or self.records
+        source = self.milestones or self.points
         chosen += [source[int(v * len(source))] for v in rng.random(size - len(chosen))]
         self.x, self.loss = [list(x) for x, _ in chosen], [loss for _, loss in chosen]
         m_f, m_cr = ([value for memory in self.memories for value in memory[k]] for k in (0, 1))

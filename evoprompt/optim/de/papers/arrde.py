@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 
 from evoprompt.optim.de.loop import Evolution
 from evoprompt.optim.de.population import Population, initial_points, ranking
+from evoprompt.optim.engine.algorithm import GUEST, Results, Selection
 from evoprompt.optim.engine.rng import Purpose
-from evoprompt.optim.engine.algorithm import GUEST, Outcome, Results
 
 __all__ = ["RestartingEvolution"]
 
@@ -25,7 +25,7 @@ _ARCHIVED = 1000
 _LAST_PHASE = 0.9
 
 
-class Records:
+class PointSet:
     """Points that were evaluated once and may become members again: x (n, d), loss, violation and id (n,)."""
 
     def __init__(self, d: int, dtype: np.dtype[Any]) -> None:
@@ -46,13 +46,13 @@ class Records:
         self.violation = np.concatenate([self.violation, violation])
         self.id = np.concatenate([self.id, ids])
 
-    def take(self, rows: Indices) -> Records:
+    def take(self, rows: Indices) -> PointSet:
         """These rows, in this order."""
-        taken = Records(self.x.shape[1], self.x.dtype)
+        taken = PointSet(self.x.shape[1], self.x.dtype)
         taken.append(self.x[rows], self.loss[rows], self.violation[rows], self.id[rows])
         return taken
 
-    def best_first(self, n: int) -> Records:
+    def best_first(self, n: int) -> PointSet:
         """The n best."""
         return self.take(ranking(self.loss, self.violation)[:n])
 
@@ -74,7 +74,7 @@ class Records:
 class RestartingEvolution(Evolution):
     """Muzakka, Shali, Suhendar, Moeller & Finsterbusch 2025, "... The ARRDE algorithm", arXiv:2511.18429.
 
-    jSO whose population, once its losses agree to 1e-5, is put on record and begins again: with fresh points
+    jSO whose population, once its losses agree to 1e-5, is kept and begins again: with fresh points
     outside the regions that earlier populations ended in (a restart), or with a random choice of all recorded
     points (a refinement). At nine tenths of the budget the population grows again and refines for the rest.
     Details follow the authors' program (Minion); where points are drawn, only the random numbers differ.
@@ -83,9 +83,9 @@ class RestartingEvolution(Evolution):
     def __init__(self, *args: Any, **settings: Any) -> None:
         super().__init__(*args, **settings)
         d, dtype = self._box.d, self._box.dtype
-        self._ended = Records(d, dtype)  # members of populations that have ended
-        self._ended_archive = Records(d, dtype)  # what was in their archives
-        self._milestones = Records(d, dtype)  # each new best point of the first run
+        self._ended = PointSet(d, dtype)  # members of populations that have ended
+        self._ended_archive = PointSet(d, dtype)  # what was in their archives
+        self._milestones = PointSet(d, dtype)  # each new best point of the first run
         self._memories: list[Doubles] = []  # cells (2, H) of M_F and M_CR when first runs and refinements ended
         self._phase = "first"
         self._restarts = 1  # in a row; the first run counts
@@ -93,15 +93,15 @@ class RestartingEvolution(Evolution):
         self._born = False  # whether this generation's points are a restart's starting points
         self._regions: list[list[tuple[float, float]]] = [[] for _ in range(d)]  # to keep out of, per coordinate
 
-    def select(self, results: Results) -> Outcome:
+    def select(self, results: Results) -> Selection:
         before = self._best()
-        outcome = super().select(results)
+        selection = super().select(results)
         if self._phase == "first" and self._generation > 0 and (best := self._best()) < before:
             first = self._members.order[:1]
             self._milestones.append(
                 self._members.x[first], np.array([best[1]]), np.array([best[0]]), self._members.id[first]
             )
-        return outcome
+        return selection
 
     def _best(self) -> tuple[float, float]:
         order = self._members.order
@@ -132,10 +132,10 @@ class RestartingEvolution(Evolution):
             return bool(loss.std() <= _SPREAD * abs(loss.mean()))
 
     def _begin_again(self, size: int, *, refine: bool) -> None:
-        """Put the population on record and replace it."""
+        """Keep what the population found and replace it."""
         overall, current = self._ended.best(), self._best()
         restart = self._phase in ("first", "refine") or (overall <= current and self._restarts < _RESTARTS)
-        self._put_on_record()
+        self._keep_what_was_found()
         self._episode += 1
         self._archive.clear()
         self._archive.resize(self._archive_size(size), self._streams.of(self._episode, Purpose.RESTART))
@@ -146,7 +146,7 @@ class RestartingEvolution(Evolution):
         if self._lifetimes is not None:
             self._lifetimes.begin_again(len(self._members))
 
-    def _put_on_record(self) -> None:
+    def _keep_what_was_found(self) -> None:
         members, archive = self._members, self._archive
         if self._phase in ("first", "refine"):
             self._memories.append(self._adaptation.cells)  # type: ignore[attr-defined]
@@ -186,8 +186,8 @@ class RestartingEvolution(Evolution):
             best = self._ended.best_first(1)
             best.append(*chosen.take(np.arange(1, len(chosen))).columns)
             chosen = best
-        for records in (self._milestones, self._ended_archive):
-            chosen.append(*records.best_first(size - len(chosen)).columns)
+        for points in (self._milestones, self._ended_archive):
+            chosen.append(*points.best_first(size - len(chosen)).columns)
         source = self._milestones if len(self._milestones) else self._ended
         chosen.append(*source.take((rng.random(size - len(chosen)) * len(source)).astype(np.int64)).columns)
         self._members = Population(chosen.x)

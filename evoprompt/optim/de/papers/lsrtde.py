@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from evoprompt.optim.de.loop import Evolution
 from evoprompt.optim.de.mutation import Pool
 from evoprompt.optim.de.population import HUGE, Population, ranking
-from evoprompt.optim.engine.algorithm import Outcome, Results
+from evoprompt.optim.engine.algorithm import Results, Selection
 
 __all__ = ["NewestEvolution"]
 
@@ -69,28 +69,28 @@ class NewestEvolution(Evolution):
     def _note_crossover(self, tags: Doubles, kept: NDArray[np.bool_] | None) -> None:
         tags[:, 1] = 1.0 if kept is None else 1.0 - kept.mean(axis=1)
 
-    def _compete(self, results: Results, rows: Indices, outcome: Outcome) -> None:
+    def _compete(self, results: Results, rows: Indices, selection: Selection) -> None:
         if self._best is None:
-            super()._compete(results, rows, outcome)
+            super()._compete(results, rows, selection)
             return
         won, gains = [], []
         for row, target in zip(rows.tolist(), results.tags[rows, 2].tolist(), strict=True):
             if not target < len(self._members):  # NaN: not made from a newest point
-                self._admit(results, row, outcome)
-            elif (gain := self._challenge(results, row, int(target), outcome)) is not None:
+                self._admit(results, row, selection)
+            elif (gain := self._challenge(results, row, int(target), selection)) is not None:
                 won.append(row)
                 gains.append(gain)
         if won:
             self._learnt.append((results.tags[won, 0], results.tags[won, 1], np.array(gains)))
 
-    def _challenge(self, results: Results, row: int, target: int, outcome: Outcome) -> float | None:
+    def _challenge(self, results: Results, row: int, target: int, selection: Selection) -> float | None:
         """One trial against the newest point it started from; what it gained, None where nothing can be learnt."""
         newest, loss, violation = self._members, results.loss.item(row), results.violation.item(row)
         old_loss, old_violation = newest.loss.item(target), newest.violation.item(target)
-        outcome.parent_id[row], outcome.parent_loss[row] = newest.id[target], old_loss
+        selection.parent_id[row], selection.parent_loss[row] = newest.id[target], old_loss
         if loss == np.inf or (violation, loss) > (old_violation, old_loss):
             return None
-        outcome.replaced[row] = True
+        selection.replaced[row] = True
         self._successes += 1
         newest.put(self._ring_next, results, row)
         self._arrived.append((results.x[row], loss, violation, results.id.item(row)))
@@ -99,14 +99,14 @@ class NewestEvolution(Evolution):
             return None
         return min(old_loss - loss if violation == old_violation else old_violation - violation, HUGE)
 
-    def _admit(self, results: Results, row: int, outcome: Outcome) -> None:
+    def _admit(self, results: Results, row: int, selection: Selection) -> None:
         if self._best is None:
-            super()._admit(results, row, outcome)
+            super()._admit(results, row, selection)
             return
         worst, key = len(self._best) - 1, (float(results.violation[row]), float(results.loss[row]))
-        outcome.parent_id[row], outcome.parent_loss[row] = self._best.id[worst], self._best.loss[worst]
+        selection.parent_id[row], selection.parent_loss[row] = self._best.id[worst], self._best.loss[worst]
         if key[1] < np.inf and key < (float(self._best.violation[worst]), float(self._best.loss[worst])):
-            outcome.replaced[row] = True
+            selection.replaced[row] = True
             self._arrived.append((results.x[row], key[1], key[0], int(results.id[row])))
 
     def end_generation(self, progress: float) -> None:
