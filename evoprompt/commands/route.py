@@ -185,8 +185,8 @@ def shown_route(route: Route | None, voices: Sequence[Voice]) -> dict[str, Any]:
             "needs_experts": route.needs_experts,
             "spread": route.spread,
             "ranked": [
-                {"culture": choice.culture, "probability": choice.probability, "reasons": list(choice.reasons)}
-                for choice in route.ranked[:10]
+                {"culture": claim.culture, "probability": claim.probability, "reasons": list(claim.reasons)}
+                for claim in route.ranked[:10]
             ],
         }
     return found
@@ -196,12 +196,12 @@ def _print_route(route: Route | None, voices: Sequence[Voice]) -> None:
     table = Table(box=None, pad_edge=False)
     for title in ("speaks", "share", "because"):
         table.add_column(title, justify="right" if title == "share" else "left")
-    reasons = {} if route is None else {choice.culture: choice for choice in route.chosen}
+    reasons = {} if route is None else {claim.culture: claim for claim in route.chosen}
     for voice in voices:
-        choice = reasons.get(str(voice.culture))
+        claim = reasons.get(str(voice.culture))
         because = "it was asked for" if route is None else route.reason
-        if choice is not None and route is not None and not route.spread:
-            because = f"{', '.join(choice.reasons)} (probability {choice.probability:.2f})"
+        if claim is not None and route is not None and not route.spread:
+            because = f"{', '.join(claim.reasons)} (probability {claim.probability:.2f})"
         table.add_row(Shown(voice.label), f"{voice.weight:.0%}", Shown(because))
     Console(width=None if sys.stdout.isatty() else 120).print(table)
     print()

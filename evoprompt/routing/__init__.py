@@ -4,16 +4,16 @@ from evoprompt.extras import require
 
 require("evoprompt.routing", "lm")
 
-from evoprompt.routing.committee import COMPOSITIONS, Answer, Committee, Opinion, Voice
+from evoprompt.routing.committee import COMPOSITIONS, Committee, CommitteeAnswer, Opinion, Voice
 from evoprompt.routing.queries import Query, bundled_queries, load_queries
-from evoprompt.routing.router import Choice, Route, Router, load_router
+from evoprompt.routing.router import Claim, Route, Router, load_router
 from evoprompt.routing.signals import Profile
 
 __all__ = [
     "COMPOSITIONS",
-    "Answer",
-    "Choice",
+    "Claim",
     "Committee",
+    "CommitteeAnswer",
     "Opinion",
     "Profile",
     "Query",

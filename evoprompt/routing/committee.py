@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
 from evoprompt.errors import UserError, unknown_name
 from evoprompt.experts import Expert, Registry
@@ -18,6 +17,7 @@ from evoprompt.llm.write.conversation import Message, answer_stops, make_context
 from evoprompt.routing.router import Route, Router
 from evoprompt.routing.signals import UNKNOWN, Profile
 from evoprompt.surveys import DIMENSIONS, Question
+from evoprompt.typing import Doubles
 
 OWN = "custom"  # the key of every culture that is none of ours
 COMPOSITIONS = ("mixture", "panel", "synthesis")
@@ -48,7 +48,7 @@ BASE = Voice("base", None)
 
 
 @dataclass(frozen=True)
-class Answer:
+class CommitteeAnswer:
     """What a committee said: `text`, and by whom; `panel` has each voice's own answer where there are such."""
 
     text: str
@@ -78,9 +78,9 @@ class Opinion:
     """
 
     options: tuple[str, ...]
-    shares: NDArray[np.float64]
-    by_voice: Mapping[str, NDArray[np.float64]]
-    log_probabilities: Mapping[str, NDArray[np.float64]]
+    shares: Doubles
+    by_voice: Mapping[str, Doubles]
+    log_probabilities: Mapping[str, Doubles]
     label_mass: Mapping[str, float]
     voices: tuple[Voice, ...]
     route: Route | None = None
@@ -126,8 +126,8 @@ class Committee:
         own = tuple((key, expert) for key, (_, expert) in by_culture.items() if key not in self.router.lexicon.entries)
         route = self._knowing(self.router, own).route(query, profile, tuple(by_culture), k or self.k, contrast)
         voices = tuple(
-            Voice(*by_culture[choice.culture], weight)
-            for choice, weight in zip(route.chosen, route.weights if route.chosen else (), strict=True)
+            Voice(*by_culture[claim.culture], weight)
+            for claim, weight in zip(route.chosen, route.weights if route.chosen else (), strict=True)
         )
         return route, voices or (BASE,)
 
@@ -214,7 +214,7 @@ class Committee:
         profile: Profile = UNKNOWN,
         voices: Sequence[Voice] | None = None,
         sampling: Sampling = GREEDY,
-    ) -> Answer:
+    ) -> CommitteeAnswer:
         """Route a query or a conversation's last question, unless voices are given, and answer it."""
         messages = [{"role": "user", "content": query}] if isinstance(query, str) else list(query)
         route = None
@@ -223,14 +223,14 @@ class Committee:
         streams = self.streams(messages, voices, composition, sampling)
         said = decode(Decoder(self.frozen), streams, self.stops)
         if (len(said) == 1 and len(voices) > 1) or len(voices) == 1:
-            return Answer(said[0], tuple(voices), composition, {}, route)
+            return CommitteeAnswer(said[0], tuple(voices), composition, {}, route)
         panel = {voice.name: text for voice, text in zip(voices, said, strict=True)}
         if composition == "synthesis":
             last = self.synthesis(messages, voices, said, sampling)
             (text,) = decode(Decoder(self.frozen), [last], self.stops)
         else:
             text = panel_text(voices, said)
-        return Answer(text, tuple(voices), composition, panel, route)
+        return CommitteeAnswer(text, tuple(voices), composition, panel, route)
 
     def opinion(
         self, question: str, options: Sequence[str], profile: Profile = UNKNOWN, voices: Sequence[Voice] | None = None
@@ -253,7 +253,7 @@ class Committee:
         labels = tuple(LETTERS[: len(shown)])
         orders = (tuple(range(len(shown))), tuple(range(len(shown)))[::-1])
         texts = [Question(0, question, tuple(shown[i] for i in order), labels, order).text() for order in orders]
-        found: dict[str, NDArray[np.float64]] = {}
+        found: dict[str, Doubles] = {}
         for voice in voices:
             prompt = torch.zeros(0, self.frozen.hidden) if voice.expert is None else voice.expert.prompt
             respondent = self._respondent("prefix" if voice.expert is None else voice.expert.placement)
@@ -277,7 +277,7 @@ class Committee:
         return self._respondents[placement]
 
 
-def _normalised(scores: NDArray[np.float64]) -> NDArray[np.float64]:
+def _normalised(scores: Doubles) -> Doubles:
     """Log scores (orders, options) -> the mean of the orders' distributions (options,)."""
     shares = np.exp(scores - scores.max(axis=1, keepdims=True))
     return np.asarray((shares / shares.sum(axis=1, keepdims=True)).mean(axis=0))

@@ -7,16 +7,14 @@ from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy.spatial.distance import jensenshannon
 from scipy.stats import entropy
 from sklearn.metrics import ndcg_score, precision_recall_fscore_support, roc_auc_score
 
 from evoprompt.routing.text import words
+from evoprompt.typing import Bools, Doubles
 
 BINS = 10  # of the expected calibration error
-
-Floats = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
@@ -44,12 +42,12 @@ class RoutingFigures:
 
 
 def routing_figures(
-    labels: NDArray[np.bool_],
-    probabilities: Floats,
-    chosen: NDArray[np.bool_],
-    needed: NDArray[np.bool_],
-    needs: Floats,
-    specific: NDArray[np.bool_],
+    labels: Bools,
+    probabilities: Doubles,
+    chosen: Bools,
+    needed: Bools,
+    needs: Doubles,
+    specific: Bools,
 ) -> RoutingFigures:
     """Figures of n queries over c cultures.
 
@@ -75,7 +73,7 @@ def routing_figures(
     )
 
 
-def calibration_error(happened: NDArray[np.bool_], probabilities: Floats) -> float:
+def calibration_error(happened: Bools, probabilities: Doubles) -> float:
     """Expected calibration error: mean distance of probability and frequency over 10 equal bins, by their sizes.
 
     >>> calibration_error(np.array([True, False]), np.array([0.75, 0.75]))

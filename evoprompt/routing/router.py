@@ -15,11 +15,13 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
+from evoprompt.checks import whole_number
 from evoprompt.errors import UserError
 from evoprompt.llm import FrozenModel
 from evoprompt.routing.encoders import Encoder, encoder_from
 from evoprompt.routing.lexicon import Lexicon, bundled_lexicon
-from evoprompt.routing.signals import FEATURES, LIMIT, UNKNOWN, Evidence, Floats, Profile, gather
+from evoprompt.routing.signals import FEATURES, LIMIT, UNKNOWN, Evidence, Profile, find_evidence
+from evoprompt.typing import Doubles
 
 SCHEMA_VERSION = 1
 TABLE, WEIGHTS = "router.json", "router.safetensors"
@@ -37,7 +39,7 @@ _REASONS = {
 
 
 @dataclass(frozen=True)
-class Choice:
+class Claim:
     """One culture's claim to a query: a calibrated probability and its reasons, the strongest first."""
 
     culture: str
@@ -63,8 +65,8 @@ class Route:
         Whether the question depends on culture and tells none, so that contrasting ones were chosen.
     """
 
-    chosen: tuple[Choice, ...]
-    ranked: tuple[Choice, ...]
+    chosen: tuple[Claim, ...]
+    ranked: tuple[Claim, ...]
     needs_experts: float
     reason: str
     spread: bool = False
@@ -72,7 +74,7 @@ class Route:
     @property
     def weights(self) -> tuple[float, ...]:
         """Weights of the chosen, summing to 1: their probabilities, all alike for a spread."""
-        shares = [1.0 if self.spread else choice.probability for choice in self.chosen]
+        shares = [1.0 if self.spread else claim.probability for claim in self.chosen]
         return tuple(share / sum(shares) for share in shares)
 
 
@@ -103,9 +105,9 @@ class Router:
     encoder: Encoder
     lexicon: Lexicon
     cultures: tuple[str, ...]
-    examples: tuple[Floats, Floats]
-    pair: Floats
-    need: Floats
+    examples: tuple[Doubles, Doubles]
+    pair: Doubles
+    need: Doubles
     threshold: float
     need_threshold: float
     common: frozenset[str]
@@ -139,8 +141,7 @@ class Router:
         """
         if not query.strip():
             raise UserError("the query is empty; ask something")
-        if k < 1:
-            raise UserError(f"k={k!r} must be a whole number from 1")
+        whole_number("k", k, 1)
         cultures = tuple(self.cultures if available is None else available)
         if not cultures:
             return Route((), (), 0.0, "there are no experts")
@@ -150,23 +151,23 @@ class Router:
         order = np.argsort(-logits, kind="stable")
         chances = _sigmoid(logits)
         ranked = tuple(
-            Choice(cultures[i], float(chances[i]), self._reasons(evidence, cultures, i) if place < EXPLAINED else ())
+            Claim(cultures[i], float(chances[i]), self._reasons(evidence, cultures, i) if place < EXPLAINED else ())
             for place, i in enumerate(order)
         )
         if needs < self.need_threshold:
             return Route((), ranked, needs, _why_none(evidence))
-        chosen = tuple(choice for choice in ranked[:k] if choice.probability >= self.threshold)
+        chosen = tuple(claim for claim in ranked[:k] if claim.probability >= self.threshold)
         if chosen:
-            named = "; ".join(f"{choice.culture}: {', '.join(choice.reasons)}" for choice in chosen)
+            named = "; ".join(f"{claim.culture}: {', '.join(claim.reasons)}" for claim in chosen)
             return Route(chosen, ranked, needs, named)
-        sharing = tuple(choice for choice in ranked if {"name", "term"} & set(evidence.words.get(choice.culture, {})))
+        sharing = tuple(claim for claim in ranked if {"name", "term"} & set(evidence.words.get(claim.culture, {})))
         if sharing:
             named = f"{', '.join(sharing[0].reasons)}, as several cultures do"
             return Route(sharing[:k], ranked, needs, named, spread=True)
         if contrast:
             picked = {culture: place for culture, place in contrast.items() if culture in cultures}
             apart = farthest(picked, k)
-            by_culture = {choice.culture: choice for choice in ranked}
+            by_culture = {claim.culture: claim for claim in ranked}
             spread = tuple(by_culture[culture] for culture in apart)
             return Route(spread, ranked, needs, "depends on culture and tells none: views far apart", spread=True)
         return Route((), ranked, needs, "depends on culture and tells none")
@@ -177,13 +178,13 @@ class Router:
         scores = np.asarray(self.encoder.encode([query]) @ weights.T)[0] + biases
         known = dict(zip(self.cultures, scores[:-1], strict=True))
         examples = np.array([known.get(culture, np.nan) for culture in cultures])
-        return gather(query, profile, cultures, self.lexicon, examples, float(scores[-1]), self.common, hidden)
+        return find_evidence(query, profile, cultures, self.lexicon, examples, float(scores[-1]), self.common, hidden)
 
-    def logits(self, evidence: Evidence) -> Floats:
+    def logits(self, evidence: Evidence) -> Doubles:
         """Calibrated log-odds (cultures,)."""
         return np.asarray(evidence.features @ self.pair[:-1] + self.pair[-1])
 
-    def need_logit(self, evidence: Evidence, logits: Floats) -> float:
+    def need_logit(self, evidence: Evidence, logits: Doubles) -> float:
         """Log-odds that experts should answer."""
         return float(need_features(evidence, logits) @ self.need[:-1] + self.need[-1])
 
@@ -229,7 +230,7 @@ class Router:
         save_file({"weights": weights.half(), "biases": biases.float()}, folder / WEIGHTS)
 
 
-def need_features(evidence: Evidence, logits: Floats) -> Floats:
+def need_features(evidence: Evidence, logits: Doubles) -> Doubles:
     """`NEED_FEATURES` of a query: log-odds of its two likeliest cultures among them."""
     best, second = np.sort(np.concatenate([logits, [-LIMIT, -LIMIT]]))[::-1][:2].clip(-LIMIT, LIMIT)
     need = evidence.features[0, FEATURES.index("need")]

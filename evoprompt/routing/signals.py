@@ -6,9 +6,9 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
 from evoprompt.routing.lexicon import Lexicon
+from evoprompt.typing import Doubles
 
 FEATURES = (
     "examples",  # log-odds by the example queries
@@ -29,8 +29,6 @@ FEATURES = (
 )
 LIMIT = 8.0  # of log-odds
 
-Floats = NDArray[np.float64]
-
 
 @dataclass(frozen=True)
 class Profile:
@@ -47,22 +45,22 @@ UNKNOWN = Profile()
 class Evidence:
     """Features (cultures, FEATURES) of one query, and the words behind them: culture -> kind -> words."""
 
-    features: Floats
+    features: Doubles
     words: Mapping[str, Mapping[str, Sequence[str]]]
     named_elsewhere: str | None  # a culture that is named and has no expert
 
 
-def gather(
+def find_evidence(
     query: str,
     profile: Profile,
     cultures: Sequence[str],
     lexicon: Lexicon,
-    examples: Floats,
+    examples: Doubles,
     need: float,
     common: Collection[str] = (),
     hidden: Collection[str] = (),
 ) -> Evidence:
-    """Collect what speaks for each of the cultures (c,).
+    """What speaks for each of the cultures (c,) in a query and its profile.
 
     Parameters
     ----------

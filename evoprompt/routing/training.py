@@ -4,10 +4,8 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Sequence
-from typing import TypeAlias
 
 import numpy as np
-from numpy.typing import NDArray
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import f1_score
 from sklearn.model_selection import StratifiedKFold
@@ -17,10 +15,9 @@ from evoprompt.routing.encoders import Encoder, Vectors
 from evoprompt.routing.lexicon import Lexicon
 from evoprompt.routing.queries import UNSPECIFIC, Query
 from evoprompt.routing.router import Router, need_features
-from evoprompt.routing.signals import FEATURES, Evidence, Floats, Profile, gather
+from evoprompt.routing.signals import FEATURES, Evidence, Profile, find_evidence
 from evoprompt.routing.text import words
-
-Places: TypeAlias = NDArray[np.int64]
+from evoprompt.typing import Doubles, Indices
 
 FOLDS = 5
 HIDDEN = 0.35  # share of a culture's terms that are taken for unknown in a second look at the training queries
@@ -79,7 +76,7 @@ def train(
     common = _common(queries)
     looks = [
         [
-            gather(query.text, query.profile, cultures, lexicon, row[:-1], row[-1], common, hidden)
+            find_evidence(query.text, query.profile, cultures, lexicon, row[:-1], row[-1], common, hidden)
             for query, row in zip(queries, scores, strict=True)
         ]
         for hidden in (frozenset(), _hidden(lexicon, rng))
@@ -117,12 +114,12 @@ def _placed(queries: Sequence[Query], lexicon: Lexicon, rng: np.random.Generator
     return placed
 
 
-def _labels(queries: Sequence[Query], cultures: Sequence[str]) -> NDArray[np.int64]:
+def _labels(queries: Sequence[Query], cultures: Sequence[str]) -> Indices:
     """(n, c + 1): each culture, and being about culture at all."""
     return np.array([[*(c in q.cultures for c in cultures), q.cultural] for q in queries], dtype=np.int64)
 
 
-def _folds(queries: Sequence[Query], labels: NDArray[np.int64], seed: int) -> list[tuple[Places, Places]]:
+def _folds(queries: Sequence[Query], labels: Indices, seed: int) -> list[tuple[Indices, Indices]]:
     """What is fitted and what is left out, by kinds; where this leaves a label without examples, by cultures."""
     cultures = [min(query.cultures, default="none") for query in queries]
     kinds = [query.kind or culture for query, culture in zip(queries, cultures, strict=True)]
@@ -146,7 +143,7 @@ def _fitted(make: Callable[[], Encoder], texts: Sequence[str]) -> Encoder:
     return encoder
 
 
-def _examples(encoded: Vectors, labels: NDArray[np.int64]) -> tuple[Floats, Floats]:
+def _examples(encoded: Vectors, labels: Indices) -> tuple[Doubles, Doubles]:
     """Weights (c + 1, d) and biases (c + 1,) of a logistic regression for each column."""
     models = [
         LogisticRegression(C=REGULARISATION, class_weight="balanced", solver="liblinear").fit(encoded, column)
@@ -155,7 +152,7 @@ def _examples(encoded: Vectors, labels: NDArray[np.int64]) -> tuple[Floats, Floa
     return np.concatenate([model.coef_ for model in models]), np.concatenate([model.intercept_ for model in models])
 
 
-def _scores(encoded: Vectors, weights: Floats, biases: Floats) -> Floats:
+def _scores(encoded: Vectors, weights: Doubles, biases: Doubles) -> Doubles:
     return np.asarray(encoded @ weights.T) + biases
 
 
@@ -169,7 +166,7 @@ def _hidden(lexicon: Lexicon, rng: np.random.Generator) -> frozenset[str]:
     return frozenset(term for term in terms if rng.random() < HIDDEN)
 
 
-def _pair(looks: Sequence[Sequence[Evidence]], labels: NDArray[np.int64]) -> Floats:
+def _pair(looks: Sequence[Sequence[Evidence]], labels: Indices) -> Doubles:
     features = np.concatenate([evidence.features for look in looks for evidence in look])
     wanted = np.concatenate([labels.ravel()] * len(looks))
     rng = np.random.default_rng(0)
@@ -181,14 +178,14 @@ def _pair(looks: Sequence[Sequence[Evidence]], labels: NDArray[np.int64]) -> Flo
     return np.append(model.coef_[0], model.intercept_[0])
 
 
-def _need(looks: Sequence[Sequence[Evidence]], queries: Sequence[Query], pair: Floats) -> Floats:
+def _need(looks: Sequence[Sequence[Evidence]], queries: Sequence[Query], pair: Doubles) -> Doubles:
     rows = [need_features(evidence, evidence.features @ pair[:-1] + pair[-1]) for look in looks for evidence in look]
     wanted = [query.needs_experts for _ in looks for query in queries]
     model = LogisticRegression(C=1.0, max_iter=2000).fit(np.array(rows), np.array(wanted))
     return np.append(model.coef_[0], model.intercept_[0])
 
 
-def _best_threshold(chance: Floats, labels: NDArray[np.int64], queries: Sequence[Query]) -> tuple[float, float]:
+def _best_threshold(chance: Doubles, labels: Indices, queries: Sequence[Query]) -> tuple[float, float]:
     """The probability from which cultures are chosen that gives the best micro-averaged F1."""
     specific = np.array([query.kind != UNSPECIFIC for query in queries])
     found = [
@@ -199,7 +196,7 @@ def _best_threshold(chance: Floats, labels: NDArray[np.int64], queries: Sequence
     return round(-at, 2), score
 
 
-def _need_threshold(chance: Floats, queries: Sequence[Query]) -> float:
+def _need_threshold(chance: Doubles, queries: Sequence[Query]) -> float:
     """The probability from which experts are asked that is right most often."""
     wanted = np.array([query.needs_experts for query in queries])
     return round(float(max(THRESHOLDS, key=lambda at: ((chance >= at) == wanted).mean())), 2)

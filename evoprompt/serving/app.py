@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import time
 from collections.abc import AsyncIterator, Collection, Sequence
 from contextlib import asynccontextmanager, suppress
 from importlib import resources
@@ -21,16 +20,12 @@ from evoprompt.errors import UserError
 from evoprompt.llm.write.conversation import check_messages
 from evoprompt.routing import COMPOSITIONS, Committee, Voice
 from evoprompt.routing.committee import profile_of
-from evoprompt.serving.answers import Answer, Events
 from evoprompt.serving.engine import Engine, EngineError
-from evoprompt.serving.gate import Counts, Gate
+from evoprompt.serving.gate import Gate
 from evoprompt.serving.limits import USUAL, Limits
-from evoprompt.serving.protocol import (
-    ChatRequest,
-    RefusedError,
-    model_entry,
-    problem,
-)
+from evoprompt.serving.protocol import ChatRequest, RefusedError, model_entry, problem
+from evoprompt.serving.reply import Events, Reply
+from evoprompt.serving.service import Service
 from evoprompt.surveys import DIMENSION_NAMES, DIMENSIONS
 
 logger = logging.getLogger(__name__)
@@ -125,15 +120,8 @@ def _first_fault(faults: Sequence[Any]) -> str:
     return f"{where}: {fault['msg']}" + (f", not {shown[:80]}" if len(shown) < 200 else "")
 
 
-class Server:
-    """Answers requests; one for each application."""
-
-    def __init__(self, committee: Committee, limits: Limits) -> None:
-        self.committee, self.limits = committee, limits
-        self.engine: Engine
-        self.counts = Counts()
-        self.created = int(time.time())
-        self.open = 0
+class Server(Service):
+    """The application's endpoints."""
 
     async def watch(self) -> None:
         """Keep the registry true to its folder."""
@@ -171,7 +159,7 @@ class Server:
         """Counters for Prometheus."""
         self.counts.experts.set(len(self.committee.registry))
         self.counts.open.set(self.open)
-        return Response(generate_latest(self.counts.registry), headers={"Content-Type": CONTENT_TYPE_LATEST})
+        return Response(generate_latest(self.counts.collectors), headers={"Content-Type": CONTENT_TYPE_LATEST})
 
     async def models(self) -> dict[str, Any]:
         """Committees, experts and the base model."""
@@ -219,23 +207,23 @@ class Server:
             raise RefusedError(400, "options: they go with one question, and not with stream")
         if asked.options is not None:
             check_messages(messages)
-        answer = Answer(self, asked, messages, composition, voices)
+        reply = Reply(self, asked, messages, composition, voices)
         self.open += 1
         started = False
         try:
             async with asyncio.timeout(self.limits.seconds):
-                await answer.prepare()
+                await reply.prepare()
             if asked.stream and asked.options is None:
                 started = True
-                return Events(answer)
-            return JSONResponse(await _unless_gone(answer.whole(), request))
+                return Events(reply)
+            return JSONResponse(await _unless_gone(reply.whole(), request))
         except EngineError as error:
             raise RefusedError(500, str(error), "server_error") from None
         except TimeoutError:
             raise RefusedError(504, f"no answer within {self.limits.seconds:g} s", "server_error", "timeout") from None
         finally:
             if not started:
-                answer.close()
+                reply.close()
 
     def _asked(self, model: str) -> tuple[str, list[Voice] | None]:
         """Composition, and the voices where they are named, of a model's name."""

@@ -28,10 +28,10 @@ HEADERS = {
 class Counts:
     """What `/metrics` tells, in Prometheus' form."""
 
-    registry: CollectorRegistry = field(default_factory=CollectorRegistry)
+    collectors: CollectorRegistry = field(default_factory=CollectorRegistry)
 
     def __post_init__(self) -> None:
-        own = {"registry": self.registry}
+        own = {"registry": self.collectors}
         self.requests = Counter("evoprompt_requests", "Requests by path and status", ["path", "status"], **own)
         self.seconds = Histogram("evoprompt_answer_seconds", "Seconds from request to the answer's end", **own)
         self.tokens = Counter("evoprompt_tokens", "Tokens said", **own)
@@ -41,7 +41,7 @@ class Counts:
 
 
 class Gate:
-    """Wraps the application."""
+    """Middleware that refuses requests by headers and size, before the application sees them, and counts them all."""
 
     def __init__(
         self, app: ASGIApp, limits: Limits, counts: Counts, token: str | None, hosts: Collection[str] | None

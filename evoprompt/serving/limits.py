@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass, fields
 
-from evoprompt.errors import UserError
+from evoprompt.checks import real_number
 
 
 @dataclass(frozen=True)
 class Limits:
-    """Most of everything.
+    """The most that a server takes: of a request, of an answer, and of all at once.
 
     Attributes
     ----------
@@ -33,8 +33,7 @@ class Limits:
 
     def __post_init__(self) -> None:
         for limit in fields(self):
-            if not getattr(self, limit.name) > 0:
-                raise UserError(f"limit {limit.name}={getattr(self, limit.name)!r} must be greater than 0")
+            real_number(f"limit {limit.name}", getattr(self, limit.name), 0, above=True)
 
 
 USUAL = Limits()

@@ -172,15 +172,15 @@ def shown_tokens(frozen: FrozenModel, tokens: Sequence[Token]) -> list[dict[str,
 
 def shown_committee(route: Route | None, voices: Sequence[Voice], composition: str) -> dict[str, Any]:
     """Who answers, how they were chosen, and why."""
-    reasons = {} if route is None else {choice.culture: choice for choice in route.ranked}
+    reasons = {} if route is None else {claim.culture: claim for claim in route.ranked}
     about: dict[str, Any] = {"composition": composition, "voices": []}
     for voice in voices:
         entry: dict[str, Any] = {"name": voice.name, "label": voice.label, "weight": voice.weight}
         if voice.expert is not None:
-            choice = reasons.get(str(voice.culture))
+            claim = reasons.get(str(voice.culture))
             entry |= {"culture": voice.culture}
-            if choice is not None:
-                entry |= {"probability": choice.probability, "reasons": list(choice.reasons)}
+            if claim is not None:
+                entry |= {"probability": claim.probability, "reasons": list(claim.reasons)}
         about["voices"].append(entry)
     if route is not None:
         about |= {"reason": route.reason, "needs_experts": route.needs_experts, "spread": route.spread}

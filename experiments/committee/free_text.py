@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 import pandas as pd
 
 from evoprompt.llm.speak.decoding import Sampling
-from evoprompt.routing import Answer, Committee, Voice
+from evoprompt.routing import Committee, CommitteeAnswer, Voice
 from evoprompt.routing.committee import BASE
 from evoprompt.routing.metrics import completeness
 from experiments.committee.arms import ARMS, COMPOSED, persona_line
@@ -37,7 +37,7 @@ def speakers(
     return {arm: alone[arm] for arm in ARMS}
 
 
-def say(committee: Committee, query: LabelledQuery, arm: str, voices: Sequence[Voice], part: str) -> Answer:
+def say(committee: Committee, query: LabelledQuery, arm: str, voices: Sequence[Voice], part: str) -> CommitteeAnswer:
     """One arm's answer."""
     persona = persona_line(query) if arm == "persona" else ""
     messages = [{"role": "system", "content": persona}] if persona else []

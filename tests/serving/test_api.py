@@ -373,7 +373,7 @@ def test_bad_input_to_the_command_is_one_line(tmp_path: Path, capsys: pytest.Cap
         (["--experts", str(tmp_path / "nowhere")], "is not a folder"),
         (["--token-file", str(tmp_path / "token")], "must be printable ASCII without blanks"),
         (["--token-file", str(tmp_path / "none")], "cannot be read"),
-        (["--timeout", "0"], "limit seconds=0.0 must be greater than 0"),
+        (["--timeout", "0"], "limit seconds must be a number > 0, got 0.0"),
         (["--port", str(taken.getsockname()[1])], "Address already in use; choose --port or --host"),
         (["--host", "203.0.113.1"], "cannot listen on 203.0.113.1 port 8000"),
     ):

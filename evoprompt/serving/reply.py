@@ -1,4 +1,4 @@
-"""One request's way: route, decode, compose."""
+"""The reply to one request: it is routed, decoded and composed, and told whole or as it comes."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import uuid
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing, suppress
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from fastapi.responses import StreamingResponse
 from starlette.types import Receive, Scope, Send
@@ -29,27 +29,25 @@ from evoprompt.serving.protocol import (
     shown_tokens,
     usage,
 )
-
-if TYPE_CHECKING:
-    from evoprompt.serving.app import Server
+from evoprompt.serving.service import Service
 
 DEFAULT_TOKENS = 128
 GRACE_S = 5.0  # for the last words of an answer to be read
 ROUTED = 2_000  # characters of a question by which it is routed
 
 
-class Answer:
-    """What becomes of one request."""
+class Reply:
+    """The answer to one request, from routing to its last word."""
 
     def __init__(
         self,
-        server: Server,
+        service: Service,
         asked: ChatRequest,
         messages: list[dict[str, str]],
         composition: str,
         voices: list[Voice] | None,
     ) -> None:
-        self.server, self.asked, self.messages, self.composition = server, asked, messages, composition
+        self.service, self.asked, self.messages, self.composition = service, asked, messages, composition
         self.voices: Sequence[Voice] = voices or ()
         self.route: Route | None = None
         self.streams: list[Stream] = []
@@ -58,7 +56,7 @@ class Answer:
         self.began = time.monotonic()
         self.closed = False
         top = asked.top_logprobs if asked.logprobs else 0
-        length = asked.tokens or min(DEFAULT_TOKENS, server.limits.tokens)
+        length = asked.tokens or min(DEFAULT_TOKENS, service.limits.tokens)
         self.sampling = Sampling(length, asked.temperature, asked.top_p, asked.seed % 2**63, top)
         self.said: list[Token] = []
 
@@ -75,12 +73,12 @@ class Answer:
         """Route, and check that the model takes the conversation."""
         profile = self.asked.profile
         known = Profile(profile.location, profile.language) if profile else Profile()
-        committee = self.server.committee
+        committee = self.service.committee
         if not self.voices:
             query = self.messages[-1]["content"][:ROUTED]
             asking = partial(committee.route, query, known, self.asked.k)
             reads_model = committee.router is not None and committee.router.kind == "hidden"
-            found = await (self.server.engine.call(asking) if reads_model else asyncio.to_thread(asking))
+            found = await (self.service.engine.call(asking) if reads_model else asyncio.to_thread(asking))
             self.route, self.voices = found
         voices = self.voices
         if self.asked.options is None:
@@ -99,7 +97,7 @@ class Answer:
             if self.composition == "synthesis" and len(voices) > 1:  # refused now rather than after the panel
                 await asyncio.to_thread(committee.synthesis, self.messages, voices, ["…"] * len(voices), self.sampling)
         for voice in voices:
-            self.server.counts.chosen.labels(voice.name).inc()
+            self.service.counts.chosen.labels(voice.name).inc()
 
     async def whole(self) -> dict[str, Any]:
         """The answer at once."""
@@ -112,7 +110,7 @@ class Answer:
                 pieces.append(text)
                 finish = ended or finish
                 about |= {"panel": said} if said else {}
-        shown = shown_tokens(self.server.committee.frozen, self.said) if self.asked.logprobs else None
+        shown = shown_tokens(self.service.committee.frozen, self.said) if self.asked.logprobs else None
         return completion(
             self.identity, self.asked.model, "".join(pieces).strip(), finish, usage(self.prompt_tokens, len(self.said)),
             about, shown,
@@ -121,16 +119,16 @@ class Answer:
     async def _opinion(self) -> dict[str, Any]:
         """The likeliest option as text, and the distribution beside it."""
         options, voices = self.asked.options or [], self.voices
-        committee, question = self.server.committee, self.messages[-1]["content"]
+        committee, question = self.service.committee, self.messages[-1]["content"]
         async with asyncio.timeout(self.left()):
-            opinion = await self.server.engine.call(lambda: committee.opinion(question, options, Profile(), voices))
+            opinion = await self.service.engine.call(lambda: committee.opinion(question, options, Profile(), voices))
         likeliest = opinion.options[int(opinion.shares.argmax())]
         about = self.about | {"opinion": shown_opinion(opinion)}
         return completion(self.identity, self.asked.model, likeliest, "stop", usage(0, 0), about, None)
 
     async def events(self) -> AsyncGenerator[str]:
         """The answer as server-sent events."""
-        frozen, model = self.server.committee.frozen, self.asked.model
+        frozen, model = self.service.committee.frozen, self.asked.model
         try:
             yield _event(chunk(self.identity, model, {"role": "assistant", "content": ""}) | {"evoprompt": self.about})
             async with aclosing(self._pieces()) as pieces:
@@ -145,14 +143,16 @@ class Answer:
                 last = chunk(self.identity, model, {}) | {"choices": []}
                 yield _event(last | {"usage": usage(self.prompt_tokens, len(self.said))})
         except TimeoutError:
-            yield _event(problem(f"no whole answer within {self.server.limits.seconds:g} s", "server_error", "timeout"))
+            yield _event(
+                problem(f"no whole answer within {self.service.limits.seconds:g} s", "server_error", "timeout")
+            )
         except (EngineError, UserError) as error:
             yield _event(problem(" ".join(str(error).split()), "server_error"))
         yield "data: [DONE]\n\n"
 
     async def _pieces(self) -> AsyncGenerator[tuple[str, str | None, Sequence[Token], dict[str, str]]]:
         """Text, how the answer ended if it has, tokens, and at its end each voice's own answer."""
-        committee, voices = self.server.committee, self.voices
+        committee, voices = self.service.committee, self.voices
         if len(self.streams) == 1:
             async with aclosing(self._run(self.streams)) as news:
                 async for piece in news:
@@ -176,44 +176,44 @@ class Answer:
 
     async def _run(self, streams: Sequence[Stream]) -> AsyncGenerator[Piece]:
         """News of streams until the request's time is up."""
-        stops = (*self.server.committee.stops, *self.asked.stops)
-        async with aclosing(self.server.engine.run(streams, stops, self.left())) as news:
+        stops = (*self.service.committee.stops, *self.asked.stops)
+        async with aclosing(self.service.engine.run(streams, stops, self.left())) as news:
             async for piece in news:
                 self.said += piece.tokens
                 yield piece
 
     def left(self) -> float:
         """Seconds until the request's time is up."""
-        return max(0.0, self.began + self.server.limits.seconds - time.monotonic())
+        return max(0.0, self.began + self.service.limits.seconds - time.monotonic())
 
     def close(self) -> None:
         """Count it out, once."""
         if not self.closed:
             self.closed = True
-            self.server.open -= 1
-            self.server.counts.seconds.observe(time.monotonic() - self.began)
-            self.server.counts.tokens.inc(len(self.said))
+            self.service.open -= 1
+            self.service.counts.seconds.observe(time.monotonic() - self.began)
+            self.service.counts.tokens.inc(len(self.said))
 
 
 class Events(StreamingResponse):
-    """An answer as server-sent events; however it ends, nothing of it is left behind.
+    """A reply as server-sent events; however it ends, nothing of it is left behind.
 
     A client that reads too slowly is cut off when its time is up.
     """
 
-    def __init__(self, answer: Answer) -> None:
-        self.answer, self.text = answer, answer.events()
+    def __init__(self, reply: Reply) -> None:
+        self.reply, self.text = reply, reply.events()
         super().__init__(self.text, media_type="text/event-stream", headers={"X-Accel-Buffering": "no"})
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Send it."""
         try:
             with suppress(TimeoutError):
-                async with asyncio.timeout(self.answer.left() + GRACE_S):
+                async with asyncio.timeout(self.reply.left() + GRACE_S):
                     await super().__call__(scope, receive, send)
         finally:
             await self.text.aclose()
-            self.answer.close()
+            self.reply.close()
 
 
 def _ended(finish: str | None) -> str | None:
