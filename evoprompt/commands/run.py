@@ -28,6 +28,7 @@ PACKAGED = Path(__file__).parents[1] / "conf"
 CONF = PACKAGED if PACKAGED.is_dir() else Path(__file__).parents[2] / "conf"  # the latter in a checkout
 GROUPS = ("model", "optimizer", "space", "respondent", "executor")
 CULTURE_KEYS = ("key", "name", "place", "targets")
+ASKING = {"--help", "-h", "--hydra-help", "--version", "--info", "--cfg", "-sc", "--shell-completion"}
 RESUME = "python -m evoprompt.run resume="
 
 
@@ -76,9 +77,7 @@ def check_choices(arguments: Sequence[str]) -> None:
             if choice and not choice.startswith(("range(", "choice(", "glob(", "'", '"')) and choice not in names:
                 hint = "; for any other model use model.name=<hub name or folder>" if group == "model" else ""
                 raise UserError(f"{unknown_name(group, choice, names)}{hint}")
-    asks_only = any(
-        argument in ("--help", "-h", "--hydra-help", "--version", "--info", "--cfg") for argument in arguments
-    )
+    asks_only = not ASKING.isdisjoint(arguments)
     if "culture" not in given and "resume" not in given and not asks_only:
         raise UserError(f"no culture given; add +culture=<name>, one of: {', '.join(sorted(known['culture']))}")
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from collections.abc import Sequence
 from importlib import import_module
@@ -13,7 +14,7 @@ from evoprompt.commands.ending import refused
 from evoprompt.errors import unknown_name
 from evoprompt.extras import MissingExtraError, require
 
-__all__ = ["COMMANDS", "call", "end_with", "main"]
+__all__ = ["COMMANDS", "call", "complete", "end_with", "main"]
 
 COMMANDS = {
     "run": "evolve the soft prompt of a culture, or a sweep of them: evoprompt run +culture=arab",
@@ -31,11 +32,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     given = list(sys.argv[1:] if arguments is None else arguments)
     if given and given[0] in COMMANDS:
         return call(given[0], given[1:])
+    if given[:1] == ["-sc"]:
+        return complete(given)
     listed = "\n".join(f"  {name:<9}{text}" for name, text in COMMANDS.items())
     parser = argparse.ArgumentParser(
         prog="evoprompt",
         usage="evoprompt COMMAND ...",
-        description=f"commands:\n{listed}\n\nevoprompt COMMAND --help tells what one takes.",
+        description=f"commands:\n{listed}\n\nevoprompt COMMAND --help tells what one takes.\n"
+        'Completion in bash (or zsh, fish): eval "$(evoprompt run -sc install=bash)"',
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--version", action="version", version=f"evoprompt {__version__}")
@@ -45,6 +49,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
     else:
         refused(unknown_name("command", rest[0], COMMANDS))
     return 2
+
+
+def complete(given: Sequence[str]) -> int:
+    """Answer the shell, which Hydra's completion has taught to ask this: the commands, or what Hydra has to offer."""
+    line = os.environ.get("COMP_LINE", "")
+    _, command, typed = [*line.split(maxsplit=2), "", "", ""][:3]
+    if command not in COMMANDS or (not typed and not line.endswith(" ")):
+        print(*COMMANDS)
+    elif command in ("run", "check"):
+        os.environ["COMP_LINE"] = f"evoprompt {typed}"
+        return call("run", given)
+    return 0
 
 
 def call(command: str, arguments: Sequence[str]) -> int:
