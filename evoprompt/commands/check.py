@@ -1,4 +1,4 @@
-"""What would stop a run, without beginning it: `python -m evoprompt.check` with the arguments of `evoprompt.run`."""
+"""The check command, with the arguments of the run command: what would stop a run, without beginning it."""
 
 from __future__ import annotations
 

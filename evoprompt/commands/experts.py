@@ -1,19 +1,16 @@
-"""The experts command: `python -m evoprompt.experts list|verify|card|diff|blend|add|remove`."""
+"""The experts command: `evoprompt experts list|verify|card|diff|blend|add|remove`."""
 
 from __future__ import annotations
 
 import argparse
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
-from rich.console import Console
-from rich.table import Table
-from rich.text import Text
 
 from evoprompt.commands.ending import refusing, say
+from evoprompt.commands.tables import print_table
 from evoprompt.errors import UserError
 from evoprompt.experts.artifact import CARD, Expert
 from evoprompt.experts.registry import BUNDLED, Registry
@@ -63,18 +60,13 @@ def _parser() -> argparse.ArgumentParser:
 
 def _list(given: argparse.Namespace) -> int:
     registry = Registry(given.experts)
-    table = Table(box=None, pad_edge=False)
-    for title in ("name", "culture", "base model", "placement", "tokens"):
-        table.add_column(title, justify="right" if title == "tokens" else "left")
-    for title in ("naive", "held out"):
-        table.add_column(title, justify="right")
+    rows = []
     for name, expert in registry.experts.items():
-        base = expert.provenance["base_model"]["name"]
-        losses = (_loss(expert, arm) for arm in ("naive", "evolved"))
+        base, losses = expert.provenance["base_model"]["name"], (_loss(expert, arm) for arm in ("naive", "evolved"))
         shown = expert.provenance["culture"]["name"]
-        table.add_row(*map(Text, (name, shown, base, expert.placement, str(expert.tokens), *losses)))
-    console = Console(width=None if sys.stdout.isatty() else 120)
-    console.print(table)
+        rows.append((name, shown, base, expert.placement, str(expert.tokens), *losses))
+    titles = ("name", "culture", "base model", "placement", "tokens", "naive", "held out")
+    print_table(titles, rows, right=(4, 5, 6))
     print(
         f"{len(registry)} experts; naive and held out: loss in points on held-out wordings without and with the prompt"
     )
@@ -105,12 +97,8 @@ def _card(given: argparse.Namespace) -> int:
 def _diff(given: argparse.Namespace) -> int:
     registry = Registry(given.experts)
     one, other = (registry[name] for name in (given.one, given.other))
-    table = Table(box=None, pad_edge=False)
-    for title in ("", given.one, given.other):
-        table.add_column(Text(title))
-    for key, values in _differences(one, other).items():
-        table.add_row(Text(key), *map(Text, values))
-    Console(width=None if sys.stdout.isatty() else 120).print(table)
+    differences = _differences(one, other).items()
+    print_table(("", given.one, given.other), [(key, *values) for key, values in differences])
     if one.array.shape == other.array.shape:
         a, b = (expert.array.ravel().astype(np.float64) for expert in (one, other))
         distance, cosine = np.linalg.norm(a - b), a @ b / (np.linalg.norm(a) * np.linalg.norm(b))
@@ -120,13 +108,9 @@ def _diff(given: argparse.Namespace) -> int:
 
 def _differences(one: Expert, other: Expert) -> dict[str, tuple[str, str]]:
     """What differs, by name: fields of the provenance, and measured scores."""
-    found = {}
-    flat = [_flat(expert.provenance) for expert in (one, other)]
-    for key in dict.fromkeys([*flat[0], *flat[1]]):
-        values = (flat[0].get(key, "-"), flat[1].get(key, "-"))
-        if values[0] != values[1]:
-            found[key] = values
-    return found
+    mine, others = (_flat(expert.provenance) for expert in (one, other))
+    found = {key: (mine.get(key, "-"), others.get(key, "-")) for key in [*mine, *others]}
+    return {key: values for key, values in found.items() if values[0] != values[1]}
 
 
 def _flat(value: object, name: str = "") -> dict[str, str]:
@@ -146,16 +130,13 @@ def _blend(given: argparse.Namespace) -> int:
     experts = [registry[name] for name in names]
     base = experts[0].provenance["base_model"]
     result = measure_blend(_model(base["name"], base["revision"]), experts, weights, given.out, given.wordings)
-    table = Table(box=None, pad_edge=False)
-    for title in ("held-out wordings", "loss", *DIMENSIONS):
-        table.add_column(title, justify="left" if title == "held-out wordings" else "right")
-    table.add_row("target", "", *(_whole(result.target.get(d)) for d in DIMENSIONS))
+    rows = [("target", "", *(_whole(result.target.get(d)) for d in DIMENSIONS))]
     for arm, splits in result.arms.items():
         found = splits["held_out"]
         scores = (_whole(found["dimensions"][d]) for d in DIMENSIONS)
-        table.add_row(Text("blend" if arm == "evolved" else arm), f"{found['loss']:.1f}", *scores)
-    table.add_row("mean of the experts", "", *(_whole(result.linear[d]) for d in DIMENSIONS))
-    Console(width=None if sys.stdout.isatty() else 120).print(table)
+        rows.append(("blend" if arm == "evolved" else arm, f"{found['loss']:.1f}", *scores))
+    rows.append(("mean of the experts", "", *(_whole(result.linear[d]) for d in DIMENSIONS)))
+    print_table(("held-out wordings", "loss", *DIMENSIONS), rows, right=range(1, 2 + len(DIMENSIONS)))
     print(f"expert  {given.out}")
     own, naive = (result.arms[arm]["held_out"]["loss"] for arm in ("evolved", "naive"))
     if own >= naive:

@@ -1,4 +1,4 @@
-"""The report command: `python -m evoprompt.report <run directory, or a folder of runs>`."""
+"""The report command: `evoprompt report <run directory, or a folder of runs>`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The route command: `python -m evoprompt.route [--experts DIR] "How do I greet my host?"`."""
+"""The route command: `evoprompt route [--experts DIR] "How do I greet my host?"`."""
 
 from __future__ import annotations
 
@@ -7,21 +7,18 @@ import json
 import logging
 import sys
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
-from rich.table import Table
-from rich.text import Text as Shown
-
 from evoprompt.checks import real_number, whole_number
 from evoprompt.commands.ending import refusing
+from evoprompt.commands.tables import print_table
 from evoprompt.errors import UserError
 from evoprompt.experts import BUNDLED, Registry
 from evoprompt.llm import ModelSpec, load_model
-from evoprompt.llm.speak.decoding import Decoder, Sampling, Text
+from evoprompt.llm.speak.decoding import Sampling
 from evoprompt.routing import COMPOSITIONS, Committee, Opinion, Profile, Route, Voice, load_router
-from evoprompt.routing.committee import panel_text
 from evoprompt.surveys.quality import LABEL_MASS_LIMIT, percent
 
 POCKET_NOTE = "the pocket model is a simulator: what it says is no advice and nothing about people"
@@ -117,31 +114,16 @@ def _answer(committee: Committee, given: argparse.Namespace) -> None:
     """Say who speaks, then the answer word for word as it comes."""
     profile, voices = _asked(committee, given)
     route, chosen = (None, tuple(voices)) if voices else committee.route(given.query, profile)
-    sampling = _sampling(given)
-    messages = [{"role": "user", "content": given.query}]
-    streams = committee.streams(messages, chosen, given.compose, sampling)
-    if not given.json:
-        _print_route(route, chosen)
-    decoder, panel = Decoder(committee.frozen), []
-    one = len(streams) == 1
-    live = sys.stdout if one and not given.json else None
-    panel = _decoded(decoder, streams, committee.stops, live)
-    text = panel[0]
-    if not one:
-        text = panel_text(chosen, panel)
-        if given.compose == "synthesis":
-            if not given.json:
-                print(text + "\n")
-            last = committee.synthesis(messages, chosen, panel, sampling)
-            text = _decoded(decoder, [last], committee.stops, None if given.json else sys.stdout)[0]
-        elif not given.json:
-            print(text)
+    sampling, model = _sampling(given), committee.frozen.spec.name
     if given.json:
-        said = {} if one else {voice.name: said for voice, said in zip(chosen, panel, strict=True)}
-        found = {"answer": text, "composition": given.compose, "panel": said, **shown_route(route, chosen)}
-        print(json.dumps({"query": given.query, "model": committee.frozen.spec.name, **found}, ensure_ascii=False))
-    else:
-        _print_note(committee.frozen.spec.name == "pocket")
+        said = committee.answer(given.query, given.compose, profile, chosen, sampling)
+        found = {"answer": said.text, "composition": given.compose, "panel": said.panel, **shown_route(route, chosen)}
+        print(json.dumps({"query": given.query, "model": model, **found}, ensure_ascii=False))
+        return
+    _print_route(route, chosen)
+    committee.answer(given.query, given.compose, profile, chosen, sampling, partial(print, end="", flush=True))
+    print()
+    _print_note(model == "pocket")
 
 
 def _sampling(given: argparse.Namespace) -> Sampling:
@@ -151,27 +133,6 @@ def _sampling(given: argparse.Namespace) -> Sampling:
         real_number("--temperature", given.temperature, 0, 2),
         seed=whole_number("--seed", given.seed, 0),
     )
-
-
-def _decoded(decoder: Decoder, streams: Sequence[Any], stops: Sequence[str], live: Any) -> list[str]:
-    """Texts of streams, written as they come where `live` is a file."""
-    texts = [Text(decoder.frozen, stops) for _ in streams]
-    for stream in streams:
-        decoder.add(stream)
-    while decoder.waiting or decoder.running:
-        decoder.step()
-        for stream, text in zip(streams, texts, strict=True):
-            if not text.stopped:
-                new = text.update(stream)
-                if live:
-                    print(new, end="", flush=True, file=live)
-                if text.stopped:
-                    decoder.remove(stream)
-    if live:
-        print(file=live)
-    if any(stream.finish == "error" for stream in streams):
-        raise UserError("the model's output is not finite; try another dtype or device")
-    return [text.text.strip() for text in texts]
 
 
 def shown_route(route: Route | None, voices: Sequence[Voice]) -> dict[str, Any]:
@@ -193,17 +154,15 @@ def shown_route(route: Route | None, voices: Sequence[Voice]) -> dict[str, Any]:
 
 
 def _print_route(route: Route | None, voices: Sequence[Voice]) -> None:
-    table = Table(box=None, pad_edge=False)
-    for title in ("speaks", "share", "because"):
-        table.add_column(title, justify="right" if title == "share" else "left")
+    rows = []
     reasons = {} if route is None else {claim.culture: claim for claim in route.chosen}
     for voice in voices:
         claim = reasons.get(str(voice.culture))
         because = "it was asked for" if route is None else route.reason
         if claim is not None and route is not None and not route.spread:
             because = f"{', '.join(claim.reasons)} (probability {claim.probability:.2f})"
-        table.add_row(Shown(voice.label), f"{voice.weight:.0%}", Shown(because))
-    Console(width=None if sys.stdout.isatty() else 120).print(table)
+        rows.append((voice.label, f"{voice.weight:.0%}", because))
+    print_table(("speaks", "share", "because"), rows, right=(1,))
     print()
 
 
@@ -222,14 +181,10 @@ def _print_opinion(opinion: Opinion, given: argparse.Namespace, pocket: bool) ->
         print(json.dumps({**found, **shown_route(opinion.route, opinion.voices)}, ensure_ascii=False))
         return
     _print_route(opinion.route, opinion.voices)
-    table = Table(box=None, pad_edge=False)
-    table.add_column("answer")
-    for title in ("together", *(voice.label for voice in opinion.voices)):
-        table.add_column(Shown(title), justify="right")
-    for i, option in enumerate(opinion.options):
-        own = (f"{opinion.by_voice[voice.name][i]:.0%}" for voice in opinion.voices)
-        table.add_row(Shown(option), f"{opinion.shares[i]:.0%}", *own)
-    Console(width=None if sys.stdout.isatty() else 120).print(table)
+    columns = [opinion.shares, *(opinion.by_voice[voice.name] for voice in opinion.voices)]
+    rows = [(option, *(f"{shares[i]:.0%}" for shares in columns)) for i, option in enumerate(opinion.options)]
+    titles = ("answer", "together", *(voice.label for voice in opinion.voices))
+    print_table(titles, rows, right=range(1, len(titles)))
     least = min(opinion.label_mass.values())
     if least < LABEL_MASS_LIMIT:
         print(

@@ -1,4 +1,4 @@
-"""The main command: `python -m evoprompt.run +culture=arab`."""
+"""The main command: `evoprompt run +culture=arab`."""
 
 from __future__ import annotations
 

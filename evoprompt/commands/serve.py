@@ -1,4 +1,4 @@
-"""The serve command: `python -m evoprompt.serve [--experts DIR]`, an OpenAI-compatible API and a page."""
+"""The serve command: `evoprompt serve [--experts DIR]`, an OpenAI-compatible API and a page."""
 
 from __future__ import annotations
 

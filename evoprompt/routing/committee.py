@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -214,23 +214,43 @@ class Committee:
         profile: Profile = UNKNOWN,
         voices: Sequence[Voice] | None = None,
         sampling: Sampling = GREEDY,
+        tell: Callable[[str], object] | None = None,
     ) -> CommitteeAnswer:
-        """Route a query or a conversation's last question, unless voices are given, and answer it."""
+        """Route a query or a conversation's last question, unless voices are given, and answer it.
+
+        Parameters
+        ----------
+        tell
+            Called with pieces of the answer as they come; before those of a synthesis, with the panel's answers.
+
+        Raises
+        ------
+        UserError
+            What `route` and `streams` refuse, or the model's output is not finite.
+        """
         messages = [{"role": "user", "content": query}] if isinstance(query, str) else list(query)
         route = None
         if voices is None:
             route, voices = self.route(str(messages[-1]["content"]), profile)
         streams = self.streams(messages, voices, composition, sampling)
-        said = decode(Decoder(self.frozen), streams, self.stops)
-        if (len(said) == 1 and len(voices) > 1) or len(voices) == 1:
+        said = self._decoded(streams, tell if len(streams) == 1 else None)
+        if len(streams) == 1:
             return CommitteeAnswer(said[0], tuple(voices), composition, {}, route)
         panel = {voice.name: text for voice, text in zip(voices, said, strict=True)}
+        text = panel_text(voices, said)
+        if tell:
+            tell(text)
         if composition == "synthesis":
-            last = self.synthesis(messages, voices, said, sampling)
-            (text,) = decode(Decoder(self.frozen), [last], self.stops)
-        else:
-            text = panel_text(voices, said)
+            if tell:
+                tell("\n\n")
+            (text,) = self._decoded([self.synthesis(messages, voices, said, sampling)], tell)
         return CommitteeAnswer(text, tuple(voices), composition, panel, route)
+
+    def _decoded(self, streams: Sequence[Stream], tell: Callable[[str], object] | None) -> list[str]:
+        texts = decode(Decoder(self.frozen), streams, self.stops, tell)
+        if any(stream.finish == "error" for stream in streams):
+            raise UserError("the model's output is not finite; try another dtype or device")
+        return texts
 
     def opinion(
         self, question: str, options: Sequence[str], profile: Profile = UNKNOWN, voices: Sequence[Voice] | None = None
@@ -298,7 +318,7 @@ def culture_of(expert: Expert) -> str:
 
 
 def _held_out_loss(expert: Expert) -> float:
-    """As it was measured; infinite where it was not."""
+    """An expert's measured loss on held-out wordings; infinite where it was not measured."""
     measured: Any = expert.provenance.get("arms", {}).get("evolved", {}).get("held_out", {})
     loss = measured.get("loss")
     return float("inf") if loss is None else float(loss)

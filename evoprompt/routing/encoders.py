@@ -22,7 +22,7 @@ Vectors: TypeAlias = sparse.csr_matrix | NDArray[np.float32]
 
 
 class Encoder(Protocol):
-    """Texts -> vectors (n, d), rows of length 1, sparse or dense."""
+    """An encoder of texts as vectors (n, d), rows of length 1, sparse or dense."""
 
     def fit(self, texts: Sequence[str]) -> None:
         """Learn what there is to learn from the training texts."""
@@ -35,7 +35,7 @@ class Encoder(Protocol):
 
 
 class TfidfEncoder:
-    """Words and pairs of words, and runs of two to five letters within words: no download, good with misspelling."""
+    """TF-IDF of words, pairs of words, and runs of two to five letters within words; forgives misspelling."""
 
     PARTS: tuple[Mapping[str, Any], ...] = (
         {"analyzer": "word", "ngram_range": (1, 2), "token_pattern": r"\S+", "min_df": 1},

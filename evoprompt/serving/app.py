@@ -1,4 +1,4 @@
-"""The web application: routes, limits, errors."""
+"""The web application: its endpoints, and how what goes wrong is answered."""
 
 from __future__ import annotations
 
@@ -124,7 +124,7 @@ class Server(Service):
     """The application's endpoints."""
 
     async def watch(self) -> None:
-        """Keep the registry true to its folder."""
+        """Reload the experts whenever their folder has changed, until cancelled."""
         registry = self.committee.registry
         while True:
             self.counts.experts.set(len(registry))
@@ -144,7 +144,7 @@ class Server(Service):
                 logger.warning("left out: %s: %s", path, registry.left_out[path])
 
     async def health(self) -> JSONResponse:
-        """Whether answers can be had."""
+        """The state of the server: whether answers can be had, and of whom."""
         running, waiting = self.engine.under_way
         found = {
             "status": "ok" if self.engine.alive else "failed",
@@ -162,7 +162,7 @@ class Server(Service):
         return Response(generate_latest(self.counts.collectors), headers={"Content-Type": CONTENT_TYPE_LATEST})
 
     async def models(self) -> dict[str, Any]:
-        """Committees, experts and the base model."""
+        """The list of models: committees, experts and the base model."""
         base = self.committee.frozen.spec.name
         names = [
             "committee",
@@ -173,7 +173,7 @@ class Server(Service):
         return {"object": "list", "data": [model_entry(name, self.created, base_model=base) for name in names]}
 
     async def model(self, name: str) -> dict[str, Any]:
-        """One of these."""
+        """The entry of one model."""
         self._asked(name)
         return model_entry(name, self.created, base_model=self.committee.frozen.spec.name)
 
@@ -226,7 +226,7 @@ class Server(Service):
                 reply.close()
 
     def _asked(self, model: str) -> tuple[str, list[Voice] | None]:
-        """Composition, and the voices where they are named, of a model's name."""
+        """The composition that a model's name means, and the voices where it names them."""
         kind, _, name = model.partition(":")
         if kind == "committee" and (not name or name in COMPOSITIONS):
             return name or "mixture", None

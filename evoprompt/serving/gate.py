@@ -1,4 +1,4 @@
-"""Before every request: token, host and the size of the body; after it: headers and counts."""
+"""The gate that every request passes: token, host and size of the body before it, headers and counts after it."""
 
 from __future__ import annotations
 

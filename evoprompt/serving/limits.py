@@ -1,4 +1,4 @@
-"""What a server takes from its clients."""
+"""Limits on what a server takes from its clients."""
 
 from __future__ import annotations
 

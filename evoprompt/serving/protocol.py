@@ -38,13 +38,13 @@ class ChatMessage(BaseModel):
 
     @property
     def turn(self) -> dict[str, str]:
-        """As chat templates take it."""
+        """The message as chat templates take it."""
         text = self.content if isinstance(self.content, str) else "".join(part.text for part in self.content)
         return {"role": "system" if self.role == "developer" else self.role, "content": text}
 
 
 class UserProfile(BaseModel):
-    """What is known of the user."""
+    """The profile of the user, as far as it is known."""
 
     model_config = ConfigDict(extra="forbid")
     location: Words | None = Field(default=None, max_length=200)
@@ -52,7 +52,7 @@ class UserProfile(BaseModel):
 
 
 class StreamOptions(BaseModel):
-    """What a stream has beside text."""
+    """Options of a stream."""
 
     include_usage: bool = False
 
@@ -153,7 +153,7 @@ def chunk(
 
 
 def usage(prompt: int, said: int) -> dict[str, int]:
-    """Tokens read and said."""
+    """The count of tokens read and said."""
     return {"prompt_tokens": prompt, "completion_tokens": said, "total_tokens": prompt + said}
 
 

@@ -151,7 +151,7 @@ class Reply:
         yield "data: [DONE]\n\n"
 
     async def _pieces(self) -> AsyncGenerator[tuple[str, str | None, Sequence[Token], dict[str, str]]]:
-        """Text, how the answer ended if it has, tokens, and at its end each voice's own answer."""
+        """Pieces of the answer: text, how it ended if it has, tokens, and at its end each voice's own answer."""
         committee, voices = self.service.committee, self.voices
         if len(self.streams) == 1:
             async with aclosing(self._run(self.streams)) as news:
@@ -187,7 +187,7 @@ class Reply:
         return max(0.0, self.began + self.service.limits.seconds - time.monotonic())
 
     def close(self) -> None:
-        """Count it out, once."""
+        """Count the request as done, once."""
         if not self.closed:
             self.closed = True
             self.service.open -= 1
@@ -206,7 +206,7 @@ class Events(StreamingResponse):
         super().__init__(self.text, media_type="text/event-stream", headers={"X-Accel-Buffering": "no"})
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Send it."""
+        """Send the events, and close the reply whatever happens."""
         try:
             with suppress(TimeoutError):
                 async with asyncio.timeout(self.reply.left() + GRACE_S):

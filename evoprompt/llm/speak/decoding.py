@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -413,15 +413,19 @@ class Text:
         return max(lengths, default=0)
 
 
-def decode(decoder: Decoder, streams: Sequence[Stream], stops: Sequence[str] = ()) -> list[str]:
-    """The texts of some streams, run to their ends."""
+def decode(
+    decoder: Decoder, streams: Sequence[Stream], stops: Sequence[str] = (), tell: Callable[[str], object] | None = None
+) -> list[str]:
+    """The texts of some streams, run to their ends; `tell` is called with what is new of any."""
     texts = {stream: Text(decoder.frozen, stops) for stream in streams}
     for stream in streams:
         decoder.add(stream)
     while any(stream.finish is None for stream in streams):
         for stream in decoder.step():
             if stream in texts:
-                texts[stream].update(stream)
+                new = texts[stream].update(stream)
+                if tell and new:
+                    tell(new)
                 if texts[stream].stopped and stream.finish is None:
                     stream.finish = "stop"
                     decoder.remove(stream)
