@@ -106,7 +106,9 @@ def test_probabilities_are_those_of_the_ranking_and_say_nothing_of_who_else_is_t
     assert all(0 <= chance <= 1 for chance in chances)
 
 
-@pytest.mark.parametrize(("query", "k", "said"), [("  ", 3, "the query is empty"), ("Tea?", 0, "k must be an integer >= 1, got 0")])
+@pytest.mark.parametrize(
+    ("query", "k", "said"), [("  ", 3, "the query is empty"), ("Tea?", 0, "k must be an integer >= 1, got 0")]
+)
 def test_what_cannot_be_routed_is_refused(query: str, k: int, said: str, router: Router) -> None:
     with pytest.raises(UserError, match=said):
         router.route(query, k=k)
