@@ -17,10 +17,11 @@ from evoprompt.extras import EXTRAS, MissingExtraError
 
 ROOT = Path(__file__).parents[1]
 DECLARED = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-ROOMS = ("llm", "prompts", "objectives", "surveys", "routing", "study", "preflight")
+ROOMS = ("llm", "prompts", "objectives", "surveys", "study", "preflight")
 DOORS = {
     **{f"import evoprompt.{room}": (room, "lm") for room in ROOMS},
     "from evoprompt.experts import Registry": ("experts", "lm"),
+    "from evoprompt.routing import Committee": ("routing", "lm"),
     "from evoprompt.report import write_report; write_report('run')": ("report", "lm"),
     "import evoprompt.serving": ("serving", "serve"),
 }

@@ -73,10 +73,14 @@ def test_the_base_install_is_numpy_and_scipy_and_says_what_more_would_bring(whee
     code = "from evoprompt import DifferentialEvolution, minimize; "
     code += "print(minimize(lambda x: float(x @ x), [(-5, 5)] * 4, budget=2000, seed=1).fun < 1e-3)"
     assert run(python, "-c", code, cwd=tmp_path) == "True\n"
+    modules = ("check", "report", "route", "experts", "routing.train")
     for door, extra in (
         ([command, "run", "+culture=arab"], "lm"),
         ([python, "-m", "evoprompt.run", "+culture=arab"], "lm"),
-        *(([python, "-m", f"evoprompt.{name}", "--help"], "lm") for name in ("check", "report", "route", "experts")),
+        *(
+            ([python, "-m", f"evoprompt.{name}", "--help"], "lm")
+            for name in ("check", "report", "route", "experts", "routing.train")
+        ),
         ([python, "-c", "import evoprompt.llm"], "lm"),
         (
             [python, "-c", "from evoprompt import minimize as m; m(abs, [(0, 1)] * 2, budget=9, method='cma')"],

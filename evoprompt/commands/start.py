@@ -23,6 +23,7 @@ COMMANDS = {
     "experts": "list, verify, compare, add or remove experts",
     "blend": "make an expert between others, with its survey scores measured",
     "route": "ask the experts that know a question's culture",
+    "train": "train a router on your own queries",
     "serve": "the same over HTTP, with a page",
 }
 

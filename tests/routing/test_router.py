@@ -9,12 +9,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from evoprompt.commands.train import main as train_command
 from evoprompt.errors import UserError
 from evoprompt.routing import Profile, Query, Router, bundled_queries, load_queries, load_router
 from evoprompt.routing.encoders import TfidfEncoder, encoder_from, make_encoder
 from evoprompt.routing.lexicon import Lexicon, bundled_lexicon, load_lexicon
 from evoprompt.routing.router import farthest
-from evoprompt.routing.train import main as train_command
 from evoprompt.routing.training import train
 from evoprompt.surveys import committee, cultures
 
