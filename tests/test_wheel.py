@@ -73,26 +73,23 @@ def test_the_base_install_is_numpy_and_scipy_and_says_what_more_would_bring(whee
     code = "from evoprompt import DifferentialEvolution, minimize; "
     code += "print(minimize(lambda x: float(x @ x), [(-5, 5)] * 4, budget=2000, seed=1).fun < 1e-3)"
     assert run(python, "-c", code, cwd=tmp_path) == "True\n"
-    modules = ("check", "report", "route", "experts", "routing.train")
-    for door, extra in (
-        ([command, "run", "+culture=arab"], "lm"),
-        ([python, "-m", "evoprompt.run", "+culture=arab"], "lm"),
-        *(
-            ([python, "-m", f"evoprompt.{name}", "--help"], "lm")
-            for name in ("check", "report", "route", "experts", "routing.train")
-        ),
-        ([python, "-c", "import evoprompt.llm"], "lm"),
-        (
-            [python, "-c", "from evoprompt import minimize as m; m(abs, [(0, 1)] * 2, budget=9, method='cma')"],
-            "peers",
-        ),
-        ([python, "-c", "import evoprompt.serving"], "serve"),
-    ):
-        done = subprocess.run(door, cwd=tmp_path, capture_output=True, text=True, check=False)
+    doors = {
+        "run +culture=arab": "lm",
+        "train --out router": "lm",
+        "-m evoprompt.run +culture=arab": "lm",
+        **{f"-m evoprompt.{name} --help": "lm" for name in ("check", "report", "route", "experts", "routing.train")},
+        "-c import/evoprompt.llm": "lm",
+        "-c import/evoprompt.serving": "serve",
+        "-c from/evoprompt/import/minimize;minimize(abs,[(0,1)]*2,budget=9,method='cma')": "peers",
+    }
+    for door, extra in doors.items():
+        program = python if door.startswith("-") else command
+        words = [word.replace("/", " ") for word in door.split()]
+        done = subprocess.run([program, *words], cwd=tmp_path, capture_output=True, text=True, check=False)
         *traceback, last = done.stderr.splitlines()
-        assert done.returncode == (1 if "-c" in door else 2), done.stderr
+        assert done.returncode == (1 if words[0] == "-c" else 2), done.stderr
         assert last.endswith(f"; install evoprompt with the extra {extra!r}"), done.stderr
-        assert bool(traceback) == ("-c" in door), done.stderr  # of a command there is none
+        assert bool(traceback) == (words[0] == "-c"), done.stderr  # of a command there is none
 
 
 @pytest.mark.system
