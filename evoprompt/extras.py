@@ -24,6 +24,8 @@ EXTRAS = {
 }
 """The modules of each extra by which one sees that it is there."""
 
+NAMED = 3  # of the modules that are absent, as many are named
+
 
 class MissingExtraError(UserError, ImportError):
     """Something needs an extra that is not installed; the message names it."""
@@ -32,9 +34,10 @@ class MissingExtraError(UserError, ImportError):
 def installed(module: str) -> bool:
     """Whether a module could be imported; it is not."""
     try:
-        return find_spec(module) is not None
+        spec = find_spec(module)
     except ModuleNotFoundError:  # of the package around it
         return False
+    return spec is not None and spec.origin is not None  # a mere folder of that name has a spec, but no origin
 
 
 def advice(extra: str) -> str:
@@ -65,4 +68,5 @@ def require(who: str, extra: str, *modules: str) -> None:
     """
     absent = [name for name in modules or EXTRAS[extra] if not installed(name)]
     if absent:
-        raise MissingExtraError(f"{who} needs {', '.join(absent)}; {advice(extra)}")
+        more = f" and {len(absent) - NAMED} more" if len(absent) > NAMED else ""
+        raise MissingExtraError(f"{who} needs {', '.join(absent[:NAMED])}{more}; {advice(extra)}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import re
 import subprocess
 import sys
@@ -13,7 +14,7 @@ import pytest
 
 from evoprompt import minimize
 from evoprompt.commands.start import COMMANDS, main
-from evoprompt.extras import EXTRAS, MissingExtraError
+from evoprompt.extras import EXTRAS, MissingExtraError, installed
 
 ROOT = Path(__file__).parents[1]
 DECLARED = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
@@ -93,3 +94,12 @@ def test_a_peer_that_is_absent_is_named_with_its_extra(method: str, monkeypatch:
     told = f"the optimizer '{method}' needs {method}; install evoprompt with the extra 'peers'"
     with pytest.raises(MissingExtraError, match=told):
         minimize(lambda x: float(x @ x), [(-1, 1)] * 2, budget=20, method=method)
+
+
+def test_a_folder_that_is_called_like_a_module_is_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "sought_in_vain").mkdir()
+    monkeypatch.syspath_prepend(tmp_path)
+    assert not installed("sought_in_vain")
+    (tmp_path / "sought_in_vain" / "__init__.py").touch()
+    importlib.invalidate_caches()
+    assert installed("sought_in_vain")
