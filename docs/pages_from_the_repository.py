@@ -103,3 +103,8 @@ def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Fil
 
     parts = re.split(r"(?s)(```.*?```)", markdown)  # nothing in a fence is a link
     return "".join(part if part.startswith("```") else LINK.sub(rewritten, part) for part in parts)
+
+
+def on_page_content(html: str, page: Page, config: MkDocsConfig, files: Files) -> str:
+    """Take the roles away that docstrings give to names, as in ``:func:`minimize` ``."""
+    return re.sub(r":(?:func|class|meth|mod|attr|data):(?=<code)", "", html)
