@@ -11,7 +11,8 @@ import pandas as pd
 from evoprompt.experts import read_expert
 from evoprompt.llm import ModelSpec, Respondent, load_model
 from evoprompt.surveys import DIMENSIONS, get_culture
-from experiments.soft_prompt_de.results import Array, Finished, by_culture
+from evoprompt.typing import Doubles
+from experiments.soft_prompt_de.results import Finished, by_culture
 from experiments.soft_prompt_de.transfer import Arm, ability, agreement, choices, indices, second_questionnaire
 from experiments.statistics import adjusted, paired
 
@@ -35,8 +36,8 @@ def transfer(main: Sequence[Finished]) -> tuple[pd.DataFrame, pd.DataFrame]:
         evolved arm is the mean over seeds.
     """
     respondent = respondent_of(main[0])
-    wanted: list[Array] = []
-    moved: dict[str, list[Array]] = {"persona": [], "evolved": []}
+    wanted: list[Doubles] = []
+    moved: dict[str, list[Doubles]] = {"persona": [], "evolved": []}
     able: list[dict[str, object]] = []
     for culture, runs in by_culture(main).items():
         arms: dict[str, Arm] = {"naive": "", "persona": get_culture(culture).persona()}

@@ -66,7 +66,7 @@ def test_every_optimizer_that_the_guide_names_is_one_and_none_is_missing() -> No
     section = (
         (GUIDES / "which-optimizer.md").read_text(encoding="utf-8").split("## Choosing a method")[1].split("## ")[0]
     )
-    named = set(re.findall(r'`"([a-z0-9/_-]+)"`', section)) - {"float32", "auto"}
+    named = set(re.findall(r'`"([a-z0-9/_-]+)"`', section)) - {"float32"}
     assert named == {one for one in OPTIMIZERS if not one.endswith("/exp")}
 
 
