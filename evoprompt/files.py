@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import secrets
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -37,7 +38,7 @@ def replacing(path: str | os.PathLike[str], *, durable: bool = False) -> Iterato
     whole ['a.txt']
     """
     path = Path(path)
-    partial = path.with_name(f"{path.name}.{os.getpid()}{PARTIAL}")  # another process may be writing the same
+    partial = path.with_name(f"{path.name}.{secrets.token_hex(4)}{PARTIAL}")  # another machine may be writing the same
     try:
         yield partial
         if durable:

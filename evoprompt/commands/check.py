@@ -109,7 +109,7 @@ def read(given: Sequence[str]) -> Asked:
     check_start(settings)
     if settings.survey.wording_file:
         load_instrument(settings.survey.wording_file)
-    placed = RunDirectory(folder).recall().get("model", {}).get("placed") if resumed else None
+    placed = RunDirectory(folder).info.model.get("placed") if resumed else None
     return Asked(settings, folder, launcher, launching, len(jobs) if jobs else None, bool(resumed), placed)
 
 

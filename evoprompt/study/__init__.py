@@ -11,9 +11,10 @@ require("evoprompt.study", "lm")
 
 if TYPE_CHECKING:
     from evoprompt.study.job import run_job, run_sweep_job
+    from evoprompt.study.run_result import RunResult
     from evoprompt.study.rundir import RunDirectory
     from evoprompt.study.settings import Settings, read_settings
-    from evoprompt.study.study import RunResult, Study
+    from evoprompt.study.study import Study
     from evoprompt.study.sweepdir import SweepDirectory
     from evoprompt.study.table import closing_table
 
@@ -30,7 +31,7 @@ __all__ = [
 ]
 
 _MODULES = {
-    "RunResult": "study",
+    "RunResult": "run_result",
     "RunDirectory": "rundir",
     "Settings": "settings",
     "Study": "study",

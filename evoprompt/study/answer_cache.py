@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
-import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,8 +13,9 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
+from evoprompt.files import replacing
 from evoprompt.llm import FrozenModel, Sheet
-from evoprompt.study.rundir import versions
+from evoprompt.study.run_info import versions
 
 Given = tuple[NDArray[np.float32], NDArray[np.float32]]
 """Option shares (Q, options) and the probability of answering with any label (Q,)."""
@@ -41,11 +40,8 @@ class AnswerCache:
         except (OSError, SafetensorError, KeyError):
             shares, mass = ask()
         self.folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=self.folder) as own:
-            save_file(
-                {"shares": np.ascontiguousarray(shares), "mass": np.ascontiguousarray(mass)}, Path(own, path.name)
-            )
-            os.replace(Path(own, path.name), path)
+        with replacing(path) as partial:
+            save_file({"shares": np.ascontiguousarray(shares), "mass": np.ascontiguousarray(mass)}, partial)
         return shares, mass
 
 

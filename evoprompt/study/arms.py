@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -25,13 +25,14 @@ from evoprompt.surveys.vsm13 import DIMENSIONS, WEIGHTS
 from evoprompt.typing import Doubles, Floats, Indices
 
 RESAMPLES = 2000
+EXPORTED = ("loss", "interval", "dimensions", "label_mass", "invalid_rate")  # what an expert tells of an arm
 QUOTED = 200  # free-text answers of each arm and split that are kept word for word
 ANSWERS = [f"answer_{value}" for value in range(1, 6)]
 
 
 @dataclass(frozen=True, eq=False)
 class SurveyPanel:
-    """Asks the full plan of either split under any arm; what was asked under a text before comes from `cache`."""
+    """The full plan of either split, asked under any arm; what was asked under a text before comes from `cache`."""
 
     respondent: AnyRespondent
     instrument: Instrument
@@ -187,6 +188,14 @@ def summarise(plan: Plan, probabilities: Floats, target: Doubles, constant: Doub
         "answers": mean_answers.tolist(),
         "label_shares": label_shares(plan, probabilities),
         "form_inconsistency": float(plan.inconsistency(probabilities)),
+    }
+
+
+def exported(arms: Mapping[str, Mapping[str, Mapping[str, Any]]]) -> dict[str, dict[str, dict[str, Any]]]:
+    """What an expert tells of the measured arms, by arm and split."""
+    return {
+        arm: {split: {key: found[key] for key in EXPORTED if key in found} for split, found in splits.items()}
+        for arm, splits in arms.items()
     }
 
 

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from evoprompt.files import PARTIAL, replacing
 from evoprompt.optim.engine.state import load_state, save_state
 
 KEPT = 2
@@ -16,18 +16,12 @@ KEPT = 2
 def save_checkpoint(folder: Path, evaluations: int, state: Mapping[str, Any]) -> None:
     """Write `state` as `folder/<evaluations>` atomically, and remove all but the newest two."""
     folder.mkdir(parents=True, exist_ok=True)
-    final = folder / f"{evaluations:09d}"
-    partial = folder / f"{evaluations:09d}.partial"
-    for left in folder.glob("*.partial"):  # of a save that was killed or found no room
+    for left in folder.glob(f"*{PARTIAL}"):  # of a save that was killed
         shutil.rmtree(left, ignore_errors=True)
-    try:
+    final = folder / f"{evaluations:09d}"
+    with replacing(final) as partial:
         save_state(partial, state)
-    except OSError:
-        shutil.rmtree(partial, ignore_errors=True)
-        raise
-    if final.exists():
-        shutil.rmtree(final)
-    os.replace(partial, final)
+        shutil.rmtree(final, ignore_errors=True)
     for old in _numbered(folder)[:-KEPT]:
         shutil.rmtree(old, ignore_errors=True)
 

@@ -14,9 +14,10 @@ from rich.console import Console
 from evoprompt.errors import UserError
 from evoprompt.experts import read_expert
 from evoprompt.study.answer_cache import AnswerCache
+from evoprompt.study.run_result import RunResult
 from evoprompt.study.rundir import RunDirectory
 from evoprompt.study.settings import Settings, read_settings, require_same
-from evoprompt.study.study import RunResult, Study
+from evoprompt.study.study import Study
 
 
 def run_job(config: Mapping[str, Any], output: Path, overrides: Sequence[str], console: Console) -> RunResult:
@@ -50,8 +51,8 @@ def run_job(config: Mapping[str, Any], output: Path, overrides: Sequence[str], c
         settings = read_settings(fresh)
         console.print(f"continuing {directory.path}", markup=False)
         with directory.locked(), _full_disk_told(directory):
-            if directory.recall().get("failure"):
-                directory.remember(failure=None)
+            if directory.info.failure:
+                directory.remember(failure={})
             return Study(settings, directory, console).run()
     directory = RunDirectory(output)
     settings = _begun(directory, fresh)
@@ -87,7 +88,7 @@ def run_sweep_job(
     else:
         settings = _begun(directory, fresh)
     with directory.locked(), _undone_if_refused(directory), _full_disk_told(directory):
-        directory.remember(job=job, failure=None)
+        directory.remember(job=job, failure={})
         return Study(settings, directory, console, AnswerCache(answers)).run()
 
 

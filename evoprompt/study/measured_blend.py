@@ -1,4 +1,4 @@
-"""A culture between others: a blend of their experts, with its survey scores measured."""
+"""A blend of experts, with its survey scores measured: a culture between others."""
 
 from __future__ import annotations
 
@@ -13,12 +13,11 @@ from evoprompt.errors import UserError
 from evoprompt.experts import Expert, blend, write_expert
 from evoprompt.llm import FrozenModel
 from evoprompt.objectives import make_respondent
-from evoprompt.study.arms import Measurements, SurveyPanel
-from evoprompt.study.rundir import as_json, versions
+from evoprompt.study.arms import Measurements, SurveyPanel, exported
+from evoprompt.study.json_files import as_json
+from evoprompt.study.run_info import versions
 from evoprompt.study.settings import SEARCH_RESPONDENTS, SurveySettings, sample_people
 from evoprompt.surveys import DIMENSIONS, Culture, load_instrument, vsm13
-
-EXPORTED = ("loss", "interval", "dimensions", "label_mass", "invalid_rate")
 
 
 @dataclass(frozen=True)
@@ -76,10 +75,6 @@ def measure_blend(
         measured.measure(expert.culture, prompt=expert.prompt)
     measured.measure("evolved", prompt=prompt)
     scores = [measured.arms[expert.culture]["held_out"]["dimensions"] for expert in experts]
-    arms = {
-        arm: {split: {key: found[key] for key in EXPORTED if key in found} for split, found in splits.items()}
-        for arm, splits in measured.arms.items()
-    }
     provenance = {
         "culture": {"key": culture.key, "name": culture.name, "place": culture.place, "edition": culture.edition}
         | {"targets": dict(culture.targets), "note": culture.note},
@@ -90,7 +85,7 @@ def measure_blend(
             {"culture": expert.culture, "prompt_sha256": expert.provenance["prompt_sha256"], "weight": float(weight)}
             for expert, weight in zip(experts, share, strict=True)
         ],
-        "arms": arms,
+        "arms": exported(measured.arms),
         "versions": versions(),
     }
     written = write_expert(folder, prompt, frozen, as_json(provenance), experts[0].placement)

@@ -1,25 +1,25 @@
-"""The run directory: its files, who may write to it, and what it remembers."""
+"""The run directory: its files, the lock on it, and what run.json says."""
 
 from __future__ import annotations
 
 import fcntl
-import json
 import math
-import os
-import platform
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from importlib.metadata import PackageNotFoundError, version
+from dataclasses import replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import yaml
 
 from evoprompt.errors import UserError
+from evoprompt.files import write_text
+from evoprompt.study.json_files import read_json
+from evoprompt.study.run_info import RunInfo
 
-SCHEMA_VERSION = 1
-PACKAGES = ("evoprompt", "numpy", "scipy", "torch", "transformers", "ray", "hydra-core", "nevergrad", "cma")
+SCHEMA_VERSION = 2  # of 1 `optimizer` was a mere name, and `de` that of the portfolio
 
 
 class TakenError(UserError):
@@ -27,7 +27,7 @@ class TakenError(UserError):
 
 
 class RunDirectory:
-    """Paths inside a run's folder."""
+    """A run's folder: the paths inside, and the run's account of itself."""
 
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path)
@@ -98,57 +98,41 @@ class RunDirectory:
                 raise TakenError(f"another process is running in {self.path}; wait for it, or end it") from None
             yield
 
-    def remember(self, **values: Any) -> None:
-        """Add values to run.json, atomically."""
-        write_json(self.run, {**self.recall(), **values})
+    @cached_property
+    def info(self) -> RunInfo:
+        """What run.json says, read once: whoever holds the lock is the only one to write it."""
+        return RunInfo.load(self.run)
 
-    def recall(self) -> dict[str, Any]:
-        """What run.json holds; empty before the first `remember`."""
-        if not self.run.exists():
-            return {}
-        loaded: dict[str, Any] = json.loads(self.run.read_text(encoding="utf-8"))
-        return loaded
+    def remember(self, **changes: Any) -> None:
+        """Change what run.json says."""
+        self.info = replace(self.info, **changes)
+        self.info.save(self.run)
 
     def read_metrics(self) -> dict[str, Any]:
-        """What metrics.json holds; a loss that could not be measured, null there, is NaN."""
-        metrics: dict[str, Any] = json.loads(self.metrics.read_text(encoding="utf-8"))
+        """What metrics.json holds; a loss that could not be measured, null there, is NaN.
+
+        Raises
+        ------
+        UserError
+            It cannot be read, or is of another version.
+        """
+        metrics = read_json(self.metrics)
+        require_schema(self.metrics, metrics)
         for splits in metrics["arms"].values():
             for found in splits.values():
                 found["loss"] = math.nan if found["loss"] is None else found["loss"]
         return metrics
 
 
-def write_text(path: Path, text: str) -> None:
-    """Write a file so that readers see the old or the new one, never a part."""
-    partial = path.with_name(path.name + ".partial")
-    partial.write_text(text, encoding="utf-8")
-    os.replace(partial, path)
+def require_schema(path: Path, metrics: Mapping[str, Any]) -> None:
+    """Refuse the metrics of another version.
 
-
-def write_json(path: Path, value: Any) -> None:
-    """Write a value as JSON, as `write_text` does; JSON has no NaN: a number that is not finite becomes null."""
-    write_text(path, json.dumps(as_json(value), indent=2, allow_nan=False) + "\n")
-
-
-def as_json(value: Any) -> Any:
-    """A value in which every number that is not finite is None.
-
-    >>> as_json({"loss": float("nan"), "interval": (1.0, float("inf"))})
-    {'loss': None, 'interval': [1.0, None]}
+    Raises
+    ------
+    UserError
+        Says which versions, and what the difference means.
     """
-    if isinstance(value, Mapping):
-        return {key: as_json(one) for key, one in value.items()}
-    if isinstance(value, list | tuple):
-        return [as_json(one) for one in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value
-
-
-def versions() -> dict[str, str]:
-    """Versions of Python and of the packages that shape a result."""
-    found = {"python": platform.python_version(), "platform": platform.platform()}
-    for name in PACKAGES:
-        try:
-            found[name] = version(name)
-        except PackageNotFoundError:
-            continue
-    return found
+    found = metrics.get("schema_version")
+    if found != SCHEMA_VERSION:
+        more = "; there `de` names the portfolio that is `auto` today: run it again" if found == 1 else ""
+        raise UserError(f"{path} has schema version {found!r}; this release reads version {SCHEMA_VERSION}{more}")

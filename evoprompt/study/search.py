@@ -1,4 +1,4 @@
-"""The search: who evaluates, in which loop, and what to make of the end."""
+"""The search: an optimizer, an evaluator and a loop, from the newest checkpoint to a result."""
 
 from __future__ import annotations
 
@@ -44,12 +44,12 @@ def run_search(
     optimizer: Optimizer,
     directory: RunDirectory,
     console: Console,
-    clock: Callable[[], None],
+    saved: Callable[[Optimizer], None],
 ) -> SearchResult:
     """Search until the optimizer says stop; continue from the newest checkpoint if there is one.
 
-    Candidates are evaluated here by `objective`, or by what `factory` builds in Ray workers. `clock` is called after
-    each checkpoint, to record the time spent.
+    Candidates are evaluated here by `objective`, or by what `factory` builds in Ray workers. `saved` is called
+    with the optimizer after each checkpoint.
 
     Raises
     ------
@@ -58,20 +58,20 @@ def run_search(
     """
     steady, last_error = settings.loop == "steady", None
     with SearchProgress(console, settings.budget, directory.path) as progress:
-        record = SearchLog(directory, ordered=not steady, clock=clock, show=progress.update)
-        events = record.restore(optimizer)
+        log = SearchLog(directory, ordered=not steady, saved=saved, show=progress.update)
+        events = log.restore(optimizer)
         if steady:
-            record.repeat(optimizer, events)
-        if optimizer.should_stop() is None or record.pending:
-            progress.begin(len(record))
+            log.repeat(optimizer, events)
+        if optimizer.should_stop() is None or log.pending:
+            progress.begin(len(log))
             try:
                 with make_evaluator(settings, factory, objective) as evaluator:
-                    (steady_state if steady else generational)(optimizer, evaluator, record)
+                    (steady_state if steady else generational)(optimizer, evaluator, log)
                 last_error = evaluator.last_error
             except WorkersLostError as error:
-                how = f"; continue with resume={directory.path}" if len(record) else ""
+                how = f"; continue with resume={directory.path}" if len(log) else ""
                 raise UserError(f"{error}{how}") from None
-        record.checkpoint(optimizer, last=True)
+        log.checkpoint(optimizer, last=True)
     reason, best = optimizer.should_stop(), optimizer.best
     if best is None or reason == "failed":
         last = f" (the last error: {last_error})" if last_error else ""
@@ -82,7 +82,7 @@ def run_search(
             f"too many candidates in a row gave no finite loss{last}; "
             f"{optimizer.failed} failed; the checkpoint is kept in {directory.checkpoint}"
         )
-    invalid = [float(row["invalid"]) for row in record.known.values() if not np.isnan(row["invalid"])]
+    invalid = [float(row["invalid"]) for row in log.known.values() if not np.isnan(row["invalid"])]
     return SearchResult(
         best, optimizer.evaluations, optimizer.failed, reason or "budget", float(np.mean(invalid)) if invalid else None
     )

@@ -1,4 +1,4 @@
-"""What a search leaves on disk while it runs: journal, history and checkpoints, and how it goes on from them."""
+"""The log of a search: journal, history and checkpoints on disk, and how it goes on from them."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from evoprompt.errors import UserError
+from evoprompt.files import replacing
 from evoprompt.optim import Evaluation, Optimizer, Trials
 from evoprompt.parallel import PoolStats
 from evoprompt.study.checkpoint import load_checkpoint, save_checkpoint
@@ -27,7 +28,7 @@ CHECKPOINT_SECONDS, CHECKPOINT_SHARE = 1.0, 0.05  # no sooner than that, and no 
 
 
 class SearchLog:
-    """Everything evaluated goes into the journal at once; optimizer and history are saved now and then.
+    """Keeps all that a search evaluates: in the journal at once, as history and checkpoints now and then.
 
     The journal begins where a checkpoint ends, so that nothing in it is evaluated again, whatever moment the
     process was killed at. A disk that is full stops nothing: what could not be written is written later.
@@ -39,8 +40,8 @@ class SearchLog:
     ordered
         Whether the history is sorted by trial number, as the results of a generational run are the same in whatever
         order they arrive.
-    clock
-        Called after each checkpoint, to record the time spent.
+    saved
+        Called as `saved(optimizer)` after each checkpoint, to note how far the run is.
     show
         Called as `show(evaluations, optimizer, stats)` whenever the optimizer was told something.
 
@@ -56,10 +57,10 @@ class SearchLog:
         self,
         directory: RunDirectory,
         ordered: bool,
-        clock: Callable[[], None],
+        saved: Callable[[Optimizer], None],
         show: Callable[[int, Optimizer, PoolStats], None],
     ) -> None:
-        self.directory, self.ordered, self.clock, self.show = directory, ordered, clock, show
+        self.directory, self.ordered, self.saved, self.show = directory, ordered, saved, show
         self.journal = Journal(directory.journal)
         self.known: dict[int, Any] = {int(row["trial"]): row for row in self.journal.told()}
         self.pending: dict[int, NDArray[Any]] = {}
@@ -186,7 +187,7 @@ class SearchLog:
             "pending": {"ids": left.ids, "x": left.x},
         }
         save_checkpoint(self.directory.checkpoint, len(self), state)
-        self.clock()
+        self.saved(optimizer)
 
     def _note_pending(self, trials: Trials) -> None:
         self.pending |= dict(zip(trials.ids.tolist(), trials.x, strict=True))
@@ -202,6 +203,5 @@ def write_history(directory: RunDirectory, journal: Journal, ordered: bool) -> N
     rows = journal.told()
     if ordered:
         rows = rows[np.argsort(rows["trial"], kind="stable")]
-    partial = directory.history.with_suffix(".partial")
-    as_history(rows).to_parquet(partial, index=False)
-    partial.replace(directory.history)
+    with replacing(directory.history) as partial:
+        as_history(rows).to_parquet(partial, index=False)

@@ -1,11 +1,10 @@
-"""One run: constant, baselines, search, final evaluation, expert."""
+"""A study: the constant, the baselines, the search, the final evaluation and the expert of one run."""
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from typing import Any
 
 import numpy as np
@@ -14,14 +13,18 @@ from rich.console import Console
 
 from evoprompt.errors import UserError
 from evoprompt.experts import Expert, read_expert, served_by_peft, write_expert
+from evoprompt.files import replacing
 from evoprompt.llm import FrozenModel, Respondent, load_model, prompt_cost
 from evoprompt.objectives import AnyRespondent, SurveyAlignment, SurveyAlignmentFactory, make_respondent
 from evoprompt.optim import Optimizer, make_optimizer
 from evoprompt.prompts import Space, load_space, save_space, space_for
 from evoprompt.study.answer_cache import AnswerCache
-from evoprompt.study.arms import Measurements, SurveyPanel, icl_preface
+from evoprompt.study.arms import Measurements, SurveyPanel, exported, icl_preface
 from evoprompt.study.evaluators import cluster
-from evoprompt.study.rundir import SCHEMA_VERSION, RunDirectory, as_json, versions, write_json
+from evoprompt.study.json_files import as_json, write_json
+from evoprompt.study.run_info import optimizer_info, optimizer_words, versions
+from evoprompt.study.run_result import RunResult
+from evoprompt.study.rundir import SCHEMA_VERSION, RunDirectory
 from evoprompt.study.search import SearchResult, run_search
 from evoprompt.study.settings import SEARCH_RESPONDENTS, Settings, sample_people
 from evoprompt.study.table import figure, say
@@ -39,17 +42,8 @@ from evoprompt.surveys import (
 from evoprompt.surveys.quality import LABEL_MASS_LIMIT, percent
 from evoprompt.surveys.vsm13 import DIMENSIONS
 
-EXPORTED = ("loss", "interval", "dimensions", "label_mass", "invalid_rate")
 CONFIRMED = ("loss", "interval", "dimensions", "invalid_rate")
 ASKED = ("respondents", "respondent_seed", "demographics", "counterbalanced", "examples", "confirm")
-
-
-@dataclass(frozen=True, eq=False)
-class RunResult:
-    """What a finished run leaves: its metrics, as metrics.json has them but NaN where it has null, and its folder."""
-
-    metrics: Mapping[str, Any]
-    directory: RunDirectory
 
 
 class Study:
@@ -70,8 +64,9 @@ class Study:
         began = time.monotonic()
         settings, directory = self.settings, self.directory
         if directory.metrics.exists():
-            directory.remember(status="finished", failure=None)
-            return RunResult(directory.read_metrics(), directory)
+            metrics = directory.read_metrics()
+            directory.remember(status="finished", failure={})
+            return RunResult(metrics, directory)
         with cluster(settings):
             return self._run(began)
 
@@ -84,11 +79,12 @@ class Study:
         optimizer = _optimizer(settings, space)
         say(
             self.console,
-            f"{settings.culture.name}: evolving {space.centre.shape[0]} soft tokens ({space.d} coordinates) "
-            f"of the frozen model {settings.model.name}, {settings.budget} evaluations",
+            f"{settings.culture.name}: evolving {space.centre.shape[0]} soft tokens ({space.d} coordinates) of the "
+            f"frozen model {settings.model.name} by {optimizer_words(self._searching(optimizer))}, "
+            f"{settings.budget} evaluations",
         )
         constant = self._constant(panel)
-        self._remember_inputs(frozen, constant)
+        self._remember_inputs(frozen, constant, optimizer)
         factory = self._factory(space, constant)
         objective = factory.around(panel.respondent)
         panel.respondent.check(objective.sheet, space.centre.shape[0])
@@ -96,13 +92,12 @@ class Study:
         self._check_start(frozen, objective)
         measured = Measurements(panel, settings.culture, constant.array)
         self._baselines(measured)
-        before = directory.recall().get("seconds", 0.0)
-        directory.remember(seconds=before)
+        before = directory.info.seconds
 
-        def clock() -> None:
-            directory.remember(seconds=before + time.monotonic() - began)
+        def saved(searching: Optimizer) -> None:
+            directory.remember(seconds=before + time.monotonic() - began, optimizer=self._searching(searching))
 
-        result = run_search(settings, factory, objective, optimizer, directory, self.console, clock)
+        result = run_search(settings, factory, objective, optimizer, directory, self.console, saved)
         prompt = space.decode(result.best.x[None])[0]
         measured.measure("evolved", prompt=prompt)
         metrics = self._metrics(frozen, space, prompt, measured, result)
@@ -113,23 +108,31 @@ class Study:
         self._remember_scoring(objective)
         self._export(frozen, prompt, metrics)
         write_json(directory.metrics, metrics)
-        directory.remember(status="finished", failure=None, seconds=metrics["seconds"])
+        directory.remember(status="finished", failure={}, seconds=metrics["seconds"])
         return RunResult(metrics, directory)
 
+    def _searching(self, optimizer: Optimizer) -> dict[str, Any]:
+        return optimizer_info(optimizer, self.settings.optimizer)
+
     def _check_inputs(self, frozen: FrozenModel) -> None:
-        """A continued run needs the weights, the place and the wordings that it began with.
+        """A continued run needs the algorithm, the weights, the place and the wordings that it began with.
 
         Raises
         ------
         UserError
             One of them changed; says which, from what to what.
         """
-        stored = self.directory.recall()
-        if "model" not in stored:
+        stored = self.directory.info
+        if not stored.model:
             return
+        if not stored.optimizer:
+            raise UserError(
+                f"{self.directory.path} was begun by an earlier version of evoprompt, where `de` named the portfolio "
+                "that is `auto` today, and cannot be continued; begin it again in another folder"
+            )
         now = {"fingerprint": frozen.fingerprint, "placed": frozen.placed}
-        pairs = [(f"model {key}", stored["model"][key], value) for key, value in now.items()]
-        pairs.append(("wordings", stored["instrument"]["sha256"], self.instrument.sha256))
+        pairs = [(f"model {key}", stored.model[key], value) for key, value in now.items()]
+        pairs.append(("wordings", stored.instrument["sha256"], self.instrument.sha256))
         for name, old, new in pairs:
             if old != new:
                 raise UserError(f"{self.directory.path} cannot be continued: {name} was {old}, is {new}")
@@ -155,16 +158,15 @@ class Study:
             initial = expert.prompt
             self._remember_start(expert)
         space = space_for(frozen, options, self.settings.seed, initial)
-        partial = path.with_suffix(".partial")
-        save_space(partial, space)
-        os.replace(partial, path)
+        with replacing(path) as partial:
+            save_space(partial, space)
         return space
 
     def _remember_start(self, expert: Expert) -> None:
         """Which expert the search starts from, for when its folder is gone."""
-        kept = {key: expert.provenance.get(key) for key in ("culture", "placement", "run", "prompt_sha256")}
-        kept["culture"] = expert.culture
-        self.directory.remember(started_from={"expert": str(self.settings.space["init_expert"]), **kept})
+        named = {"expert": str(self.settings.space["init_expert"]), "culture": expert.culture}
+        known = {key: expert.provenance.get(key) for key in ("placement", "run", "prompt_sha256")}
+        self.directory.remember(started_from={**named, **known})
         if expert.placement != self.settings.placement:
             self._note(
                 f"the prompt to start from was evolved with {expert.placement} placement, "
@@ -173,10 +175,10 @@ class Study:
 
     def _note(self, text: str) -> None:
         """Say what a reader of the results should know, once a run, and keep it for the report."""
-        notes = self.directory.recall().get("notes", [])
+        notes = self.directory.info.notes
         if text not in notes:
             say(self.console, text, "yellow")
-            self.directory.remember(notes=[*notes, text])
+            self.directory.remember(notes=(*notes, text))
 
     def _constant(self, panel: SurveyPanel) -> Constant:
         """C, fitted once with the base model; a continued run keeps the one it began with.
@@ -186,7 +188,7 @@ class Study:
         UserError
             The base model does not answer every item.
         """
-        stored = self.directory.recall().get("constant")
+        stored = self.directory.info.constant
         if stored:
             return Constant(tuple(stored["values"]), stored["treatment"], tuple(stored["anchors"]))
         survey = self.settings.survey
@@ -201,21 +203,19 @@ class Study:
             )
         return anchored_constant(anchors, raw)
 
-    def _remember_inputs(self, frozen: FrozenModel, constant: Constant) -> None:
+    def _remember_inputs(self, frozen: FrozenModel, constant: Constant, optimizer: Optimizer) -> None:
         settings = self.settings
+        placed = {"fingerprint": frozen.fingerprint, "placed": frozen.placed}
         self.directory.remember(
             status="running",
             seed=settings.seed,
             versions=versions(),
-            model={
-                **asdict(settings.model),
-                "fingerprint": frozen.fingerprint,
-                "placed": frozen.placed,
-            },
+            model={**asdict(settings.model), **placed},
             instrument={"name": self.instrument.name, "sha256": self.instrument.sha256},
             placement=settings.placement,
             respondent=dict(settings.respondent),
             constant=asdict(constant),
+            optimizer=self.directory.info.optimizer or self._searching(optimizer),
         )
 
     def _remember_scoring(self, objective: SurveyAlignment) -> None:
@@ -229,7 +229,7 @@ class Study:
             "token_budget": respondent.budget.limit(str(respondent.path)),
             "halved": respondent.budget.halved,
         }
-        if respondent.path != "cascade" and "scoring" not in self.directory.recall():
+        if respondent.path != "cascade" and not self.directory.info.scoring:
             say(self.console, f"questions are scored by the {respondent.path} path, which is slower than the cascade")
         self.directory.remember(scoring=found)
 
@@ -241,7 +241,7 @@ class Study:
                 f"placement={placement} is the same as prefix here: model {self.settings.model.name!r} has neither a "
                 "chat template nor a token that begins a text"
             )
-        if not isinstance(respondent, Respondent) or "start_label_mass" in self.directory.recall():
+        if not isinstance(respondent, Respondent) or self.directory.info.start_label_mass is not None:
             return
         centre = torch.from_numpy(objective.space.centre)[None]
         mass = float(respondent.label_mass(centre, objective.sheet).mean())
@@ -300,12 +300,12 @@ class Study:
             "placement": settings.placement,
             "served_by_peft": served_by_peft(frozen, settings.placement),
             "respondent": settings.respondent["kind"],
-            "optimizer": settings.optimizer["name"],
+            "optimizer": self.directory.info.optimizer,
             "seed": settings.seed,
             "budget": settings.budget,
             "target": {name: culture.targets.get(name) for name in DIMENSIONS},
-            "constant": self.directory.recall()["constant"],
-            "start_label_mass": self.directory.recall().get("start_label_mass"),
+            "constant": self.directory.info.constant,
+            "start_label_mass": self.directory.info.start_label_mass,
             "arms": measured.arms,
             "cost": asdict(prompt_cost(frozen, prompt, placement=settings.placement)),
             "evaluations": result.evaluations,
@@ -317,10 +317,6 @@ class Study:
 
     def _export(self, frozen: FrozenModel, prompt: torch.Tensor, metrics: dict[str, Any]) -> None:
         culture, survey = self.settings.culture, asdict(self.settings.survey)
-        arms = {
-            arm: {split: {key: found[key] for key in EXPORTED if key in found} for split, found in splits.items()}
-            for arm, splits in metrics["arms"].items()
-        }
         provenance = {
             "culture": {**asdict(culture), "targets": dict(culture.targets)},
             "instrument": {"name": self.instrument.name, "sha256": self.instrument.sha256},
@@ -328,11 +324,11 @@ class Study:
             "respondent": dict(self.settings.respondent),
             "survey": {key: survey[key] for key in ASKED},
             "space": metrics["space_options"],
-            "started_from": self.directory.recall().get("started_from"),
-            "arms": arms,
+            "started_from": self.directory.info.started_from,
+            "arms": exported(metrics["arms"]),
             "confirmation": metrics.get("confirmation"),
             "cost": metrics["cost"],
-            "optimizer": dict(self.settings.optimizer),
+            "optimizer": {**self.settings.optimizer, **metrics["optimizer"]},
             "seed": self.settings.seed,
             "evaluations": metrics["evaluations"],
             "run": self.directory.path.name,

@@ -5,14 +5,17 @@ Jobs may run in other processes and on other machines; what they have to say sta
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
-from evoprompt.study.rundir import RunDirectory, TakenError, write_json
+from evoprompt.errors import UserError
+from evoprompt.study.json_files import read_json, write_json
+from evoprompt.study.run_info import RunInfo
+from evoprompt.study.rundir import RunDirectory, TakenError
 
 NOT_THE_RESULT = ("executor", "report")  # overrides that may differ when a job is continued
 State = Literal["finished", "skipped", "refused", "crashed", "unfinished", "waiting"]
@@ -38,7 +41,7 @@ class SweepJob:
 
 
 class SweepDirectory:
-    """Paths inside a sweep's folder, and its jobs."""
+    """A sweep's folder: the paths inside, and its jobs."""
 
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path)
@@ -56,8 +59,7 @@ class SweepDirectory:
         """
         new = {_asked(overrides) for overrides in jobs}
         for job in self.jobs() if self._planned else ():
-            record = _read(RunDirectory(job.folder).run) if job.folder else {}
-            overrides = record.get("job", {}).get("overrides")
+            overrides = _info(job.folder).job.get("overrides") if job.folder else None
             if overrides is not None and _asked(overrides) not in new:
                 raise TakenError(
                     f"{self.path} holds a sweep with other settings, to which {job.name} belongs; go on with it by "
@@ -75,10 +77,10 @@ class SweepDirectory:
         """Every job of the plan; where there is none, every job that has begun."""
         begun = {}
         for path in self.path.rglob("run.json"):
-            record = _read(path)
-            if job := record.get("job"):
+            info = _info(path.parent)
+            if job := info.job:
                 name = self.name(job["number"], job["overrides"])
-                begun[_identity(job["number"], job["overrides"])] = _job(name, path.parent, record)
+                begun[_identity(job["number"], job["overrides"])] = _job(name, path.parent, info)
         if not self._planned:
             return [begun[identity] for identity in sorted(begun)]
         return [
@@ -98,8 +100,10 @@ class SweepDirectory:
 
     @cached_property
     def _planned(self) -> list[list[str]]:
-        planned: list[list[str]] = _read(self.plan).get("jobs", [])
-        return planned
+        with suppress(UserError):
+            planned: list[list[str]] = read_json(self.plan).get("jobs", [])
+            return planned
+        return []
 
     @cached_property
     def _shared(self) -> set[str]:
@@ -114,8 +118,8 @@ def job_entry(number: int, overrides: Sequence[str], skipped: bool = False) -> d
 def note_failure(folder: Path, job: Mapping[str, Any], kind: Literal["refused", "crashed"], reason: str) -> None:
     """Leave in a job's folder why it has no result."""
     folder.mkdir(parents=True, exist_ok=True)
-    run = RunDirectory(folder).run
-    write_json(run, {**_read(run), "status": "failed", "job": job, "failure": {"kind": kind, "reason": reason}})
+    failed = replace(_info(folder), status="failed", job=job, failure={"kind": kind, "reason": reason})
+    failed.save(RunDirectory(folder).run)
 
 
 def _identity(number: int, overrides: Sequence[str]) -> tuple[int, tuple[str, ...]]:
@@ -128,19 +132,18 @@ def _asked(overrides: Sequence[str]) -> frozenset[str]:
     return frozenset(one.lstrip("+") for one in _identity(0, overrides)[1])
 
 
-def _job(name: str, folder: Path, record: Mapping[str, Any]) -> SweepJob:
-    failure = record.get("failure")
-    if failure:
-        return SweepJob(name, folder, failure["kind"], failure["reason"])
+def _job(name: str, folder: Path, info: RunInfo) -> SweepJob:
+    if info.failure:
+        state: Any = info.failure["kind"]
+        return SweepJob(name, folder, state, info.failure["reason"])
     if RunDirectory(folder).metrics.exists():
-        return SweepJob(name, folder, "skipped" if record["job"]["skipped"] else "finished", "")
+        return SweepJob(name, folder, "skipped" if info.job["skipped"] else "finished", "")
     return SweepJob(name, folder, "unfinished", "it is not finished: it still runs, or its process was killed")
 
 
-def _read(path: Path) -> dict[str, Any]:
-    """A JSON object; empty where there is none to read."""
+def _info(folder: Path) -> RunInfo:
+    """What a job's run.json says; nothing where there is none to read."""
     try:
-        loaded = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}
-    return loaded if isinstance(loaded, dict) else {}
+        return RunDirectory(folder).info
+    except UserError:
+        return RunInfo()

@@ -5,17 +5,16 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from evoprompt.study.run_info import optimizer_words
+from evoprompt.study.run_result import RunResult
 from evoprompt.surveys import DIMENSIONS
 from evoprompt.surveys.quality import INVALID_LIMIT, LABEL_MASS_LIMIT, percent
-
-if TYPE_CHECKING:
-    from evoprompt.study.study import RunResult
 
 SPLIT_TITLES = {"searched": "wordings used by the search", "held_out": "held-out wordings"}
 
@@ -37,9 +36,9 @@ def figure(value: float | None, digits: int = 1) -> str:
     return text.lstrip("-") if float(text) == 0 else text
 
 
-def closing_table(outcome: RunResult, console: Console) -> None:
+def closing_table(result: RunResult, console: Console) -> None:
     """Print what limits the numbers, then losses, intervals and dimensions of every arm, the cost, and the files."""
-    metrics, directory = outcome.metrics, outcome.directory
+    metrics, directory = result.metrics, result.directory
     _limits(metrics, console)
     for split, title in SPLIT_TITLES.items():
         console.print(_table(metrics, split, f"{metrics['culture_name']}, {title}"))
@@ -52,8 +51,8 @@ def closing_table(outcome: RunResult, console: Console) -> None:
     )
     say(
         console,
-        f"{metrics['evaluations']} evaluations, {metrics['failed']} failed, stopped by {metrics['stopped']}, "
-        f"{metrics['seconds']:.0f} s",
+        f"{optimizer_words(metrics['optimizer'])}: {metrics['evaluations']} evaluations, {metrics['failed']} failed, "
+        f"stopped by {metrics['stopped']}, {metrics['seconds']:.0f} s",
     )
     if not metrics.get("served_by_peft", True):
         say(

@@ -16,6 +16,7 @@ from scipy.stats import kendalltau
 from evoprompt.report.cautions import doubt, label_shift
 from evoprompt.report.files import read_metrics
 from evoprompt.study.arms import ANSWERS
+from evoprompt.study.run_info import RunInfo
 from evoprompt.study.rundir import RunDirectory
 from evoprompt.study.sweepdir import SweepDirectory
 from evoprompt.surveys import DIMENSIONS, l1_loss, raw_scores
@@ -61,9 +62,9 @@ class Finished:
         return np.nan if loss is None else float(loss)
 
     @cached_property
-    def record(self) -> dict[str, Any]:
-        """What run.json holds."""
-        return RunDirectory(self.folder).recall()
+    def info(self) -> RunInfo:
+        """What run.json says."""
+        return RunDirectory(self.folder).info
 
     @cached_property
     def _people(self) -> pd.DataFrame:
@@ -89,7 +90,7 @@ def read_block(folder: Path, common: Sequence[str] = ()) -> list[Finished]:
 
 def overrides_of(folder: Path) -> list[str]:
     """What a job of a multirun was told on the command line."""
-    return [str(one) for one in RunDirectory(folder).recall()["job"]["overrides"]]
+    return [str(one) for one in RunDirectory(folder).info.job["overrides"]]
 
 
 def mean_loss(stack: Doubles, target: Doubles, seeds: Indices, people: Indices) -> Doubles:
@@ -290,7 +291,7 @@ def adjusted_of(p: pd.Series) -> pd.Series:
 def optimizer_of(run: Finished) -> str:
     """The optimizer's name, for nevergrad's with the one inside."""
     options = [one.partition("=")[2] for one in run.setting.split() if one.startswith("optimizer.optimizer=")]
-    name = str(run.metrics["optimizer"])
+    name = str(run.metrics["optimizer"]["name"])
     return f"{name} {options[0]}" if options else f"{name} TwoPointsDE" if name == "nevergrad" else name
 
 

@@ -82,9 +82,9 @@ class Told:
         updating = "immediate" if self.loop == "steady" else "deferred"
         return make_optimizer("de", bounds=[(0, 1)] * 3, budget=60, seed=1, popsize=8, updating=updating)
 
-    def record(self) -> SearchLog:
+    def log(self) -> SearchLog:
         return SearchLog(
-            RunDirectory(self.folder), ordered=self.loop != "steady", clock=lambda: None, show=lambda *_: None
+            RunDirectory(self.folder), ordered=self.loop != "steady", saved=lambda _: None, show=lambda *_: None
         )
 
 
@@ -101,7 +101,7 @@ def search(
     optimizer = make_optimizer("de", bounds=space.bounds, budget=24, seed=0, popsize=8, updating=updating)
     objective = factory.around(Respondent(pocket))
     settings, quiet = read_settings(config), Console(quiet=True)
-    return directory, run_search(settings, factory, objective, optimizer, directory, quiet, lambda: None), optimizer
+    return directory, run_search(settings, factory, objective, optimizer, directory, quiet, lambda _: None), optimizer
 
 
 def losses(trials: Trials) -> Evaluation:
@@ -110,34 +110,34 @@ def losses(trials: Trials) -> Evaluation:
 
 def test_a_steady_run_is_repeated_from_its_journal_with_and_without_its_checkpoints(tmp_path: Path) -> None:
     told = Told(tmp_path)
-    optimizer, record = told.optimizer(), told.record()
+    optimizer, log = told.optimizer(), told.log()
     order = np.random.default_rng(0)
     for step in range(30):
-        record.asked(2, optimizer.ask(2), optimizer)
-        waiting = record.outstanding()
+        log.asked(2, optimizer.ask(2), optimizer)
+        waiting = log.outstanding()
         assert waiting is not None
         late = waiting[order.permutation(len(waiting))[:2]]
         optimizer.tell(late, losses(late))
-        record.told(0, late, losses(late), PoolStats(2, 1.0, 2.0, 0, 0, 0))
+        log.told(0, late, losses(late), PoolStats(2, 1.0, 2.0, 0, 0, 0))
         if step == 20:
-            record.checkpoint(optimizer, last=True)
+            log.checkpoint(optimizer, last=True)
     for checkpoint in (True, False):
         if not checkpoint:
             shutil.rmtree(tmp_path / "checkpoint")
-        again, repeated = told.optimizer(), told.record()
+        again, repeated = told.optimizer(), told.log()
         repeated.repeat(again, repeated.restore(again))
         assert again.evaluations == optimizer.evaluations
-        assert sorted(repeated.pending) == sorted(record.pending)
+        assert sorted(repeated.pending) == sorted(log.pending)
         np.testing.assert_array_equal(again.population[0], optimizer.population[0])
         np.testing.assert_array_equal(again.ask(3).x, copy.deepcopy(optimizer).ask(3).x)
 
 
 def test_a_generation_that_was_half_told_is_completed_with_the_same_points_only(tmp_path: Path) -> None:
     told = Told(tmp_path, loop="generational")
-    optimizer, record = told.optimizer(), told.record()
+    optimizer, log = told.optimizer(), told.log()
     trials = optimizer.ask()
-    record.told(0, trials[:5], losses(trials[:5]), PoolStats(1, 1.0, 2.0, 0, 0, 0))
-    again = told.record()
+    log.told(0, trials[:5], losses(trials[:5]), PoolStats(1, 1.0, 2.0, 0, 0, 0))
+    again = told.log()
     assert again.losses_of(trials) == dict(zip(range(5), losses(trials).loss[:5].tolist(), strict=True))
     moved = Trials(trials.ids, trials.x + 1e-6)
     assert again.losses_of(moved) == {}
@@ -162,7 +162,7 @@ def test_a_checkpoint_that_an_earlier_version_left_is_refused(tmp_path: Path) ->
     told = Told(tmp_path)
     save_checkpoint(tmp_path / "checkpoint", 8, {"evaluations": 8, "optimizer": told.optimizer().state_dict()})
     with pytest.raises(UserError, match="begun by an earlier version"):
-        told.record().restore(told.optimizer())
+        told.log().restore(told.optimizer())
 
 
 class Refusing(SurveyAlignmentFactory):
@@ -190,7 +190,7 @@ def test_when_every_candidate_raises_the_last_error_is_told(pocket: FrozenModel,
     optimizer = make_optimizer("de", bounds=space.bounds, budget=24, seed=0, popsize=8)
     objective = factory.around(Respondent(pocket))
     with pytest.raises(SearchFailedError, match="the device went away"):
-        run_search(read_settings(config), factory, objective, optimizer, directory, Console(quiet=True), lambda: None)
+        run_search(read_settings(config), factory, objective, optimizer, directory, Console(quiet=True), lambda _: None)
     history = pd.read_parquet(directory.history)
     assert len(history) == 8
     assert history["failed"].all()
@@ -240,7 +240,7 @@ def test_when_nothing_is_finite_the_run_ends_in_words_and_keeps_its_checkpoint(
     with pytest.raises(SearchFailedError, match="too many candidates in a row gave no finite loss"):
         run_job(config, tmp_path / "run", [], Console(quiet=True))
     directory = RunDirectory(tmp_path / "run")
-    assert directory.recall()["status"] == "failed"
+    assert directory.info.status == "failed"
     assert load_checkpoint(directory.checkpoint) is not None
     assert pd.read_parquet(directory.history)["failed"].all()
 

@@ -26,7 +26,7 @@ from evoprompt.study import RunResult, closing_table
 from evoprompt.study.arms import SurveyPanel, summarise
 from evoprompt.study.checkpoint import load_checkpoint
 from evoprompt.study.journal import SKETCH
-from evoprompt.study.rundir import as_json
+from evoprompt.study.json_files import as_json
 from evoprompt.study.search import SearchFailedError
 from evoprompt.study.settings import SEARCH_RESPONDENTS
 from evoprompt.study.table import figure
@@ -85,7 +85,8 @@ def sampled(job: Job, tmp_path_factory: pytest.TempPathFactory) -> tuple[RunResu
 
 def recorded(outcome: RunResult) -> dict[str, Any]:
     """What run.json holds."""
-    return outcome.directory.recall()
+    held: dict[str, Any] = json.loads(outcome.directory.run.read_text(encoding="utf-8"))
+    return held
 
 
 def same_result(one: RunResult, other: RunResult) -> None:

@@ -1,0 +1,95 @@
+"""What `run.json` says of a run: what it was begun with, what searches, how it stands."""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any, Self
+
+from evoprompt.optim.protocol import Optimizer
+from evoprompt.study.json_files import read_json, write_json
+
+__all__ = ["RunInfo", "optimizer_info", "optimizer_words", "versions"]
+
+PACKAGES = ("evoprompt", "numpy", "scipy", "torch", "transformers", "ray", "hydra-core", "nevergrad", "cma")
+
+
+@dataclass(frozen=True)
+class RunInfo:
+    """The account that a run gives of itself; a part is None or empty until it is known.
+
+    `model` holds the model's specification, its fingerprint and where it is placed; `optimizer` is what
+    `optimizer_info` says; `started_from` tells the expert that the search started from; `notes` are what a reader of
+    the results should know; `job` tells a job of a sweep, `failure` why it has no result.
+    """
+
+    status: str | None = None
+    seed: int | None = None
+    versions: Mapping[str, str] = field(default_factory=dict)
+    model: Mapping[str, Any] = field(default_factory=dict)
+    instrument: Mapping[str, str] = field(default_factory=dict)
+    placement: str | None = None
+    respondent: Mapping[str, Any] = field(default_factory=dict)
+    constant: Mapping[str, Any] = field(default_factory=dict)
+    optimizer: Mapping[str, Any] = field(default_factory=dict)
+    scoring: Mapping[str, Any] = field(default_factory=dict)
+    start_label_mass: float | None = None
+    started_from: Mapping[str, Any] | None = None
+    notes: tuple[str, ...] = ()
+    seconds: float = 0.0
+    job: Mapping[str, Any] = field(default_factory=dict)
+    failure: Mapping[str, str] = field(default_factory=dict)
+
+    @classmethod
+    def load(cls, path: Path) -> Self:
+        """What a file says; nothing where there is none.
+
+        Raises
+        ------
+        UserError
+            It cannot be read.
+        """
+        found = read_json(path) if path.exists() else {}
+        known = {one.name: found[one.name] for one in fields(cls) if found.get(one.name) is not None}
+        return cls(**known | {"notes": tuple(map(str, known.get("notes", ())))})
+
+    def save(self, path: Path) -> None:
+        """Write what is known."""
+        known = {one.name: getattr(self, one.name) for one in fields(self)}
+        write_json(path, {name: value for name, value in known.items() if value not in (None, (), {})})
+
+
+def versions() -> dict[str, str]:
+    """Versions of Python and of the packages that shape a result."""
+    found = {"python": platform.python_version(), "platform": platform.platform()}
+    for name in PACKAGES:
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            continue
+    return found
+
+
+def optimizer_info(optimizer: Optimizer, options: Mapping[str, Any]) -> dict[str, Any]:
+    """Which algorithm searches, its variant where it has any, and how many evaluations each of its stages took."""
+    variant = options.get("variant")
+    named = {"name": getattr(optimizer, "name", options["name"]), **({"variant": str(variant)} if variant else {})}
+    return {**named, "stages": dict(getattr(optimizer, "stages", {}))}
+
+
+def optimizer_words(info: Mapping[str, Any]) -> str:
+    """An optimizer in words, with the share of the evaluations of each of its stages where it has several.
+
+    >>> optimizer_words({"name": "auto", "stages": {"opening": 20, "lines": 60, "de": 120}})
+    'auto (opening 10%, lines 30%, de 60%)'
+    >>> optimizer_words({"name": "de", "variant": "jde", "stages": {}}), optimizer_words({"name": "cma"})
+    ('de jde', 'cma')
+    """
+    stages = info.get("stages") or {}
+    total = sum(stages.values())
+    shares = [f"{name} {count / total:.0%}" for name, count in stages.items() if count]
+    named = " ".join(filter(None, (str(info.get("name") or "–"), info.get("variant"))))
+    return f"{named} ({', '.join(shares)})" if len(shares) > 1 else named
