@@ -1,4 +1,4 @@
-"""What limits what a run's numbers mean. Pure functions of metrics and configuration."""
+"""What limits what a run's numbers mean: pure functions of metrics and configuration."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 from evoprompt.report.files import ARM_TITLES
 from evoprompt.report.numbers import finite, number, relation, share
+from evoprompt.study.run_info import RunInfo
 from evoprompt.surveys import DIMENSION_NAMES, DIMENSIONS
 from evoprompt.surveys.instrument import SPLITS
 from evoprompt.surveys.quality import INVALID_LIMIT, LABEL_MASS_LIMIT
@@ -94,6 +95,11 @@ def warnings(metrics: Metrics, config: Mapping[str, Any]) -> list[Caution]:
         _unbalanced(config),
     ]
     return [warning for warning in found if warning is not None]
+
+
+def noted(info: RunInfo) -> list[Caution]:
+    """What a run itself said that a reader should know, as sentences."""
+    return [Caution("Noted by the run", f"{note[:1].upper()}{note[1:].rstrip('.')}.") for note in info.notes]
 
 
 def _simulator(metrics: Metrics) -> Caution | None:

@@ -1,12 +1,10 @@
-"""Reading a run directory and writing into it: the only things a report knows."""
+"""The files of a run directory, read and checked, and those that a report writes into it."""
 
 from __future__ import annotations
 
 import csv
 import io
-import json
 import math
-import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,14 +12,17 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
+from evoprompt import files
 from evoprompt.errors import UserError
+from evoprompt.study.json_files import read_json
+from evoprompt.study.run_info import RunInfo
+from evoprompt.study.rundir import require_schema
 from evoprompt.surveys import DIMENSIONS
 from evoprompt.surveys.instrument import SPLITS
 
 if TYPE_CHECKING:
     import pandas as pd
 
-SCHEMA_VERSION = 1
 ARM_TITLES = {
     "naive": "no prompt",
     "persona": "persona line",
@@ -37,7 +38,7 @@ class Run:
 
     folder: Path
     metrics: Mapping[str, Any]
-    record: Mapping[str, Any]  # run.json
+    info: RunInfo  # run.json
     config: str  # config.yaml, verbatim
     history: pd.DataFrame
 
@@ -71,9 +72,10 @@ def read_run(folder: Path) -> Run:
         if (folder / "config.yaml").is_file():
             raise UserError(f"the run in {folder} is not finished: no metrics.json; continue it with resume={folder}")
         raise UserError(f"{folder} is not a run directory: it has no metrics.json")
-    return Run(
-        folder, read_metrics(folder), _json(folder / "run.json"), read_text(folder / "config.yaml"), _history(folder)
-    )
+    if not (folder / "run.json").is_file():
+        raise UserError(f"{folder} is not a run directory: it has no run.json")
+    info = RunInfo.load(folder / "run.json")
+    return Run(folder, read_metrics(folder), info, read_text(folder / "config.yaml"), _history(folder))
 
 
 def read_metrics(folder: Path) -> dict[str, Any]:
@@ -85,12 +87,10 @@ def read_metrics(folder: Path) -> dict[str, Any]:
         It cannot be read, has another schema version, or lacks what a report needs.
     """
     path = folder / "metrics.json"
-    metrics = _json(path)
-    version = metrics.get("schema_version")
-    if version != SCHEMA_VERSION:
-        raise UserError(f"{path} has schema version {version!r}; this release reads version {SCHEMA_VERSION}")
-    if not isinstance(metrics.get("arms"), dict) or not isinstance(metrics.get("target"), dict):
-        raise UserError(f"{path} needs the objects `arms` and `target`")
+    metrics = read_json(path)
+    require_schema(path, metrics)
+    if not all(isinstance(metrics.get(part), dict) for part in ("arms", "target", "optimizer")):
+        raise UserError(f"{path} needs the objects `arms`, `target` and `optimizer`")
     for arm in ("naive", "evolved", *metrics["arms"]):
         for split in SPLITS:
             _check_measured(path, arm, split, metrics["arms"])
@@ -143,16 +143,6 @@ def read_text(path: Path) -> str:
         raise UserError(f"cannot read {path}: {error}") from None
 
 
-def _json(path: Path) -> dict[str, Any]:
-    try:
-        loaded = json.loads(read_text(path))
-    except json.JSONDecodeError as error:
-        raise UserError(f"{path}, line {error.lineno}: not valid JSON: {error.msg}") from None
-    if not isinstance(loaded, dict):
-        raise UserError(f"{path} must hold a JSON object, holds a {type(loaded).__name__}")
-    return loaded
-
-
 def _history(folder: Path) -> pd.DataFrame:
     import pandas as pd
 
@@ -175,11 +165,9 @@ def write_bytes(path: Path, content: bytes) -> None:
     UserError
         The folder cannot be written.
     """
-    partial = path.with_name(path.name + ".partial")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        partial.write_bytes(content)
-        os.replace(partial, path)
+        files.write_bytes(path, content)
     except OSError as error:
         raise UserError(f"cannot write {path}: {error.strerror}") from None
 

@@ -16,14 +16,15 @@ def method_words(metrics: Metrics, config: Mapping[str, Any]) -> tuple[tuple[str
 
     Runs with the same words differ in the keys of `NO_METHOD` only.
 
-    >>> method_words({"model": "m", "optimizer": "de"}, {"optimizer": {"name": "de", "variant": "jde"}, "budget": 9})
+    >>> options = {"name": "de", "variant": "jde"}
+    >>> method_words({"model": "m", "optimizer": options}, {"optimizer": options, "budget": 9})
     (('m',), ('de', 'variant=jde'), ('unnamed',), ('–',), ('options',), ('', 'budget=9'))
     """
-    model, optimizer, placement = (str(metrics.get(name) or "–") for name in ("model", "optimizer", "placement"))
+    model, placement = (str(metrics.get(name) or "–") for name in ("model", "placement"))
     others = {key: value for key, value in config.items() if key not in (*METHOD, *NO_METHOD)}
     return (
         (model, *_words(config.get("model"))),
-        (optimizer, *_words(config.get("optimizer"))),
+        (str(metrics["optimizer"].get("name") or "–"), *_words(config.get("optimizer"))),
         space_words(metrics, config),
         (placement,),
         respondent_words(metrics, config),

@@ -1,22 +1,23 @@
-"""Many runs at once: what they say together, plots, and one table of all runs below a folder."""
+"""The page of a sweep: what its runs say together, plots, and one table of all runs below a folder."""
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping, Sequence
-from html import escape
+from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 from statistics import fmean
+from typing import Any
 from urllib.parse import quote
 
 from evoprompt.report.certainty import mean_interval
 from evoprompt.report.drawing import Plot, write_plots
-from evoprompt.report.elements import figure, page, section, table
 from evoprompt.report.files import write_bytes
 from evoprompt.report.method import METHOD
 from evoprompt.report.numbers import interval, number, share
+from evoprompt.report.rendering import render
 from evoprompt.report.sweep_cautions import DOUBTFUL, sweep_cautions
-from evoprompt.report.sweep_config import configuration
+from evoprompt.report.sweep_config import SHOWN_KEYS, SHOWN_VALUES, compared
 from evoprompt.report.sweep_plots import DRAWN_GROUPS, sweep_plots
 from evoprompt.report.sweep_rows import (
     CHECKS,
@@ -30,6 +31,7 @@ from evoprompt.report.sweep_rows import (
     told_apart,
 )
 from evoprompt.report.sweep_verdict import pairs, sweep_verdict
+from evoprompt.study.run_info import optimizer_words
 
 
 def _marked(row: Row) -> list[str]:
@@ -88,86 +90,61 @@ def write_sweep(folder: Path) -> Path:
 
 def sweep_page(folder: Path, rows: Sequence[Row], skipped: Sequence[str], plots: Sequence[Plot]) -> str:
     """The page: what all runs say together, plots and means over runs, then every run with a link to its own report."""
-    drawn = {plot.name: plot for plot in plots}
-    sections = [
-        sweep_cautions(rows, skipped),
-        _losses(rows, drawn),
-        _means(rows),
-        _gains(drawn),
-        _runs(folder, rows),
-        configuration(rows),
-    ]
-    foot = "<footer><p>The numbers behind every plot are in <code>plots/*.csv</code>.</p></footer>"
-    body = f"<header>{_top(rows)}</header><main>{''.join(sections)}</main>{foot}"
-    return page(f"{_count(rows)}: evolved soft prompts", body, kind="sweep")
+    settings, differing = compared([row.config for row in rows])
+    made_with, found = compared([row.made_with for row in rows])
+    return render(
+        "sweep.html.j2",
+        count=_count(rows),
+        facts=_facts(rows),
+        verdict=sweep_verdict(rows),
+        warnings=sweep_cautions(rows, skipped),
+        plots={"gains": None, **{plot.name: plot for plot in plots}},
+        undrawn=len(grouped(rows)) - DRAWN_GROUPS,
+        means=_means(rows),
+        runs=_runs(folder, rows),
+        together="the run" if len(rows) == 1 else f"all {len(rows)} runs",
+        settings=settings,
+        differing=differing | found,
+        made_with=[("", [key, value]) for key, value in made_with.items()],
+        SHOWN_KEYS=SHOWN_KEYS,
+        SHOWN_VALUES=SHOWN_VALUES,
+    )
 
 
 def _count(rows: Sequence[Row]) -> str:
     return "1 run" if len(rows) == 1 else f"{len(rows)} runs"
 
 
-def _top(rows: Sequence[Row]) -> str:
-    said = sweep_verdict(rows)
+def _facts(rows: Sequence[Row]) -> list[str]:
+    """Cultures, then each part of the methods; an optimizer with the shares that its stages took of all its runs."""
     facts = [", ".join(dict.fromkeys(row.name for row in rows))]
     for column, title in enumerate(METHOD):
         words = list(dict.fromkeys(row.method[column][0] for row in rows))
+        if title == "optimizer":
+            words = [_searched([row for row in rows if row.method[column][0] == name], name) for name in words]
         facts += [f"{title} {', '.join(words)}"] if any(words) else []
-    return (
-        f'<h1>{_count(rows)}</h1><p class="facts">{escape(" · ".join(facts))}</p>'
-        f'<p class="headline {said.tone}">{escape(said.headline)}</p>'
-        f'<ul class="said">{"".join(f"<li>{escape(line)}</li>" for line in said.comparisons)}</ul>'
-        f'<p class="facts">{escape(said.cost)}</p>'
-    )
+    return facts
 
 
-def _losses(rows: Sequence[Row], drawn: Mapping[str, Plot]) -> str:
-    left = len(grouped(rows)) - DRAWN_GROUPS
-    more = f" The last {left} groups are in the tables only." if left > 0 else ""
-    caption = (
-        "A faint mark is a run, a full one the mean over the runs of one culture and method, a bar its 95% bootstrap "
-        f"interval over runs.{more}"
-    )
-    return section(
-        "losses",
-        "Held-out loss of every run",
-        "Mean absolute distance to the target on wordings that no search saw, in points; lower is better.",
-        figure(drawn["losses"], caption),
-    )
+def _searched(rows: Sequence[Row], name: str) -> str:
+    """An optimizer in words, with what all its runs' stages took together."""
+    stages: Counter[str] = Counter()
+    for row in rows:
+        stages.update(row.stages)
+    return optimizer_words({"name": name, "stages": stages})
 
 
-def _gains(drawn: Mapping[str, Plot]) -> str:
-    if "gains" not in drawn:
-        return ""
-    return section(
-        "gains",
-        "Did the gains carry over to new wordings?",
-        "By how many points the evolved prompt lowered the loss against no prompt.",
-        figure(
-            drawn["gains"],
-            "A dot is a run. On the broken line a gain is as large on held-out wordings as on the searched ones; "
-            "below the dotted line less than half of it is left. Hollow: no success, however low the loss.",
-        ),
-    )
-
-
-def _means(rows: Sequence[Row]) -> str:
+def _means(rows: Sequence[Row]) -> tuple[list[str], list[tuple[str, list[str]]], str]:
+    """Head, rows and class of the table of means."""
     titles, methods = told_apart(rows)
-    words = {row.method: list(map(escape, shown)) for row, shown in zip(rows, methods, strict=True)}
+    words = {row.method: list(shown) for row, shown in zip(rows, methods, strict=True)}
     checks, several = _known_checks(rows), of_several_cultures(rows)
     lines = [
-        ("together" if (name, method) in several else "", [escape(name), *words[method], *_mean_cells(members, checks)])
+        ("together" if (name, method) in several else "", [name, *words[method], *_mean_cells(members, checks)])
         for (name, method), members in (grouped(rows) | several).items()
     ]
     head = ["culture", *titles, "runs", *LOSSES, *_titles(checks)]
-    head += ["better than naive", "gain (range)", "mean gain, 95% interval"]
-    return section(
-        "means",
-        "Means over runs",
-        "Methods are named by what differs between them; an option that most runs of a name share is left out. "
-        "Intervals are over the seeds of a culture; in a line of several cultures they are over cultures, each the "
-        "mean of its runs.",
-        f'<div class="card">{table("", head, lines, kind=f"words-{len(titles)}")}</div>',
-    )
+    return [*head, "better than naive", "gain (range)", "mean gain, 95% interval"], lines, f"words-{len(titles)}"
 
 
 def _mean_cells(members: Sequence[Row], checks: Sequence[int]) -> list[str]:
@@ -191,20 +168,17 @@ def _mean(values: Sequence[float | None]) -> float | None:
     return fmean(known) if known else None
 
 
-def _runs(folder: Path, rows: Sequence[Row]) -> str:
+def _runs(folder: Path, rows: Sequence[Row]) -> tuple[list[str], list[tuple[str, list[Any]]], str]:
+    """Head, rows and class of the table of runs; the last cell is the folder, with its report's address if any."""
     checks = _known_checks(rows)
-    lines = []
+    lines: list[tuple[str, list[Any]]] = []
     titles, methods = told_apart(rows)
     for row, method in zip(rows, methods, strict=True):
-        where = escape(row.folder)
-        if (folder / row.folder / "report.html").is_file():
-            where = f'<a href="{escape(quote(row.folder))}/report.html">{where}</a>'
-        words = [escape(str(word)) for word in (row.name, *method, row.seed)]
+        has_report = (folder / row.folder / "report.html").is_file()
+        where = (row.folder, f"{quote(row.folder)}/report.html") if has_report else row.folder
         checked = (_check(CHECKS[column], row.checks[column]) for column in checks)
         cost = [f"×{number(row.perplexity_ratio, 2)}", number(row.kl, 3)]
-        lines.append(("doubtful" if row.doubt else "", [*words, *_marked(row), *checked, *cost, where]))
+        cells = [row.name, *method, str(row.seed), *_marked(row), *checked, *cost, where]
+        lines.append(("doubtful" if row.doubt else "", cells))
     head = ["culture", *titles, "seed", *LOSSES, *_titles(checks), "perplexity", "KL", "run"]
-    runs = table("", head, lines, kind=f"words-{len(titles)}")
-    files = '<p class="files">Files: <a href="sweep.csv">CSV</a></p>'
-    lead = "Losses are held-out, in points."
-    return section("runs", "Every run", lead, f'<div class="card">{runs}{files}</div>')
+    return head, lines, f"words-{len(titles)}"

@@ -9,12 +9,12 @@ from pathlib import Path
 from typing import Any
 
 from evoprompt.errors import UserError
-from evoprompt.report.cautions import Caution, Doubt, doubt, gains, warnings
-from evoprompt.report.elements import culture_name
+from evoprompt.report.cautions import Caution, Doubt, doubt, gains, noted, warnings
 from evoprompt.report.files import csv_bytes, parsed_config, read_metrics, read_text
 from evoprompt.report.method import METHOD, flattened, method_words
 from evoprompt.report.numbers import finite
-from evoprompt.study.rundir import RunDirectory
+from evoprompt.report.rendering import culture_name
+from evoprompt.study.run_info import RunInfo
 from evoprompt.study.sweepdir import SweepDirectory
 
 LOSSES = ("naive", "persona", "icl", "evolved")
@@ -28,10 +28,11 @@ Method = tuple[tuple[str, ...], ...]
 class Row:
     """One run of a sweep.
 
-    `method` has the words of each of `METHOD`: a name, then the options that it was used with. `losses` are held-out,
-    None for an arm that was not or could not be measured; `searched_gain` is by how many points the evolved prompt
-    lowered naive's loss on the searched wordings; `checks` as named by `CHECKS`; `doubt` is what takes a lower loss
-    back. `config` and `made_with` have a value for every dotted key.
+    `method` has the words of each of `METHOD`: a name, then the options that it was used with; `stages` are the
+    evaluations that each stage of the optimizer took. `losses` are held-out, None for an arm that was not or could not
+    be measured; `searched_gain` is by how many points the evolved prompt lowered naive's loss on the searched wordings;
+    `checks` as named by `CHECKS`; `doubt` is what takes a lower loss back. `config` and `made_with` have a value for
+    every dotted key.
     """
 
     folder: str
@@ -39,6 +40,7 @@ class Row:
     name: str
     seed: Any
     method: Method
+    stages: Mapping[str, int]
     losses: tuple[float | None, ...]
     searched_gain: float | None
     checks: tuple[float | None, ...]
@@ -93,37 +95,27 @@ def read_sweep(folder: Path) -> tuple[list[Row], list[str]]:
 
 
 def _row(run: Path, folder: Path) -> Row:
-    metrics, config, record = read_metrics(run), parsed_config(read_text(run / "config.yaml")), _record(run)
+    metrics, config = read_metrics(run), parsed_config(read_text(run / "config.yaml"))
+    info = RunInfo.load(run / "run.json")
     arms, cost, settings = metrics["arms"], metrics.get("cost") or {}, flattened(config)
     evolved, confirmed = arms["evolved"]["held_out"], (metrics.get("confirmation") or {}).get("evolved") or {}
-    notes = [str(note) for note in record.get("notes") or ()]
     return Row(
         folder=run.relative_to(folder).as_posix(),
         culture=str(metrics.get("culture")),
         name=_name(metrics),
         seed=metrics.get("seed"),
         method=method_words(metrics, config),
+        stages=metrics["optimizer"].get("stages") or {},
         searched_gain=finite(gains(metrics)["searched"]),
         losses=tuple(finite(arms[arm]["held_out"]["loss"]) if arm in arms else None for arm in LOSSES),
         checks=(*(finite(evolved.get(key)) for key in CHECKS[:2]), finite(confirmed.get("loss"))),
         doubt=doubt(metrics),
-        cautions=(
-            *warnings(metrics, config),
-            *(Caution("Noted by the run", f"{note[:1].upper()}{note[1:]}.") for note in notes),
-        ),
+        cautions=(*warnings(metrics, config), *noted(info)),
         perplexity_ratio=cost.get("perplexity_ratio"),
         kl=cost.get("kl"),
         config=settings,
-        made_with=_made_with(metrics, record, settings),
+        made_with=_made_with(metrics, info, settings),
     )
-
-
-def _record(run: Path) -> dict[str, Any]:
-    """The run's run.json, which a run of an older release may lack."""
-    try:
-        return RunDirectory(run).recall()
-    except (OSError, ValueError) as error:
-        raise UserError(f"cannot read {run / 'run.json'}: {' '.join(str(error).split())}") from None
 
 
 def _name(metrics: Mapping[str, Any]) -> str:
@@ -133,11 +125,11 @@ def _name(metrics: Mapping[str, Any]) -> str:
     return f"custom ({', '.join(targets)})" if name == "custom" else name
 
 
-def _made_with(metrics: Mapping[str, Any], record: Mapping[str, Any], settings: Mapping[str, Any]) -> dict[str, Any]:
+def _made_with(metrics: Mapping[str, Any], info: RunInfo, settings: Mapping[str, Any]) -> dict[str, Any]:
     """What the settings do not say: versions, fingerprints, and what was found out as the run began."""
     constant = metrics.get("constant") or {}
     found = {
-        **flattened({part: record[part] for part in RECORDED if part in record}),
+        **flattened({part: found for part in RECORDED if (found := getattr(info, part))}),
         "target.edition": metrics.get("edition"),
         "constant.values": [round(value, 1) for value in constant.get("values") or ()] or None,
     }
@@ -202,9 +194,10 @@ def full_words(row: Row) -> list[str]:
 
 def sweep_csv(rows: Sequence[Row]) -> bytes:
     """A row per run."""
-    head = ("run", "culture", "seed", *METHOD, *LOSSES, *CHECKS, "perplexity_ratio", "kl")
+    head = ("run", "culture", "seed", *METHOD, "stages", *LOSSES, *CHECKS, "perplexity_ratio", "kl")
     lines = []
     for row in rows:
         measured = (*row.losses, *row.checks, row.perplexity_ratio, row.kl)
-        lines.append((row.folder, row.culture, row.seed, *full_words(row), *measured))
+        stages = ", ".join(f"{name}={count}" for name, count in row.stages.items())
+        lines.append((row.folder, row.culture, row.seed, *full_words(row), stages, *measured))
     return csv_bytes(head, lines)

@@ -1,18 +1,20 @@
-"""What a run shows while it works: a live line on a terminal, plain lines elsewhere, scalars for TensorBoard."""
+"""The progress of a search: a live line on a terminal, plain lines elsewhere, scalars for TensorBoard."""
 
 from __future__ import annotations
 
 import math
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from evoprompt.optim import Optimizer
 from evoprompt.parallel import PoolStats
+from evoprompt.study.run_info import optimizer_info, optimizer_words
 from evoprompt.study.scalars import Scalars
 
 PLAIN_EVERY = 10.0  # seconds between plain lines
@@ -20,13 +22,13 @@ DRAWN_EVERY = 0.1  # seconds between updates of anything
 
 
 class SearchProgress:
-    """Generation, evaluations a second, how busy the workers are, best loss and time left.
+    """Shows what searches, evaluations a second, how busy the workers are, best loss and time left.
 
-    Where TensorBoard is installed, the same goes into `folder`/tensorboard.
+    `options` are the optimizer's. Where TensorBoard is installed, the same goes into `folder`/tensorboard.
     """
 
-    def __init__(self, console: Console, budget: int, folder: Path) -> None:
-        self.console, self.budget = console, budget
+    def __init__(self, console: Console, budget: int, folder: Path, options: Mapping[str, Any]) -> None:
+        self.console, self.budget, self.options = console, budget, options
         self.first, self.began = 0, time.monotonic()
         self.printed, self.drawn = self.began, 0.0
         self.scalars = Scalars.where_installed(folder / "tensorboard")
@@ -36,11 +38,11 @@ class SearchProgress:
                 TextColumn("search"),
                 BarColumn(bar_width=24),
                 MofNCompleteColumn(),
-                TextColumn("gen {task.fields[generation]}  {task.fields[said]}"),
+                TextColumn("{task.fields[said]}"),
                 TimeRemainingColumn(),
                 console=console,
             )
-            self.task = self.live.add_task("search", total=budget, generation=0, said="")
+            self.task = self.live.add_task("search", total=budget, said="")
 
     def __enter__(self) -> Self:
         if self.live:
@@ -76,17 +78,18 @@ class SearchProgress:
         shown = "-" if best is None else f"{best.loss:.2f}"
         shown += f" ({optimizer.failed} failed)" if optimizer.failed else ""
         shown += f" ({stats.restarts} workers restarted)" if stats.restarts else ""
+        searching = optimizer_words(optimizer_info(optimizer, self.options))
         if self.live:
-            self.live.update(
-                self.task, completed=done, generation=optimizer.generation, said=f"{rate:.0f}/s  {busy}best {shown}"
-            )
+            said = f"{searching}, gen {optimizer.generation}  {rate:.0f}/s  {busy}best {shown}"
+            self.live.update(self.task, completed=done, said=said)
         elif now - self.printed >= PLAIN_EVERY or done >= self.budget:
             self.printed = now
             left = (self.budget - done) / rate if rate else math.nan
-            self.console.print(
-                f"generation {optimizer.generation}: {done}/{self.budget} evaluations, {rate:.1f}/s, {busy}"
-                f"best loss {shown}, {left:.0f} s left"
+            text = (
+                f"generation {optimizer.generation}: {done}/{self.budget} evaluations by {searching}, {rate:.1f}/s, "
+                f"{busy}best loss {shown}, {left:.0f} s left"
             )
+            self.console.print(text, markup=False)
 
     def _scalars(self, done: int, rate: float, loss: float, failed: int, stats: PoolStats) -> None:
         if self.scalars:

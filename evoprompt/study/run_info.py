@@ -7,10 +7,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
-from evoprompt.optim.protocol import Optimizer
 from evoprompt.study.json_files import read_json, write_json
+
+if TYPE_CHECKING:
+    from evoprompt.optim import Optimizer
 
 __all__ = ["RunInfo", "optimizer_info", "optimizer_words", "versions"]
 

@@ -57,7 +57,7 @@ def run_search(
         Too many candidates in a row failed.
     """
     steady, last_error = settings.loop == "steady", None
-    with SearchProgress(console, settings.budget, directory.path) as progress:
+    with SearchProgress(console, settings.budget, directory.path, settings.optimizer) as progress:
         log = SearchLog(directory, ordered=not steady, saved=saved, show=progress.update)
         events = log.restore(optimizer)
         if steady:

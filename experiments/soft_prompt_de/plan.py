@@ -236,9 +236,9 @@ def run_block(block: Block, folder: Path, overrides: Sequence[str], launcher: Se
     sweep = SweepDirectory(folder / block.name)
     if (jobs := sweep.jobs()) and all(job.finished for job in jobs):
         return
-    for other in folder.glob(f"*/{sweep.kept.name}"):
-        if other != sweep.kept:
-            shutil.copytree(other, sweep.kept, dirs_exist_ok=True)
+    for other in folder.glob(f"*/{sweep.answers.name}"):
+        if other != sweep.answers:
+            shutil.copytree(other, sweep.answers, dirs_exist_ok=True)
     arguments = block.command(folder, ("report=false", *launcher, *overrides))
     done = subprocess.run([sys.executable, "-m", "evoprompt.run", *arguments])
     if done.returncode:

@@ -21,7 +21,7 @@ WriteRun = Callable[..., Path]
 def sweep(metrics: dict[str, Any], write_run: WriteRun, tmp_path: Path) -> Path:
     """Three runs, two of them with one configuration and different seeds."""
     for seed, optimizer, loss in ((0, "de", 10.0), (1, "de", 12.0), (0, "cma", 21.0)):
-        metrics |= {"seed": seed, "optimizer": optimizer}
+        metrics |= {"seed": seed, "optimizer": {"name": optimizer, "stages": {"initial": 8, "evolved": 32}}}
         metrics["arms"]["evolved"]["held_out"]["loss"] = loss
         write_run(tmp_path / "sweep" / f"arab-seed{seed}-{optimizer}")
     return tmp_path / "sweep"
@@ -116,7 +116,7 @@ def test_the_sweep_csv_holds_what_the_runs_hold(sweep: Path) -> None:
 def test_runs_of_different_methods_are_not_averaged(
     metrics: dict[str, Any], write_run: WriteRun, sweep: Path, change: dict[str, Any], config: str, shown: str
 ) -> None:
-    metrics |= {"seed": 0, "optimizer": "de", **change}
+    metrics |= {"seed": 0, "optimizer": {"name": "de"}, **change}
     write_run(sweep / "arab-seed0-other", config=config)
     main([str(sweep)])
     page = (sweep / "report.html").read_text(encoding="utf-8")
@@ -129,7 +129,7 @@ def test_runs_of_different_methods_are_not_averaged(
 def test_runs_that_differ_in_how_they_were_computed_are_averaged(
     metrics: dict[str, Any], write_run: WriteRun, sweep: Path, config: str
 ) -> None:
-    metrics |= {"seed": 2, "optimizer": "de"}
+    metrics |= {"seed": 2, "optimizer": {"name": "de"}}
     write_run(sweep / "arab-seed2-de", config=config)
     main([str(sweep)])
     assert "<td>2 of 3</td>" in (sweep / "report.html").read_text(encoding="utf-8")
@@ -138,7 +138,7 @@ def test_runs_that_differ_in_how_they_were_computed_are_averaged(
 def test_a_method_is_named_by_what_few_runs_have_or_lack(
     metrics: dict[str, Any], write_run: WriteRun, sweep: Path
 ) -> None:
-    metrics |= {"optimizer": "de"}
+    metrics |= {"optimizer": {"name": "de"}}
     for seed, option in enumerate(("popsize: 50", "popsize: 50", "popsize: 50", "popsize: 20", "popsize: null")):
         metrics["seed"] = seed
         write_run(sweep / f"own/seed{seed}", config=f"optimizer: {{name: de, {option}}}\n")
@@ -164,7 +164,7 @@ def test_custom_cultures_without_a_name_are_told_apart_by_their_targets(
 def test_a_run_whose_model_stopped_answering_is_marked_and_not_counted_as_better(
     metrics: dict[str, Any], write_run: WriteRun, sweep: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    metrics |= {"seed": 2, "optimizer": "de"}
+    metrics |= {"seed": 2, "optimizer": {"name": "de"}}
     metrics["arms"]["evolved"]["held_out"] |= {"loss": 4.0, "label_mass": 0.01}
     found = metrics["arms"]["evolved"]["held_out"]
     metrics["confirmation"] = {arm: {**found, "loss": None, "invalid_rate": 0.9} for arm in ("naive", "evolved")}

@@ -119,8 +119,9 @@ def test_verdict_and_warnings_come_before_the_first_plot(page: str) -> None:
 
 def test_hostile_names_stay_text(metrics: dict[str, Any], write_run: WriteRun, tmp_path: Path) -> None:
     attack = '</title><script>alert(1)</script><img src="http://x.test/" onerror=alert(1)> $x_1$ ${title}'
-    for key in ("culture_name", "model", "optimizer", "stopped", "edition"):
+    for key in ("culture_name", "model", "stopped", "edition"):
         metrics[key] = attack
+    metrics["optimizer"] = {"name": attack, "stages": {attack: 20, "de": 20}}
     for splits in metrics["arms"].values():
         splits["held_out"]["label_shares"][attack] = 0.2
     run = write_run(tmp_path / "run", config=f"name: '{attack}'\n")
@@ -244,6 +245,12 @@ def test_the_facts_say_who_was_asked_and_which_space_was_searched(
     assert "full space: 2 tokens, 128 coordinates · seed 3" in new
 
 
+def test_the_page_says_what_searched_and_which_share_each_of_its_stages_took(page: str) -> None:
+    text = Page(page).text
+    assert "optimizer auto (opening 20%, lines 20%, de 60%)" in text
+    assert "Optimizer auto (opening 20%, lines 20%, de 60%): 40 evaluations of a budget of 40" in text
+
+
 @pytest.mark.parametrize(("key", "column"), [("label_mass", "label mass"), ("invalid_rate", "invalid")])
 def test_the_table_of_arms_says_how_far_each_can_be_believed(
     metrics: dict[str, Any], write_run: WriteRun, tmp_path: Path, key: str, column: str
@@ -278,11 +285,15 @@ def test_writing_twice_gives_the_same_bytes(write_run: WriteRun, tmp_path: Path)
 @pytest.mark.parametrize(
     ("damage", "message"),
     [
-        (lambda m: m.update(schema_version=2), "schema version 2; this release reads version 1"),
+        (
+            lambda m: m.update(schema_version=1),
+            "schema version 1; this release reads version 2; there `de` names the portfolio",
+        ),
+        (lambda m: m.update(schema_version=3), "schema version 3; this release reads version 2"),
         (lambda m: m["arms"].pop("evolved"), "arms.evolved.searched is missing"),
         (lambda m: m["arms"]["icl"]["held_out"].update(interval=[1.0]), "icl.held_out.interval is [1.0]"),
         (lambda m: m["arms"]["icl"]["held_out"].pop("loss"), "icl.held_out.loss is 'missing'"),
-        (lambda m: m.pop("target"), "needs the objects `arms` and `target`"),
+        (lambda m: m.pop("target"), "needs the objects `arms`, `target` and `optimizer`"),
     ],
 )
 def test_metrics_that_cannot_be_reported_are_refused_by_name(
@@ -307,7 +318,7 @@ def test_a_damaged_file_is_named_in_one_line(write_run: WriteRun, tmp_path: Path
 def test_an_old_report_survives_a_failed_new_one(write_run: WriteRun, tmp_path: Path) -> None:
     folder = write_run(tmp_path / "run")
     before = write_report(folder).read_bytes()
-    (folder / "metrics.json").write_text(json.dumps({"schema_version": 1}), encoding="utf-8")
+    (folder / "metrics.json").write_text(json.dumps({"schema_version": 2}), encoding="utf-8")
     with pytest.raises(UserError):
         write_report(folder)
     assert (folder / "report.html").read_bytes() == before

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from html import escape, unescape
+from html import unescape
 from pathlib import Path
 from typing import Any
 
 import pytest
+from markupsafe import Markup
 
 from evoprompt.report.sweep import write_sweep
 
@@ -43,7 +44,7 @@ def test_every_warning_of_a_run_is_on_the_page_of_a_sweep(metrics: dict[str, Any
         "The prompt pushes an option label",
         "The target is incomplete",
     ):
-        assert text.count(f"<strong>{escape(title)}.</strong>") == 1
+        assert text.count(f"<strong>{Markup.escape(title)}.</strong>") == 1
     warned = text[text.index('class="cautions"') : text.index("</aside>")]
     assert "of 12 runs" not in warned, "what holds of all alike needs no count"
     assert "One run, one seed" not in text
@@ -55,7 +56,7 @@ def test_a_warning_of_some_runs_says_how_many_and_which(metrics: dict[str, Any],
         metrics["cost"]["perplexity_ratio"] = (1.5, 1.1, 1.3, 1.5)[seed]
 
     text = page(4, costly)
-    assert "<strong>The prompt harms the model&#x27;s text.</strong> In 3 of 4 runs." in text
+    assert "<strong>The prompt harms the model&#39;s text.</strong> In 3 of 4 runs." in text
     assert "<li>seed0, seed3: Perplexity on neutral text rose by 50% (more than 20%).</li>" in text
     assert "<li>seed2: Perplexity on neutral text rose by 30% (more than 20%).</li>" in text
 
@@ -66,7 +67,7 @@ def test_a_warning_of_all_runs_that_reads_differently_in_each_says_so(
     def costly(seed: int) -> None:
         metrics["cost"]["perplexity_ratio"] = (1.5, 1.3)[seed]
 
-    assert "<strong>The prompt harms the model&#x27;s text.</strong> In all 2 runs." in page(2, costly)
+    assert "<strong>The prompt harms the model&#39;s text.</strong> In all 2 runs." in page(2, costly)
 
 
 def test_a_missing_target_of_one_run_is_said_with_its_name(metrics: dict[str, Any], page: Callable[..., str]) -> None:
@@ -77,6 +78,15 @@ def test_a_missing_target_of_one_run_is_said_with_its_name(metrics: dict[str, An
     said = text[text.index("The target is incomplete") :]
     assert said.startswith("The target is incomplete.</strong> In 1 of 3 runs. No target score for Indulgence")
     assert "<summary>Which</summary><ul><li>seed0</li></ul>" in said
+
+
+def test_the_page_says_which_share_of_all_evaluations_each_stage_took(
+    metrics: dict[str, Any], page: Callable[..., str]
+) -> None:
+    def searched(seed: int) -> None:
+        metrics["optimizer"] = {"name": "auto", "stages": {"opening": 10 + 20 * seed, "de": 30 - 20 * seed}}
+
+    assert "optimizer auto (opening 50%, de 50%)" in page(2, searched)
 
 
 def test_runs_with_nothing_to_warn_of_have_no_box_of_warnings(page: Callable[..., str]) -> None:

@@ -36,7 +36,7 @@ def measured(loss: float, spread: float = 0.5, place: int = 0) -> dict[str, Any]
 def plain_metrics() -> dict[str, Any]:
     """A run in which the evolved prompt is clearly best, at a small cost, with a complete target."""
     return {
-        "schema_version": 1,
+        "schema_version": 2,
         "culture": "arab",
         "culture_name": "Arab countries",
         "edition": "2015-12",
@@ -44,7 +44,7 @@ def plain_metrics() -> dict[str, Any]:
         "space": "full",
         "placement": "prefix",
         "respondent": "options",
-        "optimizer": "de",
+        "optimizer": {"name": "auto", "stages": {"opening": 8, "lines": 8, "de": 24}},
         "seed": 3,
         "budget": 40,
         "target": dict(TARGET),
