@@ -71,7 +71,8 @@ def real_number(
     fits = is_number(value) and math.isfinite(value) and (value > least if above else value >= least) and value <= most
     if not fits:
         low = "" if least == -math.inf else f" {'>' if above else '>='} {least:g}"
-        allowed = low if most == math.inf else f" from {least:g} to {most:g}"
+        within = f"{low} and <= {most:g}" if above else f" from {least:g} to {most:g}"
+        allowed = low if most == math.inf else within
         raise UserError(f"{name} must be {what}{allowed}, got {value!r}")
     return float(value)
 

@@ -1,8 +1,7 @@
-"""Putting a survey's questions to a frozen model: by the probabilities of its options, or in free text."""
+"""A survey's questions put to a frozen model: by the probabilities of its options, or in free text."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import MISSING, fields
 from typing import Any
@@ -11,6 +10,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from evoprompt.checks import real_number, whole_number
 from evoprompt.errors import UserError, unknown_name
 from evoprompt.llm import FrozenModel, Respondent, SampledRespondent, Sheet
 from evoprompt.surveys import Plan
@@ -67,14 +67,12 @@ def respondent_options(given: Mapping[str, Any], seed: int = 0, where: str = "re
 
 def _check_number(name: str, key: str, value: Any) -> None:
     """Refuse what a `SampledRespondent` would, before a model is loaded for it."""
-    whole = isinstance(value, int) and not isinstance(value, bool)
-    number = whole or isinstance(value, float)
-    if key in _LEAST and not (whole and value >= _LEAST[key]):
-        raise UserError(f"{name}={value!r} must be a whole number of at least {_LEAST[key]}")
-    if key == "temperature" and not (number and 0 <= value < math.inf):
-        raise UserError(f"{name}={value!r} must be a finite number of at least 0")
-    if key == "top_p" and not (number and 0 < value <= 1):
-        raise UserError(f"{name}={value!r} must be a number greater than 0 and at most 1")
+    if key in _LEAST:
+        whole_number(name, value, _LEAST[key], what="a whole number")
+    elif key == "temperature":
+        real_number(name, value, 0)
+    elif key == "top_p":
+        real_number(name, value, 0, 1, above=True)
 
 
 def make_respondent(

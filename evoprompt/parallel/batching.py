@@ -16,19 +16,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from evoprompt.checks import whole_number
 from evoprompt.optim.protocol import Evaluation, Objective, Trials
 from evoprompt.typing import Floats, Indices
 
-__all__ = ["check_batch_size", "cut", "describe_error", "evaluate_batch", "failed", "merge"]
+__all__ = ["cut", "describe_error", "evaluate_batch", "failed", "merge"]
 
 ALIGNMENT = 64  # bytes: a cache line; vectorised kernels may round differently on memory aligned differently
-
-
-def check_batch_size(batch_size: int) -> int:
-    """Return ``batch_size``, or raise ``ValueError`` unless it is a whole number of at least 1."""
-    if isinstance(batch_size, bool) or not isinstance(batch_size, int | np.integer) or batch_size < 1:
-        raise ValueError(f"batch_size must be a whole number of at least 1, got {batch_size!r}")
-    return int(batch_size)
 
 
 def cut(trials: Trials, batch_size: int) -> Iterator[Trials]:
@@ -45,7 +39,7 @@ def cut(trials: Trials, batch_size: int) -> Iterator[Trials]:
     >>> [part.ids.tolist() for part in cut(trials, 2)]
     [[7, 8], [9]]
     """
-    size = check_batch_size(batch_size)
+    size = whole_number("batch_size", batch_size, 1, what="a whole number")
     return (trials[start : start + size] for start in range(0, len(trials), size))
 
 

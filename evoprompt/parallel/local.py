@@ -11,8 +11,9 @@ from contextlib import contextmanager
 from types import TracebackType
 from typing import Self
 
+from evoprompt.checks import whole_number
 from evoprompt.optim.protocol import Evaluation, Objective, Trials
-from evoprompt.parallel.batching import check_batch_size, cut, evaluate_batch
+from evoprompt.parallel.batching import cut, evaluate_batch
 from evoprompt.parallel.pool import PoolStats
 
 __all__ = ["LocalEvaluator"]
@@ -54,10 +55,10 @@ class LocalEvaluator:
     """
 
     def __init__(self, objective: Objective, batch_size: int, threads: int | None = None) -> None:
-        if threads is not None and threads < 1:
-            raise ValueError(f"threads must be at least 1, or None to leave the number alone, got {threads!r}")
+        if threads is not None:
+            whole_number("threads", threads, 1, what="None or a whole number")
         self.objective = objective
-        self.batch_size = check_batch_size(batch_size)
+        self.batch_size = whole_number("batch_size", batch_size, 1, what="a whole number")
         self.threads = threads
         self.last_error: str | None = None
         self._queue: deque[Trials] = deque()

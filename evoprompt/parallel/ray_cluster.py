@@ -17,6 +17,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from evoprompt.checks import real_number, whole_number
 from evoprompt.errors import UserError
 from evoprompt.extras import require
 
@@ -53,11 +54,11 @@ class WorkerRequest:
 
     def __post_init__(self) -> None:
         number = self.num_workers
-        if number is not None and (isinstance(number, bool) or not isinstance(number, int) or number < 1):
-            raise UserError(f"num_workers must be a whole number of at least 1, or None for auto, got {number!r}")
+        if number is not None:
+            whole_number("num_workers", number, 1, what="None for auto or a whole number")
         for name, share in (("cpus_per_worker", self.cpus), ("gpus_per_worker", self.gpus)):
-            if share is not None and not (math.isfinite(share) and share >= 0):
-                raise UserError(f"{name} must be a number of at least 0, got {share!r}")
+            if share is not None:
+                real_number(name, share, 0)
         if self.gpus is not None and self.gpus > 1 and self.gpus != int(self.gpus):
             raise UserError(f"gpus_per_worker must be a whole number or less than 1, got {self.gpus!r}")
         if number is None and self.cpus == 0 and self.gpus == 0:

@@ -6,9 +6,9 @@ from collections.abc import Callable, Iterator
 from types import TracebackType
 from typing import Self
 
+from evoprompt.checks import whole_number
 from evoprompt.errors import UserError
 from evoprompt.optim.protocol import Evaluation, Objective, Trials
-from evoprompt.parallel.batching import check_batch_size
 from evoprompt.parallel.pool import BuildError, Pool, PoolStats, WorkerDiedError, WorkersLostError
 from evoprompt.parallel.ray_cluster import WorkerRequest, connect
 from evoprompt.parallel.ray_processes import RayProcesses
@@ -91,7 +91,7 @@ class RayEvaluator:
         numerics: str | None = None,
         threads: int | None = None,
     ) -> None:
-        self.batch_size = check_batch_size(batch_size)
+        self.batch_size = whole_number("batch_size", batch_size, 1, what="a whole number")
         wanted = WorkerRequest(num_workers, cpus_per_worker, gpus_per_worker, threads)
         self._owns_ray, self.request = connect(address, wanted)
         self._closed = False

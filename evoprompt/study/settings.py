@@ -1,4 +1,4 @@
-"""What one run is asked to do: plain, checked values from the configuration."""
+"""The settings of a run: plain, checked values from the configuration."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
+from evoprompt.checks import real_number, whole_number
 from evoprompt.errors import UserError, unknown_name
 from evoprompt.llm import PLACEMENTS, ModelSpec
 from evoprompt.llm.load.spec import QUANTIZATIONS
@@ -19,6 +20,7 @@ from evoprompt.surveys.anchoring import TREATMENTS
 from evoprompt.surveys.respondents import ATTRIBUTES, DEFAULT_ATTRIBUTES, count_respondents
 
 SEARCH_RESPONDENTS = 4  # other people than those of the final evaluation
+WHOLE = "a whole number"
 EXECUTORS = ("auto", "local", "ray")
 LOOPS = ("generational", "steady")
 RESUMABLE_CHANGES = ("executor", "resume", "report")  # what may differ when a run is continued: not the result
@@ -87,7 +89,7 @@ def read_settings(config: Mapping[str, Any]) -> Settings:
     placement = config.get("placement", PLACEMENTS[0])
     if placement not in PLACEMENTS:
         raise unknown_name("placement", placement, PLACEMENTS)
-    seed = _whole("seed", config.get("seed", 0), least=0)
+    seed = whole_number("seed", config.get("seed", 0), 0, what=WHOLE)
     respondent = respondent_options(config.get("respondent") or {}, seed)
     return Settings(
         culture=_culture(config.get("culture")),
@@ -98,7 +100,7 @@ def read_settings(config: Mapping[str, Any]) -> Settings:
         respondent=respondent,
         survey=_survey(config, respondent["kind"], seed),
         executor=_executor(config),
-        budget=_whole("budget", config.get("budget"), least=1),
+        budget=whole_number("budget", config.get("budget"), 1, what=WHOLE),
         loop=loop,
         seed=seed,
         config=config,
@@ -122,9 +124,9 @@ def _optimizer(config: Mapping[str, Any], loop: str) -> dict[str, Any]:
 
 def _model(config: Mapping[str, Any]) -> ModelSpec:
     model: ModelSpec = _section(ModelSpec, config, "model")
-    _whole("model.threads", model.threads, least=1)
+    whole_number("model.threads", model.threads, 1, what=WHOLE)
     if model.token_budget is not None:
-        _whole("model.token_budget", model.token_budget, least=1)
+        whole_number("model.token_budget", model.token_budget, 1, what=WHOLE)
     if model.quantization is not None and model.quantization not in QUANTIZATIONS:
         raise unknown_name("model.quantization", model.quantization, QUANTIZATIONS)
     return model
@@ -141,9 +143,9 @@ def _survey(config: Mapping[str, Any], respondent: str, seed: int) -> SurveySett
             raise UserError(f"survey.{name}={given!r} must be a list of names, like [{like}]")
     for key in survey.anchors:
         get_culture(key)
-    _whole("survey.respondents", survey.respondents, least=2)
-    _whole("survey.examples", survey.examples, least=1)
-    _whole("survey.respondent_seed", survey.respondent_seed, least=0)
+    whole_number("survey.respondents", survey.respondents, 2, what=WHOLE)
+    whole_number("survey.examples", survey.examples, 1, what=WHOLE)
+    whole_number("survey.respondent_seed", survey.respondent_seed, 0, what=WHOLE)
     sample_people(survey)
     return replace(survey, confirm=_confirm(survey.confirm, respondent, seed))
 
@@ -183,15 +185,16 @@ def _executor(config: Mapping[str, Any]) -> ExecutorSettings:
     executor: ExecutorSettings = _section(ExecutorSettings, config, "executor")
     if executor.kind not in EXECUTORS:
         raise unknown_name("executor", executor.kind, EXECUTORS)
-    _whole("executor.batch_size", executor.batch_size, least=1)
-    _whole("executor.max_retries", executor.max_retries, least=0)
-    _number("executor.timeout", executor.timeout, "of seconds above 0", zero=False)
-    for name in ("hang_timeout", "cpus_per_worker", "gpus_per_worker"):
-        if getattr(executor, name) is not None:
-            unit = "of seconds above 0" if name == "hang_timeout" else "of at least 0"
-            _number(f"executor.{name}", getattr(executor, name), unit, zero=name != "hang_timeout")
+    whole_number("executor.batch_size", executor.batch_size, 1, what=WHOLE)
+    whole_number("executor.max_retries", executor.max_retries, 0, what=WHOLE)
+    for name, value in (("timeout", executor.timeout), ("hang_timeout", executor.hang_timeout)):
+        if value is not None:
+            real_number(f"executor.{name}", value, 0, above=True, what="a number of seconds")
+    for name, value in (("cpus_per_worker", executor.cpus_per_worker), ("gpus_per_worker", executor.gpus_per_worker)):
+        if value is not None:
+            real_number(f"executor.{name}", value, 0)
     if executor.workers not in (None, "auto"):
-        _whole("executor.workers", executor.workers, least=1)
+        whole_number("executor.workers", executor.workers, 1, what=WHOLE)
     return executor
 
 
@@ -217,17 +220,6 @@ def _culture(entry: Any) -> Culture:
             f"the targets of {known.key!r} are fixed; use +culture=custom culture.targets={{...}} for your own"
         )
     return known
-
-
-def _whole(name: str, value: Any, least: int) -> int:
-    if not isinstance(value, int) or isinstance(value, bool) or value < least:
-        raise UserError(f"{name}={value!r} must be a whole number of at least {least}")
-    return value
-
-
-def _number(name: str, value: Any, unit: str, zero: bool) -> None:
-    if isinstance(value, bool) or not isinstance(value, int | float) or not (value > 0 or (zero and value == 0)):
-        raise UserError(f"{name}={value!r} must be a number {unit}")
 
 
 def differences(old: Mapping[str, Any], new: Mapping[str, Any], prefix: str = "") -> list[str]:

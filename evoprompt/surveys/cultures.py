@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import yaml
 
+from evoprompt.checks import real_number
 from evoprompt.errors import UserError, unknown_name
 from evoprompt.surveys.vsm13 import DIMENSIONS
 from evoprompt.typing import Doubles
@@ -108,9 +109,5 @@ def custom_culture(name: str, place: str | None, targets: Mapping[str, Any]) -> 
     for dimension, value in targets.items():
         if dimension not in DIMENSIONS:
             raise unknown_name("dimension", dimension, DIMENSIONS)
-        number = value if isinstance(value, int | float) and not isinstance(value, bool) else math.nan
-        if not TARGET_RANGE[0] <= number <= TARGET_RANGE[1]:
-            low, high = TARGET_RANGE
-            raise UserError(f"target {dimension}={value!r} must be a number from {low:g} to {high:g}")
-        checked[dimension] = float(number)
+        checked[dimension] = real_number(f"target {dimension}", value, *TARGET_RANGE)
     return Culture("custom", name, place or name, checked, "user")

@@ -20,6 +20,7 @@ from hydra.core.utils import JobReturn, JobStatus, run_job, setup_globals
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, OmegaConf, open_dict
 
+from evoprompt.checks import real_number
 from evoprompt.errors import UserError
 from evoprompt.parallel import choose_executor
 from evoprompt.parallel.ray_cluster import WorkerRequest, connect, import_path, usable_cpus
@@ -51,8 +52,8 @@ class Options:
             raise UserError(f"hydra.launcher.gpus_per_job={gpus!r} must be a whole number or less than 1")
         for name, least in (("cpus_per_job", 0), ("gpus_per_job", 0), ("jobs_at_once", 1), ("max_retries", 0)):
             value = getattr(self, name)
-            if value is not None and not (math.isfinite(value) and value >= least):
-                raise UserError(f"hydra.launcher.{name}={value!r} must be a number of at least {least}")
+            if value is not None:
+                real_number(f"hydra.launcher.{name}", value, least)
 
     def check_address(self, wanted: Sequence[str | None]) -> None:
         """Refuse jobs that would join a cluster while the launcher starts one of its own.

@@ -23,12 +23,15 @@ BAD = {
     "unknown executor": (["+culture=arab", "executor=rya"], "did you mean ray"),
     "a target out of range": (
         ["+culture=custom", "culture.targets={pdi: 300}"],
-        "pdi=300 must be a number from -100 to 200",
+        "pdi must be a number from -100 to 200, got 300",
     ),
-    "a target that is no number": (["+culture=custom", "culture.targets={pdi: much}"], "pdi='much' must be a number"),
+    "a target that is no number": (
+        ["+culture=custom", "culture.targets={pdi: much}"],
+        "pdi must be a number",
+    ),
     "no targets": (["+culture=custom"], "culture 'custom' has no targets"),
     "a budget below the population": (["+culture=arab", "budget=5", "optimizer.popsize=8"], "budget"),
-    "a budget that is no number": (["+culture=arab", "budget=many"], "budget='many' must be a whole number"),
+    "a budget that is no number": (["+culture=arab", "budget=many"], "budget must be a whole number >= 1, got 'many'"),
     "an unknown key": (["+culture=arab", "bugdet=5"], "bugdet"),
     "a broken wording file": (["+culture=arab", "survey.wording_file=broken.yaml"], "broken.yaml, line 2"),
     "a missing model folder": (["+culture=arab", "model.name=./nothing-here"], "cannot load model './nothing-here'"),
@@ -55,7 +58,7 @@ BAD = {
     "a key below a number": (["+culture=arab", "budget.x=3"], "unknown key 'budget.x'; did you mean budget"),
     "too few samples in a confirmation": (
         ["+culture=arab", "survey.confirm={samples: 0}"],
-        "survey.confirm.samples=0 must be a whole number of at least 1",
+        "survey.confirm.samples must be a whole number >= 1, got 0",
     ),
     "an expert to start from that is not there": (
         ["+culture=arab", "space.init_expert=nowhere"],

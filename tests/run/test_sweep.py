@@ -110,7 +110,7 @@ def failing_sweep(command: Command, folder: Path, *options: str) -> tuple[str, s
     crash, refusal = done.stderr.strip().splitlines()
     assert crash.startswith("evoprompt: job 1 (seed=1): IsADirectoryError: ")
     assert (folder / crash.split("the traceback is in ")[1]).read_text().startswith("Traceback")
-    assert refusal == "evoprompt: job 2 (seed=-1): seed=-1 must be a whole number of at least 0"
+    assert refusal == "evoprompt: job 2 (seed=-1): seed must be a whole number >= 0, got -1"
     return crash, refusal
 
 
@@ -210,7 +210,7 @@ def test_jobs_that_use_ray_themselves_find_room_beside_the_launcher(
         ("gpus_per_job=64", "no node of the Ray cluster can hold a job of 0 CPU and 64 GPU"),
         ("cpus_per_job=4096", "no node of the Ray cluster can hold a job of 4096 CPU and 0 GPU"),
         ("gpus_per_job=1.5", "hydra.launcher.gpus_per_job=1.5 must be a whole number or less than 1"),
-        ("jobs_at_once=0", "hydra.launcher.jobs_at_once=0 must be a number of at least 1"),
+        ("jobs_at_once=0", "hydra.launcher.jobs_at_once must be a number >= 1, got 0"),
         ("address=localhost:1", "nothing answers at the Ray address 'localhost:1'"),
         ("address=null executor.address=h:1", "executor.address=h:1 needs the launcher on that cluster too"),
     ],

@@ -349,9 +349,9 @@ def test_names_with_brackets_are_printed_as_they_are(job: Job, tmp_path: Path) -
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
-        ({"respondent": {"kind": "sampled", "temperature": "hot"}}, "temperature='hot' must be a finite number"),
-        ({"respondent": {"kind": "sampled", "top_p": 0}}, "top_p=0 must be a number greater than 0"),
-        ({"survey": {"confirm": {"seed": -1}}}, "seed=-1 must be a whole number of at least 0"),
+        ({"respondent": {"kind": "sampled", "temperature": "hot"}}, "temperature must be a number >= 0, got 'hot'"),
+        ({"respondent": {"kind": "sampled", "top_p": 0}}, "top_p must be a number > 0 and <= 1, got 0"),
+        ({"survey": {"confirm": {"seed": -1}}}, "seed must be a whole number >= 0, got -1"),
         ({"space": {"init_expert": "nowhere"}}, "nowhere is not a complete expert folder"),
     ],
 )
