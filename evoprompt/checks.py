@@ -67,6 +67,9 @@ def real_number(
     >>> real_number("tol", 2, 0, 1)
     Traceback (most recent call last):
     evoprompt.errors.UserError: tol must be a number from 0 to 1, got 2
+    >>> real_number("top_p", 0, 0, 1, above=True)
+    Traceback (most recent call last):
+    evoprompt.errors.UserError: top_p must be a number > 0 and <= 1, got 0
     """
     fits = is_number(value) and math.isfinite(value) and (value > least if above else value >= least) and value <= most
     if not fits:

@@ -72,10 +72,8 @@ def read_run(folder: Path) -> Run:
         if (folder / "config.yaml").is_file():
             raise UserError(f"the run in {folder} is not finished: no metrics.json; continue it with resume={folder}")
         raise UserError(f"{folder} is not a run directory: it has no metrics.json")
-    if not (folder / "run.json").is_file():
-        raise UserError(f"{folder} is not a run directory: it has no run.json")
-    info = RunInfo.load(folder / "run.json")
-    return Run(folder, read_metrics(folder), info, read_text(folder / "config.yaml"), _history(folder))
+    metrics, info = read_metrics(folder), RunInfo.load(folder / "run.json")
+    return Run(folder, metrics, info, read_text(folder / "config.yaml"), _history(folder))
 
 
 def read_metrics(folder: Path) -> dict[str, Any]:

@@ -254,11 +254,11 @@ def _tau(scores: Doubles, targets: Doubles) -> Doubles:
 
 
 def rivals(main: Sequence[Finished], others: Sequence[Finished]) -> pd.DataFrame:
-    """Every optimizer by culture and split: mean loss over the seeds that all have, and DE minus it, paired.
+    """Every optimizer by culture and split: mean loss over the seeds that all have, and the portfolio minus it, paired.
 
     Pairs are a culture and a seed each, taken as independent; p is adjusted over the optimizers.
     """
-    named = {"de": list(main)}
+    named = {"auto": list(main)}
     for run in others:
         named.setdefault(optimizer_of(run), []).append(run)
     common = set.intersection(*({(run.culture, run.seed) for run in runs} for runs in named.values()))
@@ -275,9 +275,14 @@ def rivals(main: Sequence[Finished], others: Sequence[Finished]) -> pd.DataFrame
                 found = np.array([loss for _, loss in mine])
                 ours = found if ours is None else ours
                 row = {"split": split, "culture": culture, "optimizer": name, "runs": len(found), "loss": found.mean()}
-                if name != "de":
+                if name != "auto":
                     against = paired(ours, found)
-                    row |= {"de minus it": against.difference, "low": against.low, "high": against.high, "p": against.p}
+                    row |= {
+                        "auto minus it": against.difference,
+                        "low": against.low,
+                        "high": against.high,
+                        "p": against.p,
+                    }
                 rows.append(row)
     frame = pd.DataFrame(rows)
     return frame.assign(p_adjusted=frame.groupby(["split", "culture"])["p"].transform(adjusted_of))

@@ -140,11 +140,11 @@ def rival_table(rivals: pd.DataFrame) -> str:
     for name in names(found, "optimizer"):
         known = {row["culture"]: row for row in found if row["optimizer"] == name}
         total = known["all"]
-        against = [figure(total["de minus it"], "+.1f"), span(total), p_value(total["p_adjusted"])]
-        against = [""] * 3 if name == "de" else against
+        against = [figure(total["auto minus it"], "+.1f"), span(total), p_value(total["p_adjusted"])]
+        against = [""] * 3 if name == "auto" else against
         rows.append([name, *(f"{known[culture]['loss']:.1f}" for culture in cultures), *against])
     titles = [culture if culture == "all" else get_culture(culture).name for culture in cultures]
-    return grid(["optimizer", *titles, "`de` minus it", "95 %", "p, adjusted"], rows)
+    return grid(["optimizer", *titles, "`auto` minus it", "95 %", "p, adjusted"], rows)
 
 
 def ablation_table(ablations: pd.DataFrame) -> str:
@@ -203,10 +203,10 @@ def claims(losses: pd.DataFrame, tests: pd.DataFrame, rivals: pd.DataFrame) -> l
         told = (f"{word} in {', '.join(places)}" for word, places in verdicts.items() if places)
         found.append(f"Against {TITLES[arm]}: {'; '.join(told).rstrip('.')}.")
     for row in rows_of(rivals, split="held_out", culture="all"):
-        if row["optimizer"] != "de":
+        if row["optimizer"] != "auto":
             found.append(
-                f"At equal budgets the default `de` is {_order(row) or 'not told apart from'} {row['optimizer']}: "
-                f"{row['de minus it']:+.1f} points ({span(row)}; adjusted p {p_value(row['p_adjusted'])}) over "
+                f"At equal budgets the default `auto` is {_order(row) or 'not told apart from'} {row['optimizer']}: "
+                f"{row['auto minus it']:+.1f} points ({span(row)}; adjusted p {p_value(row['p_adjusted'])}) over "
                 f"{row['runs']} pairs of runs."
             )
     return found

@@ -157,7 +157,7 @@ def test_real_runs_become_tables(tmp_path: Path) -> None:
             alone = results.loss_interval(run.by_person("evolved", split)[None], run.target)[0]
             assert alone == pytest.approx(run.loss("evolved", split), abs=1e-6)
     tests, taus, rivals = results.tests(main_runs), results.taus(main_runs), results.rivals(main_runs, others)
-    assert set(rivals["optimizer"]) == {"de", "random"}
+    assert set(rivals["optimizer"]) == {"auto", "random"}
     ablations = results.ablations(main_runs, others)
     assert ablations["setting"].tolist() == ["default", "optimizer=random"]
     claims = tables.claims(losses, tests, rivals)
