@@ -194,7 +194,7 @@ def _executor(config: Mapping[str, Any]) -> ExecutorSettings:
         if value is not None:
             real_number(f"executor.{name}", value, 0)
     if executor.workers not in (None, "auto"):
-        whole_number("executor.workers", executor.workers, 1, what=WHOLE)
+        whole_number("executor.workers", executor.workers, 1, what="auto or a whole number")
     return executor
 
 
