@@ -1,4 +1,4 @@
-"""Which evaluator a run should take."""
+"""The choice between evaluating in this process and on Ray."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Who evaluates what, and when: the scheduling of a pool of workers, whatever and wherever the workers are.
+"""A pool of workers: who evaluates what, and when, whatever and wherever the workers are.
 
 Nothing here knows of Ray or of a clock of its own, so that `benchmarks/scaling.py` can run the same code on a virtual
 clock with a thousand workers.

@@ -1,4 +1,4 @@
-"""What runs inside a Ray actor's process."""
+"""The Ray actor: an objective in a process of its own."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Workers that are Ray actors, for :class:`evoprompt.parallel.pool.Pool`."""
+"""The processes of Ray actors, as :class:`evoprompt.parallel.pool.Pool` starts, calls and ends them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What stands in the way of a run, found before it is begun: `python -m evoprompt.check`."""
+"""Checks of all that a run needs, before it is begun: `evoprompt check`."""
 
 from evoprompt.extras import require
 

@@ -1,4 +1,4 @@
-"""The search: whether the optimizer can be made, and how many workers it can keep busy."""
+"""The optimizer: whether it can be made, and how many workers it can keep busy."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ __all__ = ["check_optimizer"]
 
 
 def check_optimizer(settings: Settings, hidden: int, workers: int, findings: Findings) -> None:
-    """Print what the search asks for at a time, and note where workers would have nothing to do."""
+    """Print what the optimizer asks for at a time, and note where workers would have nothing to do."""
     findings.section("search")
     options = dict(settings.optimizer)
     name, batch = options.pop("name"), settings.executor.batch_size

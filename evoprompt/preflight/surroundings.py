@@ -1,4 +1,4 @@
-"""What a run needs beside a model and workers: optional packages, and a folder to write to."""
+"""Optional packages, and a folder to write to: what a run needs beside a model and workers."""
 
 from __future__ import annotations
 

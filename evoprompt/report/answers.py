@@ -1,4 +1,4 @@
-"""What the model answered under each arm, item by item, and how much of a change carried over to new wordings."""
+"""The answers under each arm, item by item, and how much of a change carried over to new wordings."""
 
 from __future__ import annotations
 

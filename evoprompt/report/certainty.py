@@ -1,4 +1,4 @@
-"""How certain a mean over runs is."""
+"""Intervals and tests of means over runs."""
 
 from __future__ import annotations
 

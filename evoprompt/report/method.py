@@ -1,4 +1,4 @@
-"""How a run was made, in words: all that tells methods apart. Runs of older releases say less."""
+"""The method of a run in words: all that tells methods apart."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the runs of a sweep say together, in words."""
+"""The verdict on a sweep: what its runs say together, in words."""
 
 from __future__ import annotations
 

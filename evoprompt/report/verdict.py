@@ -1,4 +1,4 @@
-"""What a run's numbers say, in words. Pure functions of its metrics."""
+"""The verdict on a run: what its numbers say, in words."""
 
 from __future__ import annotations
 

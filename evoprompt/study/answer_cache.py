@@ -1,4 +1,4 @@
-"""What a frozen model answered under texts, kept for the other jobs of a sweep."""
+"""The answers of a frozen model under texts, kept for the other jobs of a sweep."""
 
 from __future__ import annotations
 

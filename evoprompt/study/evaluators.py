@@ -1,4 +1,4 @@
-"""Who evaluates a study's candidates: this process or Ray workers, and what these take."""
+"""The evaluator of a study: this process or Ray workers, and what these take."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Printing that cannot end a search."""
+"""A text stream that cannot end a search."""
 
 from __future__ import annotations
 

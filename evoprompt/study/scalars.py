@@ -16,7 +16,7 @@ logger = logging.getLogger(__name__)
 
 
 class Scalars:
-    """An event file that TensorBoard reads while it grows; a disk that refuses it ends the file, not the run."""
+    """A file of scalars that TensorBoard reads while it grows; a disk that refuses it ends the file, not the run."""
 
     def __init__(self, folder: Path) -> None:
         from tensorboard.compat.proto.event_pb2 import Event

@@ -1,4 +1,4 @@
-"""The folder of a sweep: which jobs it has, and what became of each.
+"""The folder of a sweep: its jobs, and what became of each.
 
 Jobs may run in other processes and on other machines; what they have to say stands in their folders.
 """

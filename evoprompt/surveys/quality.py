@@ -1,4 +1,4 @@
-"""How far answers to a survey can be believed: the limits that a run and its report share."""
+"""Limits below which answers to a survey are not believed, shared by a run and its report."""
 
 from __future__ import annotations
 

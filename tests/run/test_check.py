@@ -81,7 +81,7 @@ BAD = {
     "unknown culture": (["+culture=arabb"], "did you mean arab"),
     "unknown model": (["model=poket"], "did you mean pocket"),
     "unknown key": (["bugdet=5"], "did you mean budget"),
-    "a bad value": (["executor.batch_size=0"], "executor.batch_size=0 must be a whole number"),
+    "a bad value": (["executor.batch_size=0"], "executor.batch_size must be a whole number >= 1, got 0"),
     "a wording file that is not there": (["survey.wording_file=nowhere.yaml"], "nowhere.yaml"),
     "an expert that is not there": (["space.init_expert=nowhere"], "space.init_expert: nowhere"),
     "a resume of nothing": (["resume=nowhere"], "nowhere is not a run directory"),

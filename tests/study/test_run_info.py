@@ -1,0 +1,69 @@
+"""What run.json says of a run, and that runs of an earlier version are refused by name."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from evoprompt.errors import UserError
+from evoprompt.study import RunDirectory, RunResult
+from evoprompt.study.run_info import RunInfo
+
+Job = Callable[..., tuple[RunResult, str]]
+
+
+def test_what_is_saved_is_loaded_and_what_is_unknown_is_left_out(tmp_path: Path) -> None:
+    info = RunInfo(status="running", seed=0, notes=("a", "b"), job={"number": 3, "overrides": [], "skipped": False})
+    info.save(tmp_path / "run.json")
+    held = json.loads((tmp_path / "run.json").read_text(encoding="utf-8"))
+    assert set(held) == {"status", "seed", "notes", "seconds", "job"}
+    assert RunInfo.load(tmp_path / "run.json") == info
+    assert RunInfo.load(tmp_path / "nowhere.json") == RunInfo()
+
+
+def test_a_change_of_what_no_run_says_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(TypeError, match="statsu"):
+        RunDirectory(tmp_path).remember(statsu="running")
+    assert not (tmp_path / "run.json").exists()
+
+
+def test_a_run_says_what_searched_and_how_many_evaluations_each_stage_took(job: Job, tmp_path: Path) -> None:
+    result, printed = job(tmp_path / "run", optimizer={"name": "de", "popsize": 8, "variant": "rand/1/bin"})
+    run, expert = (
+        json.loads(path.read_text(encoding="utf-8"))["optimizer"]
+        for path in (result.directory.run, result.directory.expert / "expert.json")
+    )
+    assert run == result.metrics["optimizer"]
+    assert run.items() <= expert.items()
+    assert (run["name"], run["variant"]) == ("de", "rand/1/bin")
+    assert run["stages"] == {"initial": 8, "evolved": 8}
+    assert "by de rand/1/bin" in printed
+    assert "16/16 evaluations by de rand/1/bin (initial 50%, evolved 50%)" in printed
+
+
+def earlier(folder: Path) -> dict[str, Any]:
+    """Make run.json what an earlier version wrote."""
+    held = json.loads((folder / "run.json").read_text(encoding="utf-8"))
+    del held["optimizer"]
+    (folder / "run.json").write_text(json.dumps(held), encoding="utf-8")
+    return dict(held)
+
+
+def test_a_run_of_an_earlier_version_is_not_continued_and_not_shown(job: Job, tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    result, _ = job(folder)
+    metrics = json.loads(result.directory.metrics.read_text(encoding="utf-8"))
+    result.directory.metrics.write_text(json.dumps({**metrics, "schema_version": 1, "optimizer": "de"}))
+    with pytest.raises(UserError, match=r"schema version 1; this release reads version 2.*`de` names the portfolio"):
+        job(tmp_path, resume=str(folder))
+    result.directory.metrics.unlink()
+    shutil.rmtree(result.directory.expert)
+    held = earlier(folder)
+    with pytest.raises(UserError, match="begun by an earlier version of evoprompt, where `de` named the portfolio"):
+        job(tmp_path, resume=str(folder))
+    assert json.loads((folder / "run.json").read_text(encoding="utf-8")) == held, "it is as it was"
