@@ -78,8 +78,8 @@ def versions() -> dict[str, str]:
 def optimizer_info(optimizer: Optimizer, options: Mapping[str, Any]) -> dict[str, Any]:
     """Which algorithm searches, its variant where it has any, and how many evaluations each of its stages took."""
     variant = options.get("variant")
-    named = {"name": getattr(optimizer, "name", options["name"]), **({"variant": str(variant)} if variant else {})}
-    return {**named, "stages": dict(getattr(optimizer, "stages", {}))}
+    named = {"name": optimizer.name, **({"variant": str(variant)} if variant else {})}
+    return {**named, "stages": dict(optimizer.stages)}
 
 
 def optimizer_words(info: Mapping[str, Any]) -> str:

@@ -32,6 +32,20 @@ def test_a_change_of_what_no_run_says_is_refused(tmp_path: Path) -> None:
     assert not (tmp_path / "run.json").exists()
 
 
+def test_a_run_says_what_searched_and_how_many_evaluations_each_stage_took(job: Job, tmp_path: Path) -> None:
+    result, printed = job(tmp_path / "run", optimizer={"name": "de", "popsize": 8, "variant": "rand/1/bin"})
+    run, expert = (
+        json.loads(path.read_text(encoding="utf-8"))["optimizer"]
+        for path in (result.directory.run, result.directory.expert / "expert.json")
+    )
+    assert run == result.metrics["optimizer"]
+    assert run.items() <= expert.items()
+    assert (run["name"], run["variant"]) == ("de", "rand/1/bin")
+    assert run["stages"] == {"initial": 8, "evolved": 8}
+    assert "by de rand/1/bin" in printed
+    assert "16/16 evaluations by de rand/1/bin (initial 50%, evolved 50%)" in printed
+
+
 def earlier(folder: Path) -> dict[str, Any]:
     """Make run.json what an earlier version wrote."""
     held = json.loads((folder / "run.json").read_text(encoding="utf-8"))
