@@ -296,7 +296,7 @@ def load_router(
     except (OSError, SafetensorError, ValueError, KeyError, TypeError, AttributeError) as error:
         if isinstance(error, UserError):
             raise
-        raise UserError(f"{path} holds no router: {error}; train one with python -m evoprompt.routing.train") from None
+        raise UserError(f"{path} holds no router: {error}; train one with evoprompt train") from None
     return Router(encoder, lexicon or bundled_lexicon(), cultures, examples, pair, need, *thresholds, common)
 
 
