@@ -8,7 +8,7 @@ from importlib import import_module
 from importlib.util import find_spec
 
 from benchmarks.counting import Counted
-from evoprompt.optim.de.variant import VARIANTS
+from evoprompt.optim.de.papers import VARIANTS
 
 __all__ = ["METHODS", "Method", "select"]
 

@@ -6,7 +6,8 @@ imported when their adapters are made. The user's guide is ``docs/guides/optimiz
 
 from evoprompt.optim._minimize import minimize
 from evoprompt.optim.de.differential_evolution import DifferentialEvolution
-from evoprompt.optim.de.variant import VARIANTS, Variant
+from evoprompt.optim.de.papers import VARIANTS
+from evoprompt.optim.de.variant import Variant
 from evoprompt.optim.engine.asktell import AskTell, Recommendation
 from evoprompt.optim.engine.record import GenerationRecord
 from evoprompt.optim.engine.state import has_state, load_state, save_state

@@ -11,8 +11,9 @@ from numpy.typing import ArrayLike, DTypeLike
 
 from evoprompt.optim.calls import Calls
 from evoprompt.optim.constraints import Constraints
+from evoprompt.optim.de.variant import Variant
 from evoprompt.optim.engine.state import has_state, load_state, save_state
-from evoprompt.optim.methods import make_optimizer
+from evoprompt.optim.methods import make_optimizer, name_of
 from evoprompt.optim.protocol import Evaluation, Evaluator, Optimizer, Trials, shares
 
 if TYPE_CHECKING:
@@ -43,7 +44,7 @@ def minimize(
     seconds: float | None = None,
     maxiter: int | None = None,
     args: tuple[Any, ...] = (),
-    method: str = "auto",
+    method: str | Variant = "auto",
     x0: ArrayLike | None = None,
     constraints: Any = (),
     integrality: ArrayLike | None = None,
@@ -74,9 +75,10 @@ def minimize(
         Most generations.
     args : tuple
         Further arguments of ``fun``.
-    method : str
-        A name in :data:`evoprompt.optim.OPTIMIZERS`: "auto" is a portfolio, "de" differential evolution, "lshade" and
-        others are variants of it, "cma", "scipy", ... other libraries' optimizers.
+    method : str or Variant
+        A name in :data:`evoprompt.optim.OPTIMIZERS`: "auto" is a portfolio, "de" differential evolution,
+        "lshade" and others, or a :class:`~evoprompt.optim.Variant` of your own, are variants of it, "cma", "scipy",
+        ... other libraries' optimizers.
     x0 : array_like, shape (d,) or (m, d), optional
         Points evaluated first.
     constraints : NonlinearConstraint, LinearConstraint, dict, or a sequence of them
@@ -144,6 +146,7 @@ def minimize(
     optimizer = make_optimizer(
         method, bounds=bounds, budget=budget, seed=seed, popsize=popsize, dtype=dtype, x0=x0, **options
     )
+    method = name_of(method)
     if checkpoint is not None and has_state(checkpoint):
         _continue_from(optimizer, method, load_state(checkpoint))
     workers = Calls(fun, args, vectorized, hurried=seconds is not None) if evaluator is None else evaluator

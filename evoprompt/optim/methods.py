@@ -11,10 +11,11 @@ from typing import Any
 from numpy.typing import ArrayLike, DTypeLike
 
 from evoprompt.optim.capabilities import CAPABILITIES, Capabilities, supported
-from evoprompt.optim.de.variant import VARIANTS
+from evoprompt.optim.de.papers import VARIANTS
+from evoprompt.optim.de.variant import Variant
 from evoprompt.optim.protocol import Optimizer
 
-__all__ = ["OPTIMIZERS", "capabilities_of", "factory_of", "make_optimizer"]
+__all__ = ["OPTIMIZERS", "capabilities_of", "factory_of", "make_optimizer", "name_of"]
 
 _PLACES = {
     "auto": ("evoprompt.optim.portfolio.portfolio", "Portfolio"),
@@ -31,7 +32,7 @@ OPTIMIZERS: tuple[str, ...] = ("auto", "de", *VARIANTS, *(name for name in _PLAC
 
 
 def make_optimizer(
-    name: str,
+    name: str | Variant,
     *,
     bounds: Any,
     budget: int | None,
@@ -45,8 +46,9 @@ def make_optimizer(
 
     Parameters
     ----------
-    name : str
-        One of :data:`OPTIMIZERS`, for example "auto", "de", "shade", "rand/1/bin", "cma", "scipy" or "random".
+    name : str or Variant
+        One of :data:`OPTIMIZERS`, a variant of your own or where it is, "package.module:NAME";
+        for example "auto", "de", "shade", "rand/1/bin", "cma", "scipy" or "random".
     bounds : sequence of (low, high), array_like (d, 2) or scipy.optimize.Bounds
     budget : int or None
         Most evaluations that are ever handed out.
@@ -72,14 +74,21 @@ def make_optimizer(
     (8, 3)
     """
     factory = factory_of(name)
-    options = supported(name, capabilities_of(name), options)
+    options = supported(name_of(name), capabilities_of(name), options)
     unknown = sorted(set(options) - set(_option_names(factory)))
     if unknown:
-        raise ValueError(f"{name!r} has no option {', '.join(unknown)}; it has: {', '.join(_option_names(factory))}")
+        raise ValueError(
+            f"{name_of(name)!r} has no option {', '.join(unknown)}; it has: {', '.join(_option_names(factory))}"
+        )
     return factory(bounds, budget=budget, seed=seed, popsize=popsize, dtype=dtype, x0=x0, **options)
 
 
-def factory_of(name: str) -> Callable[..., Optimizer]:
+def name_of(method: str | Variant) -> str:
+    """What to call a method."""
+    return method.name if isinstance(method, Variant) else method
+
+
+def factory_of(name: str | Variant) -> Callable[..., Optimizer]:
     """What makes the optimizer of this name.
 
     Raises
@@ -87,19 +96,20 @@ def factory_of(name: str) -> Callable[..., Optimizer]:
     ValueError
         If the name is unknown.
     """
-    if name not in OPTIMIZERS:
+    own = isinstance(name, Variant) or (isinstance(name, str) and (":" in name or name in VARIANTS))
+    if not own and name not in OPTIMIZERS:
         close = get_close_matches(str(name), OPTIMIZERS, n=3, cutoff=0.4)
         hint = f"closest: {', '.join(close)}; " if close else ""
         raise ValueError(f"unknown optimizer {name!r}; {hint}known: {', '.join(OPTIMIZERS)}")
-    module, attribute = _PLACES["de" if name in VARIANTS else name]
+    module, attribute = _PLACES["de" if own else str(name)]
     factory: Callable[..., Optimizer] = getattr(import_module(module), attribute)
-    return partial(factory, variant=name) if name in VARIANTS else factory
+    return partial(factory, variant=name) if own else factory
 
 
-def capabilities_of(name: str) -> Capabilities:
+def capabilities_of(name: str | Variant) -> Capabilities:
     """What the optimizer of this name can do."""
     factory_of(name)
-    return CAPABILITIES.get(name, CAPABILITIES["de"])
+    return CAPABILITIES.get(name_of(name), CAPABILITIES["de"])
 
 
 def _option_names(factory: Callable[..., Optimizer]) -> list[str]:

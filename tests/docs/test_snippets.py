@@ -28,7 +28,7 @@ from site_pages import ROOT, WRITTEN, blocks, name
 from evoprompt.commands.run import CONF, register_cultures
 from evoprompt.commands.start import COMMANDS, call
 from evoprompt.optim.de.mutation import STRATEGIES
-from evoprompt.optim.de.variant import VARIANTS
+from evoprompt.optim.de.papers import VARIANTS
 from evoprompt.study import read_settings
 
 CLIENT = "OpenAI("

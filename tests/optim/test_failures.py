@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from evoprompt.optim import DifferentialEvolution
-from evoprompt.optim.de.variant import VARIANTS
+from evoprompt.optim.de.papers import VARIANTS
 
 BOX = [(-5.0, 5.0)] * 5
 

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from evoprompt.optim import DifferentialEvolution, make_optimizer
-from evoprompt.optim.de.memory import ADAPTATIONS
+from evoprompt.optim.de.papers import VARIANTS
 from evoprompt.optim.engine.box import Box
 from evoprompt.optim.engine.ledger import Ledger
 from evoprompt.optim.engine.rng import TrialStreams
@@ -75,7 +75,7 @@ def test_crossover_rates_follow_the_normal_distribution(name):
 
     u = np.random.default_rng(0).random((2000, 4))
     u[0, 2] = 0.0  # the lowest uniform there is
-    adaptation = ADAPTATIONS[name](f=0.5, cr=0.4, memory=5, popsize=10)
+    adaptation = VARIANTS[name].adaptation(f=0.5, cr=0.4, memory=5, popsize=10)
     rates = adaptation.draw(u, np.zeros(2000, dtype=np.int64), 0.0)[1]
     np.testing.assert_allclose(rates, np.clip(0.4 + 0.1 * ndtri(u[:, 2]), 0, 1), rtol=1e-12, atol=1e-14)
 

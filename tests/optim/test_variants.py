@@ -8,10 +8,12 @@ import pytest
 from evoprompt.optim.de.archive import Archive
 from evoprompt.optim.de.crossover import binomial, exponential
 from evoprompt.optim.de.loop import make_evolution
-from evoprompt.optim.de.memory import RunningMeans, SuccessHistory
 from evoprompt.optim.de.mutation import distinct
+from evoprompt.optim.de.papers import VARIANTS
+from evoprompt.optim.de.papers.jade import RunningMeans
+from evoprompt.optim.de.papers.shade import SuccessHistory
 from evoprompt.optim.de.population import Population
-from evoprompt.optim.de.variant import VARIANTS, customised, variant_popsize
+from evoprompt.optim.de.variant import customised, variant_popsize
 from evoprompt.optim.engine.algorithm import GUEST, Results
 from evoprompt.optim.engine.box import Box
 from evoprompt.optim.engine.rng import TrialStreams

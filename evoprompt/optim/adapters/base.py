@@ -18,10 +18,10 @@ import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 
 from evoprompt.optim.capabilities import Capabilities, refusal
-from evoprompt.optim.de.population import checked_popsize, default_popsize
 from evoprompt.optim.engine.box import Box
 from evoprompt.optim.engine.ledger import FOREIGN, Ledger, Told, checked_budget, patience
 from evoprompt.optim.engine.rng import checked_seed
+from evoprompt.optim.engine.starting import checked_popsize, default_popsize
 from evoprompt.optim.engine.state import require_own_state, require_same_config
 from evoprompt.optim.protocol import Best, Evaluation, Losses, Trials
 

@@ -12,7 +12,7 @@ from evoprompt.extras import require
 from evoprompt.optim.adapters.base import ReplayedOptimizer, Result
 from evoprompt.optim.adapters.global_rng import PrivateGlobalState
 from evoprompt.optim.capabilities import CAPABILITIES
-from evoprompt.optim.de.population import MINIMUM, default_popsize
+from evoprompt.optim.engine.starting import MINIMUM, default_popsize
 
 __all__ = ["CMA"]
 

@@ -13,9 +13,9 @@ from scipy.optimize import Bounds, differential_evolution
 from evoprompt.optim.adapters.base import ReplayedOptimizer, Result
 from evoprompt.optim.adapters.inverted import Inverted
 from evoprompt.optim.capabilities import CAPABILITIES
-from evoprompt.optim.de.population import initial_points
 from evoprompt.optim.engine.box import Box, Rounding
 from evoprompt.optim.engine.rng import TrialStreams
+from evoprompt.optim.engine.starting import initial_points
 
 __all__ = ["ScipyDE"]
 

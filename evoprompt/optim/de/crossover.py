@@ -6,16 +6,12 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from evoprompt.optim.engine.rng import TrialStreams
 from evoprompt.optim.engine.rows import blend
+from evoprompt.typing import Bools, Doubles, Floats, Indices
 
-__all__ = ["CROSSOVERS", "binomial", "exponential"]
-
-Floats = NDArray[np.floating[Any]]
-Doubles = NDArray[np.float64]
-Indices = NDArray[np.int64]
+__all__ = ["CROSSOVERS", "Crossover", "binomial", "exponential"]
 
 _ALL = 1 << 16
 
@@ -28,7 +24,7 @@ def binomial(
     ids: Indices,
     streams: TrialStreams,
     scratch: Floats | None = None,
-) -> NDArray[np.bool_] | None:
+) -> Bools | None:
     """Binomial crossover: each coordinate from the donor with probability CR, one of them always.
 
     Storn & Price 1997, eq. 4; Zhang & Sanderson 2009, eq. 4. CR is rounded to a multiple of 2**-16, so that a
@@ -95,7 +91,10 @@ def exponential(
             trial[stop - d : start] = parent[stop - d : start]
 
 
-CROSSOVERS: dict[str, Callable[[Floats, Floats, Doubles, Doubles, Indices, TrialStreams, Floats], Any]] = {
+Crossover = Callable[[Floats, Floats, Doubles, Doubles, Indices, TrialStreams, Floats], Any]
+"""Donors become trials, in place."""
+
+CROSSOVERS: dict[str, Crossover] = {
     "bin": binomial,
     "exp": exponential,
 }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from difflib import get_close_matches
 from functools import partial
 from typing import Any
 
@@ -10,7 +11,8 @@ from numpy.typing import ArrayLike, DTypeLike
 from evoprompt.checks import one_of
 from evoprompt.errors import UserError
 from evoprompt.optim.de.loop import make_evolution
-from evoprompt.optim.de.variant import VARIANTS, Variant
+from evoprompt.optim.de.papers import VARIANTS
+from evoprompt.optim.de.variant import Variant, described, imported
 from evoprompt.optim.engine.asktell import AskTell
 from evoprompt.optim.engine.box import REPAIRS
 
@@ -37,8 +39,9 @@ class DifferentialEvolution(AskTell):
         See :class:`~evoprompt.optim.AskTell`.
     popsize : int, optional
         Number of members in the beginning, at least 4; by default the variant's.
-    variant : str
-        A name in :data:`evoprompt.optim.VARIANTS`.
+    variant : str or Variant
+        A name in :data:`evoprompt.optim.VARIANTS`, a :class:`~evoprompt.optim.Variant`, or where to import one from,
+        "package.module:NAME". A state holds all of its parts, and is refused where one differs.
     f, cr, memory, archive, pbest : optional
         Settings of a variant in place of its own: scale factor, crossover rate (where adaptation begins, or
         constant), cells of the success history, archive capacity and number of p-best members as shares of
@@ -78,7 +81,7 @@ class DifferentialEvolution(AskTell):
         popsize: int | None = None,
         dtype: DTypeLike = "float32",
         x0: ArrayLike | None = None,
-        variant: str = DEFAULT_VARIANT,
+        variant: str | Variant = DEFAULT_VARIANT,
         f: float | None = None,
         cr: float | None = None,
         memory: int | None = None,
@@ -102,15 +105,25 @@ class DifferentialEvolution(AskTell):
         }  # fmt: skip
         super().__init__(
             bounds, partial(make_evolution, self.variant, **settings), name="de",
-            config={"variant": self.variant.name, **settings}, budget=budget, seconds=seconds, seed=seed,
+            config=settings, budget=budget, seconds=seconds, seed=seed,
             popsize=popsize, dtype=dtype, x0=x0, updating=updating, integrality=integrality, noise=noise,
             constrained=constrained, target=target, tol=tol,
         )  # fmt: skip
 
+    def _described_config(self) -> dict[str, Any]:
+        parts = {f"variant.{part}": value for part, value in described(self.variant).items()}
+        return {"variant": parts.pop("variant.name"), **parts, **super()._described_config()}
 
-def _variant(variant: str) -> Variant:
+
+def _variant(variant: str | Variant) -> Variant:
+    if isinstance(variant, Variant):
+        return variant
+    if isinstance(variant, str) and ":" in variant:
+        return imported(variant)
     if variant not in VARIANTS:
         hint = " (the portfolio is the method 'auto')" if variant == "auto" else ""
+        close = get_close_matches(str(variant), VARIANTS, n=3, cutoff=0.5)
+        hint = hint or (f"; did you mean {' or '.join(close)}?" if close else "")
         known = ", ".join(repr(name) for name in VARIANTS)
-        raise UserError(f"variant must be one of {known}, got {variant!r}{hint}")
+        raise UserError(f"variant must be a Variant or one of {known}, got {variant!r}{hint}")
     return VARIANTS[variant]

@@ -7,22 +7,20 @@ compete with their parents; :meth:`Evolution.end_generation` adapts the paramete
 from __future__ import annotations
 
 from collections.abc import Mapping
-from importlib import import_module
 from typing import Any
 
 import numpy as np
 
-from evoprompt.optim.de import memory as adapting
 from evoprompt.optim.de.archive import Archive
-from evoprompt.optim.de.crossover import CROSSOVERS
-from evoprompt.optim.de.mutation import STRATEGIES, Draws, Pool, mix
+from evoprompt.optim.de.mutation import Draws, Pool, mix
 from evoprompt.optim.de.noise import Lifetimes
-from evoprompt.optim.de.population import Population, checked_popsize, initial_points
+from evoprompt.optim.de.population import Population
 from evoprompt.optim.de.variant import Variant, customised, variant_popsize
 from evoprompt.optim.engine.algorithm import Made, Results, Selection
 from evoprompt.optim.engine.box import Box
 from evoprompt.optim.engine.rng import Purpose, TrialStreams
 from evoprompt.optim.engine.rows import Scratch, pieces, rows_at
+from evoprompt.optim.engine.starting import checked_popsize, initial_points
 from evoprompt.typing import Bools, Doubles, Floats, Indices
 
 __all__ = ["LARGE", "UNIFORMS", "Evolution", "make_evolution"]
@@ -102,11 +100,9 @@ class Evolution:
             )
         self._box, self._streams = box, streams
         self._repair = spec.repair if repair is None else repair
-        self._strategy, self._crossover = STRATEGIES[spec.mutation], CROSSOVERS[spec.crossover]
+        self._strategy, self._crossover = spec.strategy, spec.cross
         memory = self.popsize if spec.memory is None else spec.memory
-        self._adaptation = adapting.ADAPTATIONS[spec.adaptation](
-            f=spec.f, cr=spec.cr, memory=memory, popsize=self.popsize
-        )
+        self._adaptation = spec.adaptation(f=spec.f, cr=spec.cr, memory=memory, popsize=self.popsize)
         self._archive_asked = options.get("archive") is not None
         self._archive = Archive(self._archive_size(self.popsize), box.d, box.dtype, overwrite=spec.overwrite)
         self._members = Population(initial_points(box, self.popsize, streams, x0, stratified=initial == "latin"))
@@ -348,10 +344,10 @@ def _joined(batches: list[tuple[Doubles, Doubles, Doubles]]) -> tuple[Doubles, D
 
 
 def make_evolution(spec: Variant, box: Box, **settings: Any) -> Evolution:
-    """The search that runs a variant: an :class:`Evolution`, or the kind of it that the variant names.
+    """The algorithm that runs a variant: an :class:`Evolution`, or the kind of it that the variant names.
 
     Parameters are those of :class:`Evolution`.
     """
-    module, name = spec.search.split(":")
-    search: type[Evolution] = getattr(import_module(module), name)
-    return search(spec, box, **settings)
+    run: Any = spec.algorithm or Evolution
+    evolution: Evolution = run(spec, box, **settings)
+    return evolution

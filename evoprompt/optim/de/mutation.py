@@ -7,18 +7,14 @@ donors v = base + sum of scale (plus - minus), piece by piece.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
 from evoprompt.optim.engine.rows import is_run
+from evoprompt.typing import Doubles, Floats, Indices
 
-__all__ = ["STRATEGIES", "Draws", "Pool", "Recipe", "Step", "distinct", "mix"]
-
-Floats = NDArray[np.floating[Any]]
-Doubles = NDArray[np.float64]
-Indices = NDArray[np.int64]
+__all__ = ["STRATEGIES", "Draws", "Pool", "Recipe", "Step", "Strategy", "distinct", "mix"]
 
 
 class Pool(NamedTuple):
@@ -102,37 +98,15 @@ def current_to_pbest_1(pool: Pool, draws: Draws) -> Recipe:
     return Recipe(draws.target, (Step(f_w, pbest, draws.target), Step(draws.f, r1, r2)))
 
 
-def newest_to_best_1(pool: Pool, draws: Draws) -> Recipe:
-    """L-SRTDE's strategy on two populations: v = new_i + F (top_pbest - new_i) + F (new_r1 - top_r2).
+Strategy = Callable[[Pool, Draws], Recipe]
+"""Which rows donors are made from."""
 
-    Stanovov & Semenkin 2024. ``pool.x`` holds the newest points and ``pool.order`` ranks all of them;
-    ``pool.other`` holds the best ones, best first. r1 is drawn by rank with weights exp(-3 rank / N), and the
-    numbers i != p-best != r1 != r2 differ, whichever population they point into.
-    """
-    m = len(pool.x)
-    crowd = np.minimum(draws.leaders, len(pool.other))
-    excluded = (draws.target < crowd) & (crowd > 1)
-    pbest = np.floor(draws.u[:, 0] * (crowd - excluded)).astype(np.int64)
-    pbest += excluded & (pbest >= draws.target)
-    weights = np.exp(-3.0 * np.arange(m) / m)
-    below = np.concatenate([[0.0], np.cumsum(weights)])
-    rank_of = np.empty(m, dtype=np.int64)
-    rank_of[pool.order] = np.arange(m)
-    barred = rank_of[pbest]
-    value = draws.u[:, 1] * (below[-1] - weights[barred])
-    value += np.where(value >= below[barred], weights[barred], 0.0)
-    r1 = pool.order[np.minimum(np.searchsorted(below, value, side="right") - 1, m - 1)]
-    r2 = distinct(draws.u[:, 2], m, pbest, r1)
-    return Recipe(draws.target, (Step(draws.f, m + pbest, draws.target), Step(draws.f, r1, m + r2)))
-
-
-STRATEGIES: dict[str, Callable[[Pool, Draws], Recipe]] = {
+STRATEGIES: dict[str, Strategy] = {
     "rand/1": rand_1,
     "rand/2": rand_2,
     "best/1": best_1,
     "current-to-best/1": current_to_best_1,
     "current-to-pbest/1": current_to_pbest_1,
-    "newest-to-best/1": newest_to_best_1,
 }
 
 

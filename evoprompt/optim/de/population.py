@@ -1,4 +1,4 @@
-"""The population: how many, where they start, and selection."""
+"""The population, and selection."""
 
 from __future__ import annotations
 
@@ -6,93 +6,14 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
 from evoprompt.optim.engine.algorithm import GUEST, Results
-from evoprompt.optim.engine.box import Box
-from evoprompt.optim.engine.rng import Purpose, TrialStreams
-from evoprompt.optim.engine.rows import compact, copy_rows, pieces
+from evoprompt.optim.engine.rows import compact, copy_rows
+from evoprompt.typing import Bools, Doubles, Floats, Indices
 
-__all__ = ["HUGE", "MINIMUM", "Duel", "Population", "checked_popsize", "default_popsize", "initial_points", "ranking"]
-
-MINIMUM = 4
-"""DE/rand/1 needs a target and three others."""
+__all__ = ["HUGE", "Duel", "Population", "ranking"]
 
 HUGE = float(np.finfo(np.float64).max)  # an infinite gain would be all the weight there is, and NaN as a share
-
-Floats = NDArray[np.floating[Any]]
-Doubles = NDArray[np.float64]
-Indices = NDArray[np.int64]
-
-
-def default_popsize(budget: int | None) -> int:
-    """A population that the budget can turn over often enough, whatever the dimension: 1.2 budget^(1/3), from 8 to 100.
-
-    At a few hundred or thousand evaluations many generations matter more to DE than many members. On 20-d
-    test functions the best sizes were about 14 at 1500 evaluations, 18 at 4000 and 28 at 20 000.
-
-    Examples
-    --------
-    >>> [default_popsize(b) for b in (6, 100, 1500, 4000, 10**7, None)]
-    [6, 8, 14, 19, 100, 50]
-    """
-    if budget is None:
-        return 50
-    return max(MINIMUM, min(budget, 100, max(8, round(1.2 * budget ** (1 / 3)))))
-
-
-def checked_popsize(popsize: int | None, budget: int | None, minimum: int = MINIMUM) -> int:
-    """The number of candidates to use; None is :func:`default_popsize`.
-
-    Raises
-    ------
-    ValueError
-        If it is below the minimum, or the budget cannot pay for one population.
-    """
-    if popsize is None:
-        popsize = default_popsize(budget)
-    if isinstance(popsize, bool) or not isinstance(popsize, int | np.integer) or popsize < minimum:
-        raise ValueError(f"popsize is a number of candidates and must be an integer >= {minimum}, got {popsize!r}")
-    if budget is not None and budget < popsize:
-        raise ValueError(
-            f"a budget of {budget} evaluations cannot pay for one population of {popsize}; "
-            f"raise the budget or lower popsize (at least {minimum})"
-        )
-    return int(popsize)
-
-
-def initial_points(
-    box: Box,
-    m: int,
-    streams: TrialStreams,
-    first: Floats | None = None,
-    *,
-    stratified: bool = True,
-    episode: int = 0,
-) -> Floats:
-    """Starting points (m, d): the rows of ``first``, then a Latin hypercube over the box.
-
-    Each coordinate's range is cut into m equal strata and every member gets another one (McKay, Beckman &
-    Conover 1979); without ``stratified`` members are drawn independently. ``episode`` numbers restarts, each
-    with numbers of its own.
-    """
-    x = np.empty((m, box.d), dtype=box.dtype)
-    strata = np.zeros((box.d, 1), dtype=np.uint16)
-    if stratified:
-        strata = np.tile(np.arange(m, dtype=np.uint16 if m < 1 << 16 else np.uint32), (box.d, 1))
-        purpose = Purpose.DESIGN if episode == 0 else Purpose.RESTART
-        streams.of(episode, purpose).permuted(strata, axis=1, out=strata)
-    centre = None if first is None else first[0]
-    for part in pieces(m, box.d * 8):
-        u = np.empty((part.stop - part.start, box.d))
-        for row, i in zip(u, range(part.start, part.stop), strict=True):
-            streams.of(i + (episode << 32), Purpose.INITIAL).random(out=row)
-        if stratified:
-            u = np.minimum((u + strata[:, part].T) / m, 1 - 2.0**-53)
-        x[part] = box.from_unit(u, centre)
-    if first is not None:
-        x[: len(first)] = first
-    return x
 
 
 def ranking(loss: Doubles, violation: Doubles) -> Indices:
@@ -103,7 +24,7 @@ def ranking(loss: Doubles, violation: Doubles) -> Indices:
 class Duel(NamedTuple):
     """What came of n trials, each against one member."""
 
-    replaced: NDArray[np.bool_]
+    replaced: Bools
     parent_id: Indices
     parent_loss: Doubles
     gain: Doubles

@@ -8,26 +8,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
-__all__ = [
-    "Leaders",
-    "Schedule",
-    "Size",
-    "arrde_size",
-    "constant",
-    "fixed_share",
-    "linear",
-    "nearest",
-    "random_share",
-    "shrinking_share",
-    "truncated_linear",
-]
+from evoprompt.optim.engine.starting import default_popsize
+from evoprompt.typing import Doubles, Indices
 
-Doubles = NDArray[np.float64]
-Indices = NDArray[np.int64]
+__all__ = ["FixedShare", "Leaders", "Schedule", "Size", "by_budget", "constant", "full", "nearest", "random_share"]
 
 Size = Callable[[int, int | None], float]
 """The paper's population size for d coordinates and a budget."""
@@ -49,40 +37,6 @@ def constant(initial: int, minimum: int, progress: float, d: int) -> int:
     return initial
 
 
-def linear(initial: int, minimum: int, progress: float, d: int) -> int:
-    """Linear population size reduction (Tanabe & Fukunaga 2014, eq. 10).
-
-    Examples
-    --------
-    >>> [linear(100, 4, progress, 10) for progress in (0, 0.5, 1)]
-    [100, 52, 4]
-    """
-    return nearest((minimum - initial) * progress + initial)
-
-
-def truncated_linear(initial: int, minimum: int, progress: float, d: int) -> int:
-    """Linear reduction rounded down, as in L-SRTDE's program."""
-    return int((minimum - initial) * progress + initial)
-
-
-def arrde_size(initial: int, minimum: int, progress: float, d: int) -> int:
-    """ARRDE: a fall to max(4, d / 2) at nine tenths of the budget, steeper for few coordinates; then a second wave.
-
-    From Muzakka et al.'s program (Minion, ``ARRDE::adjustPopulationSize``).
-
-    Examples
-    --------
-    >>> [arrde_size(100, 4, progress, 20) for progress in (0, 0.5, 0.9, 0.91, 1)]
-    [100, 28, 10, 37, 10]
-    """
-    least = max(4.0, 0.5 * d)
-    if progress <= 0.9:
-        power = 1.0 + 4.303 * math.exp(-0.073 * d)
-        return nearest(initial - (initial - least) * (1 - (1 - progress / 0.9) ** power))
-    second = max(2.0 * d, 0.2 * initial)
-    return nearest(second - (second - least) * (progress - 0.9) / 0.1)
-
-
 def random_share(u: Doubles, m: int, progress: float) -> Indices:
     """SHADE: p_i drawn from [2 / N, 0.2] for each trial (Tanabe & Fukunaga 2013, eq. 8)."""
     least = 2 / m
@@ -90,19 +44,21 @@ def random_share(u: Doubles, m: int, progress: float) -> Indices:
     return np.maximum(np.floor(p * m).astype(np.int64), 2)
 
 
-def fixed_share(p: float) -> Leaders:
-    """The same share of the population always, two members at least (JADE, L-SHADE)."""
+@dataclass(frozen=True)
+class FixedShare:
+    """The same share p of the population always, two members at least (JADE, L-SHADE)."""
 
-    def leaders(u: Doubles, m: int, progress: float) -> Indices:
-        return np.full(len(u), max(nearest(p * m), 2))
+    p: float
 
-    return leaders
+    def __call__(self, u: Doubles, m: int, progress: float) -> Indices:
+        return np.full(len(u), max(nearest(self.p * m), 2))
 
 
-def shrinking_share(p: float) -> Leaders:
-    """jSO: from p at the beginning to p / 2 at the end (Brest, Maucec & Boskovic 2017)."""
+def by_budget(d: int, budget: int | None) -> float:
+    """The size that the budget can turn over often enough."""
+    return default_popsize(budget)
 
-    def leaders(u: Doubles, m: int, progress: float) -> Indices:
-        return np.full(len(u), max(nearest(p * (1 - 0.5 * progress) * m), 2))
 
-    return leaders
+def full(progress: float) -> float:
+    """The step towards p-best has the scale F."""
+    return 1.0

@@ -1,28 +1,35 @@
-"""The named variants of differential evolution, each a few lines: which parts, and the paper's own settings."""
+"""What a variant of differential evolution is made of."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
-from dataclasses import dataclass, replace
-from typing import Any
+from dataclasses import dataclass, fields, is_dataclass, replace
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
 
-from evoprompt.optim.de.population import default_popsize
+from evoprompt.checks import is_whole, real_number, whole_number
+from evoprompt.errors import UserError, unknown_name
+from evoprompt.optim.de.crossover import CROSSOVERS, Crossover
+from evoprompt.optim.de.memory import Adaptation, FixedParameters
+from evoprompt.optim.de.mutation import STRATEGIES, Strategy
 from evoprompt.optim.de.schedule import (
+    FixedShare,
     Leaders,
     Schedule,
     Size,
-    arrde_size,
+    by_budget,
     constant,
-    fixed_share,
-    linear,
+    full,
     nearest,
     random_share,
-    shrinking_share,
-    truncated_linear,
 )
+from evoprompt.optim.engine.box import REPAIRS
+from evoprompt.optim.engine.starting import MINIMUM
 
-__all__ = ["VARIANTS", "Variant", "customised", "variant_popsize"]
+if TYPE_CHECKING:
+    from evoprompt.optim.engine.algorithm import Algorithm
+
+__all__ = ["Variant", "customised", "described", "imported", "variant_popsize"]
 
 MOST_MEMBERS = 2000
 LEAST_GENERATIONS = 4
@@ -35,12 +42,12 @@ class Variant:
     Attributes
     ----------
     name : str
-    mutation : str
-        A key of :data:`evoprompt.optim.de.mutation.STRATEGIES`.
-    crossover : str
-        "bin" or "exp".
-    adaptation : str
-        A key of :data:`evoprompt.optim.de.memory.ADAPTATIONS`.
+    mutation : str or callable
+        A key of :data:`evoprompt.optim.de.mutation.STRATEGIES`, or a function as those are.
+    crossover : str or callable
+        "bin" or "exp", or a function as in :mod:`evoprompt.optim.de.crossover`.
+    adaptation : callable
+        Makes the :class:`~evoprompt.optim.de.memory.Adaptation` from f, cr, memory and popsize.
     f, cr : float
         Scale factor and crossover rate: constant, or where adaptation begins.
     size : callable
@@ -65,104 +72,80 @@ class Variant:
         Whether an equal trial replaces its parent.
     repair : str
         What happens to coordinates outside the box if the user does not say.
-    search : str
-        Module and class that run it.
+    algorithm : callable, optional
+        What runs it, in place of :class:`evoprompt.optim.de.loop.Evolution`.
+
+    Raises
+    ------
+    ValueError
+        If a part is unknown or out of range; the message names the parts that come close.
+
+    Examples
+    --------
+    >>> Variant("mine", "curent-to-best/1", cr=0.5)
+    Traceback (most recent call last):
+    evoprompt.errors.UserError: unknown mutation 'curent-to-best/1'; did you mean current-to-best/1 or ...
     """
 
     name: str
-    mutation: str = "rand/1"
-    crossover: str = "bin"
-    adaptation: str = "fixed"
+    mutation: str | Strategy = "rand/1"
+    crossover: str | Crossover = "bin"
+    adaptation: Callable[..., Adaptation] = FixedParameters
     f: float = 0.5
     cr: float = 0.9
-    size: Size = lambda d, budget: default_popsize(budget)
-    minimum: int = 4
+    size: Size = by_budget
+    minimum: int = MINIMUM
     schedule: Schedule = constant
     memory: int | None = None
     archive: float = 0.0
     overwrite: bool = True
     leaders: Leaders = random_share
-    weight: Callable[[float], float] = lambda progress: 1.0
+    weight: Callable[[float], float] = full
     ties: bool = True
     repair: str = "midpoint"
-    search: str = "evoprompt.optim.de.loop:Evolution"
+    algorithm: Callable[..., Algorithm] | None = None
+
+    def __post_init__(self) -> None:
+        for part, value, known in (
+            ("mutation", self.mutation, STRATEGIES), ("crossover", self.crossover, CROSSOVERS),
+        ):  # fmt: skip
+            if not callable(value) and value not in known:
+                raise unknown_name(part, value, known)
+        if self.repair not in REPAIRS:
+            raise unknown_name("repair", self.repair, REPAIRS)
+        for part in ("adaptation", "size", "schedule", "leaders", "weight"):
+            if not callable(getattr(self, part)):
+                raise UserError(f"{part} of a variant must be callable, got {getattr(self, part)!r}")
+        whole_number("minimum", self.minimum, MINIMUM)
+        for part, (low, high, whole) in _RANGES.items():
+            if part != "pbest" and (value := getattr(self, part)) is not None:
+                _checked(part, value, low, high, whole)
+
+    @property
+    def strategy(self) -> Strategy:
+        """The mutation's function."""
+        return STRATEGIES[self.mutation] if isinstance(self.mutation, str) else self.mutation
+
+    @property
+    def cross(self) -> Crossover:
+        """The crossover's function."""
+        return CROSSOVERS[self.crossover] if isinstance(self.crossover, str) else self.crossover
 
 
-def _jso_weight(progress: float) -> float:
-    return 0.7 if progress < 0.2 else 0.8 if progress < 0.4 else 1.2
-
-
-def _arrde_popsize(d: int, budget: int | None) -> float:
-    """D (log10 (budget / D))^2.2, at least 2 D; without a budget as for 10 000 evaluations per coordinate."""
-    per_coordinate = 10_000 if budget is None else max(budget / d, 1.0)
-    return max(d * math.log10(per_coordinate) ** 2.2, 2 * d)
-
-
-_CLASSIC = [
-    Variant(f"{mutation}/{crossover}", mutation, crossover, minimum=6 if mutation == "rand/2" else 4)
-    for mutation in ("rand/1", "best/1", "current-to-best/1", "rand/2")
-    for crossover in ("bin", "exp")
-]
-
-# Brest et al. 2006: NP = 100, and only a better trial replaces its parent.
-_JDE = Variant("jde", adaptation="jde", f=0.5, cr=0.9, size=lambda d, budget: 100, ties=False)
-
-# Zhang & Sanderson 2009: NP = 30, 100, 400 up to 10, up to 30 and beyond 30 coordinates, p = 0.05, |A| <= NP.
-_JADE = Variant(
-    "jade", "current-to-pbest/1", adaptation="jade", cr=0.5, archive=1.0, overwrite=False, ties=False,
-    size=lambda d, budget: 30 if d <= 10 else 100 if d <= 30 else 400, leaders=fixed_share(0.05),
-)  # fmt: skip
-
-# Tanabe & Fukunaga 2013: NP = H = |A| = 100.
-_SHADE = Variant(
-    "shade", "current-to-pbest/1", adaptation="shade", cr=0.5, archive=1.0, size=lambda d, budget: 100
-)  # fmt: skip
-
-# Tanabe & Fukunaga 2014, table I: N = 18 D, |A| = 2.6 N, p = 0.11, H = 6.
-_LSHADE = Variant(
-    "lshade", "current-to-pbest/1", adaptation="lshade", cr=0.5, archive=2.6, memory=6, schedule=linear,
-    size=lambda d, budget: 18 * d, leaders=fixed_share(0.11),
-)  # fmt: skip
-
-# Brest, Maucec & Boskovic 2017: N = 25 log(D) sqrt(D), |A| = N, p from 0.25 to 0.125, H = 5. Their program also draws
-# the p-best member again while it is the target in the first half of the run (iL-SHADE's rule); the paper does not
-# have that, and neither has this.
-_JSO = Variant(
-    "jso", "current-to-pbest/1", adaptation="jso", f=0.3, cr=0.8, archive=1.0, memory=5, schedule=linear,
-    size=lambda d, budget: 25 * math.log(d) * math.sqrt(d), leaders=shrinking_share(0.25), weight=_jso_weight,
-)  # fmt: skip
-
-# Stanovov & Semenkin 2024 and their program: N = 20 D, H = 5, M_CR = 1, points outside the box are drawn again.
-_LSRTDE = Variant(
-    "lsrtde", "newest-to-best/1", adaptation="lsrtde", cr=1.0, memory=5, schedule=truncated_linear,
-    size=lambda d, budget: 20 * d, repair="resample", search="evoprompt.optim.de.papers.lsrtde:NewestEvolution",
-)  # fmt: skip
-
-# Muzakka et al. 2025 and their program: N from the budget per coordinate, the rest as in jSO.
-_ARRDE = replace(
-    _JSO, name="arrde", adaptation="arrde", size=_arrde_popsize, schedule=arrde_size, overwrite=False,
-    search="evoprompt.optim.de.papers.arrde:RestartingEvolution",
-)  # fmt: skip
-
-VARIANTS: dict[str, Variant] = {
-    spec.name: spec for spec in [*_CLASSIC, _JDE, _JADE, _SHADE, _LSHADE, _JSO, _LSRTDE, _ARRDE]
+_RANGES: dict[str, tuple[float, float, bool]] = {
+    "f": (0.0, 2.0, False),
+    "cr": (0.0, 1.0, False),
+    "memory": (1, 1_000_000, True),
+    "archive": (0.0, 100.0, False),
+    "pbest": (0.0, 1.0, False),
 }
-"""Every variant by its name."""
+"""Least, most, and whether a whole number."""
 
 
-def variant_popsize(spec: Variant, d: int, budget: int | None) -> int:
-    """The paper's population size, as far as the budget pays for it.
-
-    At most a quarter of the budget, so that there are four generations at the least, and at most 2000 members;
-    at least the variant's minimum.
-
-    Examples
-    --------
-    >>> [variant_popsize(VARIANTS["lshade"], 20, budget) for budget in (None, 200_000, 1000, 10)]
-    [360, 360, 250, 4]
-    """
-    most = MOST_MEMBERS if budget is None else min(MOST_MEMBERS, budget // LEAST_GENERATIONS)
-    return max(spec.minimum, min(nearest(spec.size(d, budget)), most))
+def _checked(name: str, value: Any, low: float, high: float, whole: bool) -> None:
+    if whole and not is_whole(value):
+        raise UserError(f"{name} must be an integer from {low:g} to {high:g}, got {value!r}")
+    real_number(name, value, low, high)
 
 
 def customised(spec: Variant, **options: Any) -> Variant:
@@ -183,21 +166,82 @@ def customised(spec: Variant, **options: Any) -> Variant:
     changes: dict[str, Any] = {}
     for name, value in options.items():
         if name not in _RANGES:
-            raise ValueError(f"variant {spec.name!r} has no option {name!r}; there are: {', '.join(_RANGES)}")
-        if value is None:
-            continue
-        low, high, kinds = _RANGES[name]
-        if isinstance(value, bool) or not isinstance(value, kinds) or not low <= value <= high:
-            what = "an integer" if kinds is int else "a number"
-            raise ValueError(f"{name} must be {what} from {low:g} to {high:g}, got {value!r}")
-        changes |= {"leaders": fixed_share(float(value))} if name == "pbest" else {name: value}
+            raise UserError(f"variant {spec.name!r} has no option {name!r}; there are: {', '.join(_RANGES)}")
+        if value is not None:
+            _checked(name, value, *_RANGES[name])
+            changes |= {"leaders": FixedShare(float(value))} if name == "pbest" else {name: value}
     return replace(spec, **changes)
 
 
-_RANGES: dict[str, tuple[float, float, Any]] = {
-    "f": (0.0, 2.0, (int, float)),
-    "cr": (0.0, 1.0, (int, float)),
-    "memory": (1, 1_000_000, int),
-    "archive": (0.0, 100.0, (int, float)),
-    "pbest": (0.0, 1.0, (int, float)),
-}
+def variant_popsize(spec: Variant, d: int, budget: int | None) -> int:
+    """The paper's population size, as far as the budget pays for it.
+
+    At most a quarter of the budget, so that there are four generations at the least, and at most 2000 members;
+    at least the variant's minimum.
+
+    Examples
+    --------
+    >>> large = Variant("large", size=lambda d, budget: 18 * d)
+    >>> [variant_popsize(large, 20, budget) for budget in (None, 200_000, 1000, 10)]
+    [360, 360, 250, 4]
+    """
+    most = MOST_MEMBERS if budget is None else min(MOST_MEMBERS, budget // LEAST_GENERATIONS)
+    return max(spec.minimum, min(nearest(spec.size(d, budget)), most))
+
+
+def described(spec: Variant) -> dict[str, Any]:
+    """Every part of a variant as plain values: what a state says about the algorithm that made it.
+
+    Functions and classes are told by module and name.
+
+    Raises
+    ------
+    ValueError
+        If a part has no name that another process could find it by, as a lambda.
+
+    Examples
+    --------
+    >>> parts = described(Variant("mine", leaders=FixedShare(0.2)))
+    >>> parts["size"], parts["leaders"], parts["f"]
+    ('evoprompt.optim.de.schedule:by_budget', 'evoprompt.optim.de.schedule:FixedShare(p=0.2)', 0.5)
+    """
+    return {one.name: _told(spec, one.name) for one in fields(spec)}
+
+
+def _told(spec: Variant, part: str) -> Any:
+    value = getattr(spec, part)
+    if not callable(value):
+        return value
+    kind = value if hasattr(value, "__qualname__") else type(value)
+    name = f"{kind.__module__}:{kind.__qualname__}"
+    if "<" in name or not (kind is value or is_dataclass(value)):
+        raise UserError(
+            f"the {part} of variant {spec.name!r} has no name to be saved by ({name}): "
+            "use a function or class of a module"
+        )
+    if kind is value:
+        return name
+    return f"{name}({', '.join(f'{one.name}={getattr(value, one.name)!r}' for one in fields(value))})"  # type: ignore[arg-type]
+
+
+def imported(place: str) -> Variant:
+    """The variant at ``package.module:NAME``.
+
+    Raises
+    ------
+    ValueError
+        If there is none.
+
+    Examples
+    --------
+    >>> imported("evoprompt.optim.de.papers.jso:JSO").name
+    'jso'
+    """
+    module, _, name = place.partition(":")
+    try:
+        found = getattr(import_module(module), name)
+    except (ImportError, AttributeError, ValueError) as error:
+        raise UserError(f"variant {place!r} cannot be imported: {error}") from error
+    if not isinstance(found, Variant):
+        raise UserError(f"{place!r} must be a Variant, got {found!r:.100}")
+    return found

@@ -392,7 +392,7 @@ class AskTell:
         return {
             "version": STATE_VERSION,
             "optimizer": self.name,
-            "config": {**self._config, "low": self._box.low.copy(), "high": self._box.high.copy()},
+            "config": self._described_config(),
             "popsize": self.popsize,
             "ledger": self._ledger.state_dict(),
             "generations": self._generations.state_dict(),
@@ -400,6 +400,10 @@ class AskTell:
             "spread": self._spread,
             "initial_spread": self._initial_spread,
         }
+
+    def _described_config(self) -> dict[str, Any]:
+        """What a state must have been made with, as plain values."""
+        return {**self._config, "low": self._box.low.copy(), "high": self._box.high.copy()}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Become what ``state`` describes.
@@ -413,7 +417,7 @@ class AskTell:
             the message names what differs.
         """
         require_own_state(state, self.name, STATE_VERSION)
-        require_same_config(state["config"], self._config, but=("budget", "seconds"))
+        require_same_config(state["config"], self._described_config(), but=("budget", "seconds"))
         spent = int(state["ledger"]["asked"]) + int(state["ledger"]["foreign"])
         was = state["config"]["budget"]
         # Guests may have spent more than was left; that state is as good as any other under its own budget.

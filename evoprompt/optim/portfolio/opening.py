@@ -13,10 +13,10 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from evoprompt.optim.de.population import initial_points
 from evoprompt.optim.engine.algorithm import Results
 from evoprompt.optim.engine.box import Box
 from evoprompt.optim.engine.rng import Purpose, TrialStreams
+from evoprompt.optim.engine.starting import initial_points
 from evoprompt.optim.engine.unit_box import UnitSpace
 from evoprompt.optim.portfolio.lines import (
     TESTS,

@@ -19,11 +19,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from evoprompt.optim.de.loop import Evolution, make_evolution
-from evoprompt.optim.de.population import MINIMUM, checked_popsize, default_popsize
-from evoprompt.optim.de.variant import VARIANTS
+from evoprompt.optim.de.papers.shade import SHADE
 from evoprompt.optim.engine.algorithm import Made, Results, Selection
 from evoprompt.optim.engine.box import Box
 from evoprompt.optim.engine.rng import Purpose, TrialStreams
+from evoprompt.optim.engine.starting import MINIMUM, checked_popsize, default_popsize
 from evoprompt.optim.engine.unit_box import UnitSpace
 from evoprompt.optim.portfolio.gaussian import Sampling
 from evoprompt.optim.portfolio.opening import LineStage, Opening
@@ -35,7 +35,6 @@ Doubles = NDArray[np.float64]
 Indices = NDArray[np.int64]
 
 _SIGMA = 0.2
-_EXPLORER = "shade"
 _INTEGER_DEVIATION = 0.3  # one sample in ten goes to another integer
 _CONTEST_BELOW = 100  # evaluations per coordinate
 _CONTEST_SHARE = 0.15  # of the budget, for each contestant
@@ -285,9 +284,7 @@ class StagedSearch:
 
     def _explorer(self) -> Evolution:
         streams = self._streams.child(self._explorer_run)
-        return make_evolution(
-            VARIANTS[_EXPLORER], self._box, streams=streams, popsize=max(MINIMUM, self._explorer_size), cr=0.9
-        )
+        return make_evolution(SHADE, self._box, streams=streams, popsize=max(MINIMUM, self._explorer_size), cr=0.9)
 
     def state_dict(self) -> dict[str, Any]:
         return {

@@ -7,7 +7,7 @@ from statistics import NormalDist
 import numpy as np
 
 from evoprompt.optim.de.loop import make_evolution
-from evoprompt.optim.de.variant import VARIANTS
+from evoprompt.optim.de.papers import VARIANTS
 from evoprompt.optim.engine.algorithm import Results
 from evoprompt.optim.engine.box import Box
 from evoprompt.optim.engine.rng import Purpose, TrialStreams

@@ -5,7 +5,7 @@ import math
 import numpy as np
 from literal import D, Literal, assert_same_trials, cut_normal, lehmer, others, pick, positive_cauchy
 
-from evoprompt.optim.de.memory import TerminalHistory
+from evoprompt.optim.de.papers.lshade import TerminalHistory
 from evoprompt.optim.engine.rng import Purpose
 
 H, RATE = 6, 2.6

@@ -1,29 +1,32 @@
-"""L-SRTDE: two populations, the newest points and the best ones."""
+"""L-SRTDE: two populations, the newest points and the best ones, and F from the share of successes.
+
+V. Stanovov, E. Semenkin, "Success rate-based adaptive differential evolution L-SRTDE for CEC 2024 competition",
+CEC 2024, and their program.
+"""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from evoprompt.optim.de.loop import Evolution
-from evoprompt.optim.de.mutation import Pool
+from evoprompt.optim.de.memory import NORMAL, FixedParameters, lehmer, normal_rate
+from evoprompt.optim.de.mutation import Draws, Pool, Recipe, Step, distinct
 from evoprompt.optim.de.population import HUGE, Population, ranking
+from evoprompt.optim.de.variant import Variant
 from evoprompt.optim.engine.algorithm import Results, Selection
+from evoprompt.typing import Bools, Doubles, Floats, Indices
 
-__all__ = ["NewestEvolution"]
-
-Floats = NDArray[np.floating[Any]]
-Doubles = NDArray[np.float64]
-Indices = NDArray[np.int64]
+__all__ = ["LSRTDE", "NewestEvolution", "SuccessRate", "newest_to_best_1", "truncated_linear"]
 
 _TARGET = 9  # the uniform that chooses which newest point a trial starts from
 
 
 class NewestEvolution(Evolution):
-    """Stanovov & Semenkin 2024, "Success rate-based adaptive differential evolution L-SRTDE for CEC 2024 competition".
+    """The loop over the newest points and the best ones.
 
     A trial that is not worse than the newest point it started from takes the next place in a ring of newest
     points; the best N of all make up the other population. The ring is written as results come: with
@@ -66,7 +69,7 @@ class NewestEvolution(Evolution):
     def _tagged(self, target: Indices, f: Doubles, cr: Doubles) -> Doubles:
         return np.stack([f, cr, target.astype(np.float64)], axis=1)
 
-    def _note_crossover(self, tags: Doubles, kept: NDArray[np.bool_] | None) -> None:
+    def _note_crossover(self, tags: Doubles, kept: Bools | None) -> None:
         tags[:, 1] = 1.0 if kept is None else 1.0 - kept.mean(axis=1)
 
     def _compete(self, results: Results, rows: Indices, selection: Selection) -> None:
@@ -172,3 +175,86 @@ def _taken(members: Population, order: Indices) -> Population:
     copy = Population(members.x[order])
     copy.loss, copy.violation, copy.id = members.loss[order], members.violation[order], members.id[order]
     return copy
+
+
+class SuccessRate(FixedParameters):
+    """L-SRTDE: F from the share of trials that succeeded, CR from a history.
+
+    F is normal around 0.4 + 0.25 tanh(5 SR) with deviation 0.02, redrawn outside [0, 1]; CR is normal around a
+    random cell with deviation 0.05. A cell is averaged with the weighted Lehmer mean of the *actual* rates,
+    the shares of coordinates that came from the donor.
+
+    Parameters
+    ----------
+    cr : float
+        Initial content of M_CR; 1 in the paper.
+    memory : int
+        H, the number of memory cells; 5 in the paper.
+    """
+
+    def __init__(self, cr: float, memory: int, **_: Any) -> None:
+        self.m_cr = np.full(memory, cr)
+        self.rate = 0.5
+        self._next = 0
+
+    def draw(self, u: Doubles, target: Indices, progress: float) -> tuple[Doubles, Doubles]:
+        mean = 0.4 + 0.25 * math.tanh(5 * self.rate)
+        low, high = NORMAL.cdf(-mean / 0.02), NORMAL.cdf((1 - mean) / 0.02)
+        f = normal_rate(mean, 0.02, low + u[:, 1] * (high - low))
+        r = (u[:, 0] * len(self.m_cr)).astype(np.int64)
+        return f, normal_rate(self.m_cr[r], 0.05, u[:, 2])
+
+    def learn(self, f: Doubles, cr: Doubles, gains: Doubles) -> None:
+        # Ties count as successes, but have no weight; with nothing else there is no mean.
+        if len(gains) and gains.max() > 0:
+            weights = gains / gains.max()
+            mean = lehmer(cr, weights / weights.sum(), 1.0)
+            self.m_cr[self._next] = 0.5 * (mean + self.m_cr[self._next])
+            self._next = (self._next + 1) % len(self.m_cr)
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"m_cr": self.m_cr.copy(), "rate": self.rate, "next": self._next}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        self.m_cr = np.array(state["m_cr"])
+        self.rate, self._next = float(state["rate"]), int(state["next"])
+
+
+def newest_to_best_1(pool: Pool, draws: Draws) -> Recipe:
+    """L-SRTDE's strategy on two populations: v = new_i + F (top_pbest - new_i) + F (new_r1 - top_r2).
+
+    ``pool.x`` holds the newest points and ``pool.order`` ranks all of them;
+    ``pool.other`` holds the best ones, best first. r1 is drawn by rank with weights exp(-3 rank / N), and the
+    numbers i != p-best != r1 != r2 differ, whichever population they point into.
+    """
+    m = len(pool.x)
+    crowd = np.minimum(draws.leaders, len(pool.other))
+    excluded = (draws.target < crowd) & (crowd > 1)
+    pbest = np.floor(draws.u[:, 0] * (crowd - excluded)).astype(np.int64)
+    pbest += excluded & (pbest >= draws.target)
+    weights = np.exp(-3.0 * np.arange(m) / m)
+    below = np.concatenate([[0.0], np.cumsum(weights)])
+    rank_of = np.empty(m, dtype=np.int64)
+    rank_of[pool.order] = np.arange(m)
+    barred = rank_of[pbest]
+    value = draws.u[:, 1] * (below[-1] - weights[barred])
+    value += np.where(value >= below[barred], weights[barred], 0.0)
+    r1 = pool.order[np.minimum(np.searchsorted(below, value, side="right") - 1, m - 1)]
+    r2 = distinct(draws.u[:, 2], m, pbest, r1)
+    return Recipe(draws.target, (Step(draws.f, m + pbest, draws.target), Step(draws.f, r1, m + r2)))
+
+
+def truncated_linear(initial: int, minimum: int, progress: float, d: int) -> int:
+    """Linear reduction rounded down, as in L-SRTDE's program."""
+    return int((minimum - initial) * progress + initial)
+
+
+def _popsize(d: int, budget: int | None) -> float:
+    return 20 * d
+
+
+# N = 20 D, H = 5, M_CR = 1, points outside the box are drawn again.
+LSRTDE = Variant(
+    "lsrtde", newest_to_best_1, adaptation=SuccessRate, cr=1.0, size=_popsize, schedule=truncated_linear, memory=5,
+    repair="resample", algorithm=NewestEvolution,
+)  # fmt: skip
