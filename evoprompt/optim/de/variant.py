@@ -221,7 +221,7 @@ def _told(spec: Variant, part: str) -> Any:
         )
     if kind is value:
         return name
-    return f"{name}({', '.join(f'{one.name}={getattr(value, one.name)!r}' for one in fields(value))})"  # type: ignore[arg-type]
+    return f"{name}({', '.join(f'{one.name}={getattr(value, one.name)!r}' for one in fields(value))})"
 
 
 def imported(place: str) -> Variant:
