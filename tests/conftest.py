@@ -18,6 +18,8 @@ for _threads in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # so it is in the background of a script, and for all children
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
+collect_ignore_glob = ["*/conftest.py"]  # no tests, but they would be imported under one name
+
 hypothesis.settings.register_profile("fast", max_examples=25, deadline=None, derandomize=True)
 hypothesis.settings.register_profile("thorough", max_examples=300, deadline=None)
 
