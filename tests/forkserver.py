@@ -1,16 +1,19 @@
 """Real Python processes that have their imports behind them.
 
-A server imports torch, transformers, Hydra and the rooms of evoprompt once and forks for every command. What it forks has its own
-pid, session, environment, folder, pipes, signals and exit status, and goes on where `python -m` or `python file` would.
+A server imports torch, transformers, Hydra and the rooms of evoprompt once and forks for every command. What it forks
+has its own pid, session, environment, folder, pipes, signals and exit status, and goes on where `python -m module` or
+`python file` would.
 """
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import gc
 import importlib
 import json
 import os
+import pkgutil
 import runpy
 import select
 import signal
@@ -21,25 +24,51 @@ import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from types import ModuleType
-from typing import IO, Any
+from typing import Any
 
 REPOSITORY = Path(__file__).parents[1]
 IMPORTED = (
-    "torch", "transformers.models.llama.modeling_llama", "hydra.main", "hydra.plugins", "pandas", "pyarrow.parquet",
-    "matplotlib.figure", "matplotlib.backends.backend_svg", "matplotlib.backends.backend_agg", "rich.table", "jinja2", "scipy.optimize", "scipy.stats",
-    "evoprompt", "evoprompt.study", "evoprompt.report", "evoprompt.preflight", "evoprompt.routing", "evoprompt.serving.app", "uvicorn",
-)  # fmt: skip
-READ_AT_IMPORT = ("CUDA_", "HF_", "HOME", "LANG", "LC_", "MKL_", "MPL", "OMP_", "OPENBLAS_", "PYTHON", "TOKENIZERS_", "TORCH", "TRANSFORMERS_", "XDG_")  # fmt: skip
+    *("torch", "transformers.models.llama.modeling_llama", "transformers.models.auto.tokenization_auto", "hydra.main"),
+    *("pandas", "pyarrow.parquet", "scipy.optimize", "scipy.stats", "rich.table", "jinja2", "uvicorn"),
+    *("matplotlib.figure", "matplotlib.backends.backend_svg", "matplotlib.backends.backend_agg"),
+)
+ROOMS = (
+    *("optim", "surveys", "llm", "prompts", "parallel", "objectives", "experts"),
+    *("routing", "study", "report", "preflight", "serving", "commands"),
+)
+READ_AT_IMPORT = (
+    *("CUDA_", "HF_", "HOME", "LANG", "LC_", "MKL_", "MPL", "OMP_", "OPENBLAS_"),
+    *("PYTHON", "TOKENIZERS_", "TORCH", "TRANSFORMERS_", "XDG_"),
+)
 
 
 class Python(subprocess.Popen[Any]):
-    """`subprocess.Popen` of `[sys.executable, "-m", module, ...]` or `[sys.executable, file, ...]`, forked instead of started."""
+    """`subprocess.Popen` of `[sys.executable, "-m", module, ...]` or `[sys.executable, file, ...]`, forked not started.
+
+    Anything else, and what has other variables that modules read when imported, is started.
+    """
 
     _status: socket.socket | None = None
 
-    def _execute_child(self, args: list[Any], executable: Any, preexec_fn: Any, close_fds: bool, pass_fds: Any, cwd: Any, env: Any, *rest: Any) -> None:  # fmt: skip
+    def _execute_child(
+        self,
+        args: list[Any],
+        executable: Any,
+        preexec_fn: Any,
+        close_fds: Any,
+        pass_fds: Any,
+        cwd: Any,
+        env: Any,
+        *rest: Any,
+    ) -> None:
         environment = dict(os.environ if env is None else env)
-        if not args[1:] or os.fspath(args[0]) != sys.executable or preexec_fn or pass_fds or _imports_differ(environment):
+        if (
+            not args[1:]
+            or os.fspath(args[0]) != sys.executable
+            or preexec_fn
+            or pass_fds
+            or _imports_differ(environment)
+        ):
             super()._execute_child(args, executable, preexec_fn, close_fds, pass_fds, cwd, env, *rest)
             return
         _, _, _, p2cread, p2cwrite, c2pread, c2pwrite, errread, errwrite, *_ = rest
@@ -85,7 +114,9 @@ class Python(subprocess.Popen[Any]):
         return True
 
 
-def run(arguments: list[Any], *, timeout: float | None = None, check: bool = False, capture_output: bool = False, **options: Any) -> subprocess.CompletedProcess[Any]:  # fmt: skip
+def run(
+    arguments: list[Any], *, timeout: float | None = None, capture_output: bool = False, **options: Any
+) -> subprocess.CompletedProcess[Any]:
     """`subprocess.run` of a `Python`."""
     if capture_output:
         options |= {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
@@ -95,10 +126,7 @@ def run(arguments: list[Any], *, timeout: float | None = None, check: bool = Fal
         except BaseException:
             process.kill()
             raise
-    done = subprocess.CompletedProcess(arguments, process.returncode, out, err)
-    if check:
-        done.check_returncode()
-    return done
+    return subprocess.CompletedProcess(arguments, process.returncode, out, err)
 
 
 class _Server:
@@ -106,13 +134,19 @@ class _Server:
 
     def __init__(self) -> None:
         ours, theirs = socket.socketpair(type=socket.SOCK_SEQPACKET)
-        self.control, self.said = ours, tempfile.TemporaryFile("w+")
+        self.control = ours
+        self.said = tempfile.TemporaryFile("w+")  # noqa: SIM115, read when the server is gone
         environment = {**os.environ, "PYTHONPATH": str(REPOSITORY), "JE_ARROW_MALLOC_CONF": "background_thread:false"}
         with theirs:
             self.process = subprocess.Popen(
                 [sys.executable, __file__, str(theirs.fileno())],
-                pass_fds=[theirs.fileno()], env=environment, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=self.said, start_new_session=True,
-            )  # fmt: skip
+                pass_fds=[theirs.fileno()],
+                env=environment,
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                stderr=self.said,
+                start_new_session=True,
+            )
         self.environment = environment
 
     def send(self, wanted: Mapping[str, Any], files: list[int]) -> None:
@@ -147,7 +181,7 @@ def _exactly(status: socket.socket, size: int) -> bytes:
 
 
 def _serve(control: socket.socket) -> tuple[dict[str, Any], list[int]]:
-    """Fork for each request until nobody is left to ask; returns in the forked processes alone, with what each is to be."""
+    """Fork for each request until nobody is left to ask; returns, with what to be, in the forked processes alone."""
     poll, running = select.poll(), {}
     poll.register(control, select.POLLIN)
     while True:
@@ -181,10 +215,8 @@ def _serve(control: socket.socket) -> tuple[dict[str, Any], list[int]]:
 
 
 def _tell(status: socket.socket, number: int) -> None:
-    try:
+    with contextlib.suppress(OSError):  # nobody may be waiting for it any more
         status.sendall(number.to_bytes(4))
-    except OSError:
-        pass  # nobody waits for it any more
 
 
 def _become(wanted: dict[str, Any], files: list[int]) -> None:
@@ -217,6 +249,13 @@ def _become(wanted: dict[str, Any], files: list[int]) -> None:
         exec(compile(Path(first).read_bytes(), first, "exec"), main.__dict__)
 
 
+def _modules() -> list[str]:
+    """The modules of evoprompt's rooms, but for those that are commands."""
+    rooms = [importlib.import_module(f"evoprompt.{room}") for room in ROOMS]
+    found = [module.name for room in rooms for module in pkgutil.walk_packages(room.__path__, f"{room.__name__}.")]
+    return [name for name in found if not name.endswith(".__main__")]
+
+
 def _threads() -> int:
     return len(os.listdir("/proc/self/task"))
 
@@ -224,7 +263,7 @@ def _threads() -> int:
 if __name__ == "__main__":
     _control = socket.socket(fileno=int(sys.argv[1]))
     signal.signal(signal.SIGINT, signal.default_int_handler)
-    for _name in IMPORTED:
+    for _name in (*IMPORTED, *_modules()):
         importlib.import_module(_name)
     assert _threads() == 1, "a thread would be missing in what is forked"
     gc.collect()

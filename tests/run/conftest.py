@@ -7,11 +7,19 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import IO
 
+import forkserver
 import pytest
 
 REPOSITORY = Path(__file__).parents[2]
+SHORT_SURVEY = REPOSITORY / "tests" / "short_survey.yaml"
 SMALL = ["budget=40", "optimizer.popsize=8", "survey.respondents=2", "space=random_projection", "space.dimensions=16"]
+SMALL += [
+    "survey.constant=none",
+    "survey.examples=1",
+    f"survey.wording_file={REPOSITORY / 'tests' / 'short_survey.yaml'}",
+]
 
 Command = Callable[..., subprocess.CompletedProcess[str]]
 
@@ -28,17 +36,28 @@ def command() -> Command:
     def run(
         folder: Path, *arguments: str, module: str = "run", timeout: float = 300
     ) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
+        return forkserver.run(
             [sys.executable, "-m", f"evoprompt.{module}", *arguments],
             cwd=folder,
             env=environment(),
             capture_output=True,
             text=True,
             timeout=timeout,
-            check=False,
         )
 
     return run
+
+
+def begin(folder: Path, *arguments: str, stderr: IO[str] | int = subprocess.PIPE) -> subprocess.Popen[str]:
+    """Begin `python -m evoprompt.run` with arguments in a folder."""
+    return forkserver.Python(
+        [sys.executable, "-m", "evoprompt.run", *arguments],
+        cwd=folder,
+        env=environment(),
+        stdout=subprocess.DEVNULL,
+        stderr=stderr,
+        text=True,
+    )
 
 
 @pytest.fixture(scope="session")

@@ -17,6 +17,7 @@ import pytest
 
 from evoprompt.study.journal import Journal
 
+from . import conftest
 from .conftest import SMALL, Command, environment
 from .test_run import same_result
 
@@ -33,16 +34,9 @@ def reference(command: Command, tmp_path_factory: pytest.TempPathFactory) -> Pat
 
 
 def begin(folder: Path, *arguments: str) -> subprocess.Popen[str]:
-    """Start the command; what it says goes to `said.txt` beside the run directory."""
+    """Begin the command; what it says goes to `said.txt` beside the run directory."""
     with (folder.parent / "said.txt").open("w") as said:
-        return subprocess.Popen(
-            [sys.executable, "-m", "evoprompt.run", *arguments],
-            cwd=folder.parent,
-            env=environment(),
-            stdout=subprocess.DEVNULL,
-            stderr=said,
-            text=True,
-        )
+        return conftest.begin(folder.parent, *arguments, stderr=said)
 
 
 def evaluated(folder: Path) -> int:
@@ -117,6 +111,7 @@ def test_a_full_disk_stops_nothing_and_loses_nothing(reference: Path, tmp_path: 
     same_result(reference, folder)
 
 
+@pytest.mark.system
 def test_output_that_nobody_can_keep_ends_no_run(tmp_path: Path) -> None:
     with Path("/dev/full").open("w") as full:
         done = subprocess.run(

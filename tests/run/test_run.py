@@ -25,7 +25,7 @@ from evoprompt.study import journal
 from evoprompt.study.journal import Journal
 from evoprompt.surveys import DIMENSIONS
 
-from .conftest import SMALL, Command, environment
+from .conftest import SMALL, Command, begin, environment
 
 RESULT = list(journal.RESULT)
 
@@ -57,6 +57,18 @@ def test_the_run_directory_holds_what_the_design_promises(finished: tuple[Path, 
             assert found["loss"] <= high + 1e-6
             assert set(found["dimensions"]) == set(DIMENSIONS)
     assert {"perplexity_ratio", "kl"} <= set(metrics["cost"])
+
+
+@pytest.mark.system
+def test_the_interpreter_itself_runs_the_job_with_its_own_settings(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "evoprompt.run", "+culture=arab", "budget=40", "optimizer.popsize=8"]
+    done = subprocess.run(command, cwd=tmp_path, env=environment(), capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    (directory,) = (tmp_path / "outputs" / "arab").iterdir()
+    for name in ("metrics.json", "report.html", "expert/adapter_model.safetensors"):
+        assert (directory / name).is_file(), name
+    metrics = json.loads((directory / "metrics.json").read_text())
+    assert metrics["arms"]["evolved"]["searched"]["loss"] < metrics["arms"]["naive"]["searched"]["loss"]
 
 
 def test_the_budget_is_spent_and_never_exceeded(finished: tuple[Path, str]) -> None:
@@ -98,6 +110,7 @@ def test_the_expert_is_the_best_candidate_decoded(finished: tuple[Path, str]) ->
     assert history["loss"].min() == pytest.approx(searched)
 
 
+@pytest.mark.system
 def test_ray_workers_give_the_same_history_bit_for_bit(
     finished: tuple[Path, str], command: Command, tmp_path: Path
 ) -> None:
@@ -117,13 +130,7 @@ def test_a_run_killed_at_several_moments_ends_like_one_that_was_not(
     folder = tmp_path / "killed"
     arguments = ["+culture=arab", *SMALL, f"hydra.run.dir={folder}", "report=false"]
     for written in (8, 24):
-        process = subprocess.Popen(
-            [sys.executable, "-m", "evoprompt.run", *arguments],
-            cwd=tmp_path,
-            env=environment(),
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.PIPE,
-        )
+        process = begin(tmp_path, *arguments)
         while len(Journal(folder / "journal.bin").told()) < written:
             assert process.poll() is None, process.stderr and process.stderr.read()
             time.sleep(0.005)
@@ -140,14 +147,7 @@ def test_an_interrupted_run_says_how_to_continue_and_does(
     finished: tuple[Path, str], command: Command, tmp_path: Path
 ) -> None:
     folder = tmp_path / "interrupted"
-    process = subprocess.Popen(
-        [sys.executable, "-m", "evoprompt.run", "+culture=arab", *SMALL, f"hydra.run.dir={folder}"],
-        cwd=tmp_path,
-        env=environment(),
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
+    process = begin(tmp_path, "+culture=arab", *SMALL, f"hydra.run.dir={folder}")
     while len(Journal(folder / "journal.bin").told()) < 8:
         assert process.poll() is None
         time.sleep(0.005)
@@ -174,6 +174,7 @@ def test_a_damaged_newest_checkpoint_falls_back_to_the_one_before(
     same_result(finished[0], folder)
 
 
+@pytest.mark.system
 def test_a_culture_with_missing_dimensions_is_scored_on_those_it_has(command: Command, tmp_path: Path) -> None:
     done = command(tmp_path, "+culture=israel", *SMALL, "report=false")
     assert done.returncode == 0, done.stderr
@@ -184,6 +185,7 @@ def test_a_culture_with_missing_dimensions_is_scored_on_those_it_has(command: Co
     assert found["arms"]["naive"]["searched"]["loss"] == pytest.approx(sum(distances) / 5)
 
 
+@pytest.mark.system
 def test_a_sweep_runs_a_job_per_culture_and_seed(command: Command, tmp_path: Path) -> None:
     done = command(tmp_path, "-m", "+culture=usa,china", "seed=0,1", *SMALL, "report=false")
     assert done.returncode == 0, done.stderr
@@ -191,6 +193,7 @@ def test_a_sweep_runs_a_job_per_culture_and_seed(command: Command, tmp_path: Pat
     assert sorted((run["culture"], run["seed"]) for run in runs) == [("china", 0), ("china", 1), ("usa", 0), ("usa", 1)]
 
 
+@pytest.mark.system
 @pytest.mark.parametrize("optimizer", ["cma", "nevergrad", "scipy", "random"])
 def test_other_optimizers_run_the_same_job(optimizer: str, command: Command, tmp_path: Path) -> None:
     done = command(tmp_path, "+culture=china", f"optimizer={optimizer}", *SMALL, "report=false")
@@ -199,6 +202,7 @@ def test_other_optimizers_run_the_same_job(optimizer: str, command: Command, tmp
     assert len(pd.read_parquet(directory / "history.parquet")) == 40
 
 
+@pytest.mark.system
 def test_the_full_space_runs_too(command: Command, tmp_path: Path) -> None:
     arguments = [argument for argument in SMALL if not argument.startswith("space.")]
     done = command(tmp_path, "+culture=china", "space=full", *arguments, "report=false")
@@ -214,6 +218,7 @@ def test_a_refused_job_of_a_sweep_is_listed_and_leaves_the_others_alone(command:
     assert "budget" in line
 
 
+@pytest.mark.system
 def test_a_continued_run_may_change_its_executor(finished: tuple[Path, str], command: Command, tmp_path: Path) -> None:
     folder = tmp_path / "moved"
     shutil.copytree(finished[0], folder)

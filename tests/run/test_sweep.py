@@ -16,11 +16,10 @@ import pytest
 
 from evoprompt.study.journal import Journal
 
-from .conftest import REPOSITORY, Command, environment
+from .conftest import REPOSITORY, SMALL, Command, begin
 from .test_run import same_result
 
-TINY = ["budget=16", "optimizer.popsize=8", "space=random_projection", "space.dimensions=8", "survey.respondents=2"]
-TINY += ["survey.examples=1", "survey.constant=none", "model.threads=1", "report=false"]
+TINY = [*SMALL, "budget=16", "space.dimensions=8", "model.threads=1", "report=false"]
 RAY = "hydra/launcher=evoprompt_ray"
 
 
@@ -31,18 +30,6 @@ def sweep(command: Command, tmp_path_factory: pytest.TempPathFactory) -> Path:
     done = command(folder, "-m", "+culture=usa", "seed=range(2)", *TINY, "hydra.sweep.dir=sweep")
     assert done.returncode == 0, done.stderr
     return folder / "sweep"
-
-
-def begin(folder: Path, *arguments: str) -> subprocess.Popen[str]:
-    """The command, begun in a folder."""
-    return subprocess.Popen(
-        [sys.executable, "-m", "evoprompt.run", *arguments],
-        cwd=folder,
-        env=environment(),
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
 
 
 def kill_in(run: Path, process: subprocess.Popen[str]) -> None:
@@ -176,6 +163,7 @@ def test_a_sweep_is_continued_with_its_own_settings_only(sweep: Path, command: C
     assert done.stdout.count("finished already") == 2
 
 
+@pytest.mark.system
 def test_the_same_command_beside_a_live_sweep_is_refused_and_does_it_no_harm(command: Command, tmp_path: Path) -> None:
     longer = ["-m", "+culture=usa", "seed=0", *TINY, "budget=400", "hydra.sweep.dir=sweep"]
     process = begin(tmp_path, *longer)

@@ -8,27 +8,17 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 from rich.console import Console
 
 from evoprompt.study import RunResult, run_job
-from evoprompt.surveys import vsm13
 
 Job = Callable[..., tuple[RunResult, str]]
 
 
 @pytest.fixture(scope="session")
-def short_survey(tmp_path_factory: pytest.TempPathFactory) -> str:
+def short_survey() -> str:
     """A wording file with the first wording of each item in either split."""
-    survey = vsm13()
-    items = {
-        item.number: {"scale": item.scale, "searched": [item.searched[0]], "held_out": [item.held_out[0]]}
-        for item in survey.items
-    }
-    scales = {name: list(options) for name, options in survey.scales.items()}
-    file = tmp_path_factory.mktemp("survey") / "short.yaml"
-    file.write_text(yaml.safe_dump({"scales": scales, "items": items}), encoding="utf-8")
-    return str(file)
+    return str(Path(__file__).parents[1] / "short_survey.yaml")
 
 
 @pytest.fixture(scope="session")
