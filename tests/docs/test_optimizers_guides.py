@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import re
-import subprocess
 import sys
 from pathlib import Path
 
+import forkserver
 import pytest
 from site_pages import GUIDES, ROOT, blocks
 
@@ -18,8 +18,8 @@ SHOWN = ("scipy_objective", "torch_objective", "external_program")
 
 def printed_by(folder: Path, *arguments: str | Path) -> str:
     """What Python prints, started in an empty folder."""
-    done = subprocess.run(
-        [sys.executable, *map(str, arguments)], cwd=folder, capture_output=True, text=True, check=False, timeout=300
+    done = forkserver.run(
+        [sys.executable, *map(str, arguments)], cwd=folder, capture_output=True, text=True, timeout=300
     )
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import os
 import re
-import subprocess
 import sys
 from pathlib import Path
 
+import forkserver
 import pytest
 
 from evoprompt.experts import read_expert
@@ -20,13 +20,12 @@ def printed_by(name: str, folder: Path, **environment: Path) -> str:
     """What a tutorial prints, started in an empty folder that it leaves empty."""
     here = folder / "empty"
     here.mkdir()
-    done = subprocess.run(
+    done = forkserver.run(
         [sys.executable, EXAMPLES / f"{name}.py"],
         cwd=here,
         env={**os.environ, **environment},
         capture_output=True,
         text=True,
-        check=False,
         timeout=1800,
     )
     assert done.returncode == 0, done.stdout + done.stderr

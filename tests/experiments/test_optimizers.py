@@ -90,6 +90,7 @@ def browser() -> Iterator[Browser]:
         yield opened
 
 
+@pytest.mark.system
 @pytest.mark.parametrize("width", [390, 1100])
 def test_a_browser_shows_it_without_a_complaint_a_request_or_a_sideways_scroll(browser: Browser, width: int) -> None:
     page = browser.new_page(viewport={"width": width, "height": 900}, color_scheme="dark")

@@ -7,6 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import forkserver
 import pytest
 import torch
 
@@ -79,7 +80,7 @@ def test_a_port_that_is_none_is_one_line(port: str, capsys: pytest.CaptureFixtur
 def test_a_reader_that_goes_away_ends_the_command_quietly(command: tuple[str, ...]) -> None:
     module, *arguments = command
     whole = [sys.executable, "-m", f"evoprompt.{module}", *arguments]
-    with subprocess.Popen(whole, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as asking:
+    with forkserver.Python(whole, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as asking:
         assert asking.stdout is not None
         assert asking.stderr is not None
         asking.stdout.close()

@@ -49,6 +49,7 @@ DRIVER = """
 """
 
 
+@pytest.mark.system
 def test_an_evaluator_runs_from_a_checkout_and_takes_down_the_cluster_it_started(tmp_path: Path) -> None:
     script = tmp_path / "driver.py"
     script.write_text(textwrap.dedent(DRIVER).format(checkout=str(CHECKOUT)))

@@ -120,6 +120,7 @@ def test_one_raising_candidate_costs_only_itself_and_nan_passes() -> None:
         np.testing.assert_array_equal(there.metrics[name], values)
 
 
+@pytest.mark.system
 def test_a_worker_killed_in_the_middle_of_a_micro_batch_loses_nothing_and_repeats_nothing(tmp_path: Path) -> None:
     trials = numbered_trials(20)
     with RayEvaluator(Kills(tmp_path, victim=9), batch_size=2, num_workers=2) as pool:
@@ -149,6 +150,7 @@ def test_a_worker_killed_from_outside_is_replaced(tmp_path: Path) -> None:
     np.testing.assert_array_equal(found.loss, np.arange(12))
 
 
+@pytest.mark.system
 def test_a_candidate_that_kills_every_worker_fails_alone_after_the_retries(tmp_path: Path) -> None:
     with RayEvaluator(Kills(tmp_path, victim=2, times=99), batch_size=2, num_workers=1, max_retries=1) as pool:
         found = evaluate(pool, numbered_trials(6))
@@ -158,6 +160,7 @@ def test_a_candidate_that_kills_every_worker_fails_alone_after_the_retries(tmp_p
     assert np.isnan(found.metrics["row"][2]).all()
 
 
+@pytest.mark.system
 def test_a_worker_that_hangs_is_killed_and_its_micro_batch_goes_to_the_next(tmp_path: Path) -> None:
     with RayEvaluator(HangsOnce(tmp_path), batch_size=2, num_workers=2, hang_s=2) as pool:
         before = time.monotonic()
@@ -168,6 +171,7 @@ def test_a_worker_that_hangs_is_killed_and_its_micro_batch_goes_to_the_next(tmp_
     np.testing.assert_array_equal(found.loss, np.arange(12))
 
 
+@pytest.mark.system
 def test_candidates_do_not_pay_for_workers_that_died_while_idle(tmp_path: Path) -> None:
     with RayEvaluator(healthy, batch_size=1, num_workers=4, cpus_per_worker=0.25) as pool:
         for _, victim in list(pool.processes.values())[:3]:
@@ -176,6 +180,7 @@ def test_candidates_do_not_pay_for_workers_that_died_while_idle(tmp_path: Path) 
         np.testing.assert_array_equal(found.loss, [0, 1])
 
 
+@pytest.mark.system
 def test_a_driver_that_comes_late_ends_no_healthy_worker(tmp_path: Path) -> None:
     with RayEvaluator(Slow(tmp_path, seconds=0.2), batch_size=1, num_workers=2, hang_s=1) as pool:
         pool.submit(numbered_trials(4))
@@ -184,6 +189,7 @@ def test_a_driver_that_comes_late_ends_no_healthy_worker(tmp_path: Path) -> None
         assert pool.restarts == 0
 
 
+@pytest.mark.system
 def test_a_worker_that_raises_on_everything_is_replaced(tmp_path: Path) -> None:
     with RayEvaluator(OneIsBroken(tmp_path), batch_size=1, num_workers=2) as pool:
         found = evaluate(pool, numbered_trials(60))
@@ -192,6 +198,7 @@ def test_a_worker_that_raises_on_everything_is_replaced(tmp_path: Path) -> None:
     assert np.isfinite(found.loss).all(), "what it failed on was given to the other"
 
 
+@pytest.mark.system
 def test_a_broken_worker_does_not_change_a_generational_search(tmp_path: Path) -> None:
     def search(evaluator: LocalEvaluator | RayEvaluator) -> DifferentialEvolution:
         optimizer = DifferentialEvolution([(0, 1)] * 3, budget=96, seed=0, popsize=16, variant="shade")
@@ -213,6 +220,7 @@ def test_a_metric_that_cannot_travel_fails_its_micro_batch_alone() -> None:
     np.testing.assert_array_equal(np.flatnonzero(np.isnan(found.loss)), [7])
 
 
+@pytest.mark.system
 def test_a_timeout_is_kept_while_results_keep_coming(tmp_path: Path) -> None:
     with RayEvaluator(Slow(tmp_path, seconds=0.05), batch_size=1, num_workers=2) as pool:
         pool.submit(numbered_trials(200))
@@ -256,6 +264,7 @@ def test_a_reader_may_leave_between_any_two_results() -> None:
     assert sorted(seen) == list(range(40))
 
 
+@pytest.mark.system
 def test_losing_the_last_worker_for_good_is_an_error_that_says_why(tmp_path: Path) -> None:
     with RayEvaluator(BuildsOnce(tmp_path), batch_size=2, num_workers=1, timeout_s=8) as pool:
         pool.submit(numbered_trials(4))
@@ -263,6 +272,7 @@ def test_losing_the_last_worker_for_good_is_an_error_that_says_why(tmp_path: Pat
             list(pool.collect())
 
 
+@pytest.mark.system
 def test_another_process_can_join_the_cluster_and_leaves_it_running(tmp_path: Path) -> None:
     import ray
 
@@ -274,6 +284,7 @@ def test_another_process_can_join_the_cluster_and_leaves_it_running(tmp_path: Pa
     assert ray.cluster_resources()["CPU"] == 2
 
 
+@pytest.mark.system
 def test_a_timeout_leaves_micro_batches_outstanding_and_a_closed_pool_leaves_no_process(tmp_path: Path) -> None:
     pool = RayEvaluator(Slow(tmp_path, seconds=0.5), batch_size=1, num_workers=1)
     pids = [pid for _, pid in pool.processes.values()]
@@ -295,6 +306,7 @@ def test_a_factory_that_raises_gives_its_message() -> None:
         RayEvaluator(refusing, batch_size=1, num_workers=1)
 
 
+@pytest.mark.system
 def test_a_factory_that_kills_its_process_is_tried_again_and_then_told() -> None:
     with pytest.raises(WorkersLostError, match=r"worker ray-0 dies whenever it builds the objective: .*ActorDied"):
         RayEvaluator(dying, batch_size=1, num_workers=1, max_retries=1)
@@ -320,6 +332,7 @@ def test_a_request_for_ten_thousand_cpus_fails_at_once_with_what_there_is() -> N
     assert time.monotonic() - before < 10
 
 
+@pytest.mark.system
 def test_workers_that_do_not_come_up_in_time_are_an_error_that_counts_them() -> None:
     with (
         RayEvaluator(healthy, batch_size=1, num_workers=1, cpus_per_worker=2),

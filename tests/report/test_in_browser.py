@@ -15,6 +15,8 @@ from evoprompt.report import write_report
 from evoprompt.report.sweep import write_sweep
 from experiments.sample.__main__ import chromium
 
+pytestmark = pytest.mark.system  # browsers
+
 WIDE, PHONE = (1280, 800), (390, 844)
 # Of every visible text: what it says, and its contrast with what is painted behind it (WCAG 2.2, 1.4.3).
 CONTRASTS = """() => {

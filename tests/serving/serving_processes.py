@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+import forkserver
 import httpx
 import torch
 
@@ -53,9 +54,9 @@ def serving(experts: Path, *arguments: str, **environment: str) -> Iterator[Serv
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    process = subprocess.Popen(
+    process = forkserver.Python(
         [sys.executable, "-m", "evoprompt.serve", "--experts", str(experts), "--port", str(port), *arguments],
-        env={**os.environ, "PYTHONPATH": str(REPOSITORY), "OMP_NUM_THREADS": "2", **environment},
+        env={**os.environ, "PYTHONPATH": str(REPOSITORY), **environment},
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,

@@ -12,6 +12,8 @@ from serving_processes import Server, serving, write_experts
 
 from evoprompt.llm import FrozenModel
 
+pytestmark = pytest.mark.system  # browsers
+
 
 @pytest.fixture(scope="module")
 def page() -> Iterator[Page]:
