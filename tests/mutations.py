@@ -70,9 +70,9 @@ FAULTS = (
     ),
     Fault(
         "optim/engine/ledger.py",
-        "if self.best is None or (violation, loss, id) <",
-        "if self.best is None or (violation, loss, -id) <",
-        "of equal losses the one told last is the best",
+        "i = int(ties[received.ids[ties].argmin()])",
+        "i = int(ties[0])",
+        "of equal losses told together the best depends on their order",
         "tests/optim/test_ledger.py",
     ),
     Fault(
