@@ -77,7 +77,7 @@ def versions() -> dict[str, str]:
 
 def optimizer_info(optimizer: Optimizer, options: Mapping[str, Any]) -> dict[str, Any]:
     """Which algorithm searches, its variant where it has any, and how many evaluations each of its stages took."""
-    variant = options.get("variant")
+    variant = getattr(getattr(optimizer, "variant", None), "name", options.get("variant"))
     named = {"name": optimizer.name, **({"variant": str(variant)} if variant else {})}
     return {**named, "stages": dict(optimizer.stages)}
 
