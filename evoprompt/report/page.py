@@ -166,4 +166,4 @@ def _made_with(run: Run) -> Rows:
         values = zip(DIMENSIONS, constant.get("values") or (), strict=False)
         found["constant C"] = f"{constant.get('treatment')}{f' ({anchors})' if anchors else ''}"
         found["values of C"] = ", ".join(f"{name.upper()} {number(value)}" for name, value in values)
-    return [("", [key, str(value)]) for key, value in (found | info.versions).items() if value is not None]
+    return [("", [key, str(value)]) for key, value in {**found, **info.versions}.items() if value is not None]

@@ -21,7 +21,7 @@ def respondent_of(run: Finished) -> Respondent:
     """The frozen model of a run, asked as the run asked it."""
     known = {field.name for field in fields(ModelSpec)}
     spec = {key: value for key, value in run.info.model.items() if key in known}
-    return Respondent(load_model(ModelSpec(**spec)), run.info.placement)
+    return Respondent(load_model(ModelSpec(**spec)), str(run.info.placement))
 
 
 def transfer(main: Sequence[Finished]) -> tuple[pd.DataFrame, pd.DataFrame]:
