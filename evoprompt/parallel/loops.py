@@ -29,14 +29,16 @@ class Pooled(Evaluator, Protocol):
         """Candidates that should be outstanding for no worker to wait."""
 
 
-class Notes(Protocol):
-    """An account of a search, taken while it runs."""
+class Notes:
+    """An account of a search, taken while it runs; this one takes none and knows nothing."""
 
     def losses_of(self, trials: Trials) -> dict[int, float]:
         """Losses, by number, of those trials that are known already, from before an interruption."""
+        return {}
 
     def outstanding(self) -> Trials | None:
         """Trials that were asked for before an interruption and not told."""
+        return None
 
     def asked(self, count: int, trials: Trials, optimizer: Optimizer) -> None:
         """`ask(count)` gave these trials, in steady state."""
@@ -48,27 +50,7 @@ class Notes(Protocol):
         """The optimizer was told all that is known: a moment for a checkpoint."""
 
 
-class _NoNotes:
-    """Notes that nobody takes."""
-
-    def losses_of(self, trials: Trials) -> dict[int, float]:
-        """Nothing is known."""
-        return {}
-
-    def outstanding(self) -> Trials | None:
-        """None: nothing was asked for."""
-
-    def asked(self, count: int, trials: Trials, optimizer: Optimizer) -> None:
-        """Nothing."""
-
-    def told(self, generation: int, trials: Trials, evaluation: Evaluation, stats: PoolStats) -> None:
-        """Nothing."""
-
-    def settled(self, optimizer: Optimizer, stats: PoolStats) -> None:
-        """Nothing."""
-
-
-_NO_NOTES = _NoNotes()
+_NO_NOTES = Notes()
 logger = logging.getLogger(__name__)
 
 

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from evoprompt.errors import UserError
 from evoprompt.files import replacing
 from evoprompt.optim import Evaluation, Optimizer, Trials
-from evoprompt.parallel import PoolStats
+from evoprompt.parallel import Notes, PoolStats
 from evoprompt.study.checkpoint import load_checkpoint, save_checkpoint
 from evoprompt.study.distance_sketch import distance_sketches
 from evoprompt.study.journal import ASK, ROW, TELL, Journal, as_history, ask_row
@@ -27,7 +27,7 @@ logger = logging.getLogger(__name__)
 CHECKPOINT_SECONDS, CHECKPOINT_SHARE = 1.0, 0.05  # no sooner than that, and no more than this share of the time
 
 
-class SearchLog:
+class SearchLog(Notes):
     """Keeps all that a search evaluates: in the journal at once, as history and checkpoints now and then.
 
     The journal begins where a checkpoint ends, so that nothing in it is evaluated again, whatever moment the

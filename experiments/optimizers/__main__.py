@@ -23,7 +23,7 @@ RESULTS = HERE.parents[1] / "benchmarks" / "results"
 PRESETS = ("quick", "full")
 
 
-def gather(results: Path, out: Path) -> str:
+def write_all(results: Path, out: Path) -> str:
     """Write everything into `out` and return the table."""
     verdicts, p = judge_all(results)
     grids = [beside.loops(results), beside.own_cost(results), beside.spaces(results)]
@@ -67,7 +67,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Gather, print the table; 2 where an argument is wrong."""
     try:
         chosen = options(sys.argv[1:] if arguments is None else arguments)
-        print(gather(Path(chosen["results"]), Path(chosen["out"])))
+        print(write_all(Path(chosen["results"]), Path(chosen["out"])))
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2

@@ -29,7 +29,7 @@ POCKET = (
 )
 
 
-def gather(folder: Path, request: Request, main: Sequence[results.Finished]) -> dict[str, pd.DataFrame]:
+def frames_of(folder: Path, request: Request, main: Sequence[results.Finished]) -> dict[str, pd.DataFrame]:
     """The tables of finished blocks, but for those of `transfer`."""
     common = results.overrides_of(main[0].folder)
     others = {block.name: results.read_block(folder / block.name, common) for block in blocks(request.settings)}
@@ -79,7 +79,7 @@ def report(found: dict[str, pd.DataFrame], model: str, settings: Preset) -> str:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run, gather, write. Returns the exit code."""
+    """Run, compute, write. Returns the exit code."""
     try:
         request = read_request(sys.argv[1:] if arguments is None else arguments, RUNS)
         folder = folder_of(request)
@@ -88,7 +88,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         runs = results.read_block(folder / "main")
         out = request.out or (folder / "results" if request.changed or request.preset != "quick" else HERE)
         out.mkdir(parents=True, exist_ok=True)
-        found = gather(folder, request, runs)
+        found = frames_of(folder, request, runs)
         _save(found, out)
         found |= dict(zip(("transfer", "ability"), transfer(runs), strict=True))
         _save(found, out)
