@@ -31,7 +31,7 @@ class Cluster:
     free: Mapping[str, float]
 
     def total(self, name: str) -> float:
-        """All that there is of a resource."""
+        """How much the cluster has of a resource."""
         return sum(node.get(name, 0.0) for node in self.nodes)
 
     def __str__(self) -> str:

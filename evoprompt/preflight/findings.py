@@ -26,7 +26,7 @@ class Findings:
         self._print(title, "bold")
 
     def line(self, label: str, text: str) -> None:
-        """Something worth knowing."""
+        """Print a line of the section: something worth knowing."""
         self._print(f"  {label:{WIDTH}s} {text}")
 
     def note(self, text: str) -> None:
@@ -63,7 +63,7 @@ class Findings:
 
 
 def counted(count: int, name: str) -> str:
-    """A number of things.
+    """A count with its noun, in the plural where there are several.
 
     >>> counted(1, "node"), counted(2, "node")
     ('1 node', '2 nodes')
@@ -72,7 +72,7 @@ def counted(count: int, name: str) -> str:
 
 
 def size(count: float) -> str:
-    """Bytes for a reader.
+    """A number of bytes in the unit that people read.
 
     >>> size(16_060_522_496), size(3_000_000)
     ('15.0 GiB', '2.9 MiB')

@@ -33,7 +33,7 @@ class Machine:
 
 
 def this_machine() -> Machine:
-    """What there is here."""
+    """What this machine has: processors, memory and accelerators."""
     gpus = []
     for index in range(torch.cuda.device_count() if torch.cuda.is_available() else 0):
         free, total = torch.cuda.mem_get_info(index)
@@ -42,7 +42,7 @@ def this_machine() -> Machine:
 
 
 def show_machine(machine: Machine, findings: Findings) -> None:
-    """Print it."""
+    """Print what a machine has."""
     findings.section("machine")
     findings.line("cpu", f"{machine.cpus} usable, {size(machine.memory)} of memory free")
     for index, gpu in enumerate(machine.gpus):

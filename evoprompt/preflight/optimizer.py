@@ -39,7 +39,7 @@ def check_optimizer(settings: Settings, hidden: int, workers: int, findings: Fin
 
 
 def coordinates(space: Mapping[str, Any], hidden: int) -> int:
-    """How many there are in a space.
+    """The number of coordinates of a space.
 
     >>> coordinates({"kind": "low_rank", "tokens": 4, "rank": 2}, hidden=128)
     264

@@ -22,16 +22,16 @@ class FullSpace:
 
     @property
     def d(self) -> int:
-        """tokens * hidden."""
+        """Number of coordinates: tokens * hidden."""
         return int(self.centre.size)
 
     @property
     def bounds(self) -> NDArray[np.float64]:
-        """(d, 2)."""
+        """Bounds of the coordinates, (d, 2)."""
         return box(self.limit, self.d)
 
     def decode(self, z: NDArray[np.floating[Any]]) -> torch.Tensor:
-        """(n, d) -> (n, tokens, hidden)."""
+        """Soft prompts (n, tokens, hidden) of coordinates (n, d)."""
         steps = checked(z, self.d).reshape(-1, *self.centre.shape)
         return torch.from_numpy(self.centre + np.float32(self.scale) * steps)
 
@@ -40,9 +40,9 @@ class FullSpace:
         return ((prompt.float().numpy() - self.centre) / np.float32(self.scale)).reshape(-1)
 
     def describe(self) -> dict[str, Any]:
-        """Kind and numbers."""
+        """The space's kind and its numbers, for records."""
         return {"kind": "full", "scale": self.scale, "limit": self.limit}
 
     def tensors(self) -> dict[str, Floats]:
-        """The centre."""
+        """What is saved of the space: its centre."""
         return {"centre": self.centre}

@@ -26,16 +26,16 @@ class LowRank:
 
     @property
     def d(self) -> int:
-        """rank * (tokens + hidden)."""
+        """Number of coordinates: rank * (tokens + hidden)."""
         return self.rank * sum(self.centre.shape)
 
     @property
     def bounds(self) -> NDArray[np.float64]:
-        """(d, 2)."""
+        """Bounds of the coordinates, (d, 2)."""
         return box(self.limit, self.d)
 
     def decode(self, z: NDArray[np.floating[Any]]) -> torch.Tensor:
-        """(n, d) -> (n, tokens, hidden)."""
+        """Soft prompts (n, tokens, hidden) of coordinates (n, d)."""
         tokens, hidden = self.centre.shape
         rows = checked(z, self.d)
         left = rows[:, : tokens * self.rank].reshape(-1, tokens, self.rank)
@@ -54,9 +54,9 @@ class LowRank:
         return np.concatenate([part.reshape(-1) for part in parts]).astype(np.float32)
 
     def describe(self) -> dict[str, Any]:
-        """Kind and numbers."""
+        """The space's kind and its numbers, for records."""
         return {"kind": "low_rank", "scale": self.scale, "rank": self.rank, "limit": self.limit}
 
     def tensors(self) -> dict[str, Floats]:
-        """The centre."""
+        """What is saved of the space: its centre."""
         return {"centre": self.centre}

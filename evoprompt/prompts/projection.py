@@ -42,16 +42,16 @@ class RandomProjection:
 
     @property
     def d(self) -> int:
-        """Intrinsic dimensions."""
+        """Number of coordinates: the intrinsic dimensions."""
         return self.dimensions
 
     @property
     def bounds(self) -> NDArray[np.float64]:
-        """(d, 2)."""
+        """Bounds of the coordinates, (d, 2)."""
         return box(self.limit, self.d)
 
     def decode(self, z: NDArray[np.floating[Any]]) -> torch.Tensor:
-        """(n, d) -> (n, tokens, hidden).
+        """Soft prompts (n, tokens, hidden) of coordinates (n, d).
 
         Row by row and without BLAS: rounding depends neither on how many come together nor on the number of threads.
         """
@@ -59,7 +59,7 @@ class RandomProjection:
         return torch.from_numpy(self.centre + steps.reshape(-1, *self.centre.shape))
 
     def describe(self) -> dict[str, Any]:
-        """Kind and numbers."""
+        """The space's kind and its numbers, for records."""
         return {
             "kind": "random_projection",
             "scale": self.scale,

@@ -24,7 +24,7 @@ class Space(Protocol):
 
     @property
     def bounds(self) -> NDArray[np.float64]:
-        """(d, 2), lower and upper."""
+        """Bounds of the coordinates, (d, 2): lower and upper."""
 
     def decode(self, z: NDArray[np.floating[Any]]) -> torch.Tensor:
         """z (n, d) -> soft prompts (n, tokens, hidden), float32, rounded alike however many come together."""

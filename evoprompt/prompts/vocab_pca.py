@@ -29,16 +29,16 @@ class VocabPCA:
 
     @property
     def d(self) -> int:
-        """tokens * components."""
+        """Number of coordinates: tokens * components."""
         return len(self.centre) * len(self.basis)
 
     @property
     def bounds(self) -> NDArray[np.float64]:
-        """(d, 2)."""
+        """Bounds of the coordinates, (d, 2)."""
         return np.tile(np.stack([self.low, self.high], axis=1).astype(np.float64), (len(self.centre), 1))
 
     def decode(self, z: NDArray[np.floating[Any]]) -> torch.Tensor:
-        """(n, d) -> (n, tokens, hidden)."""
+        """Soft prompts (n, tokens, hidden) of coordinates (n, d)."""
         weights = checked(z, self.d).reshape(-1, len(self.centre), len(self.basis))
         return torch.from_numpy(self.centre + np.float32(self.scale) * combined(weights, self.basis[None]))
 
@@ -49,9 +49,9 @@ class VocabPCA:
         return np.asarray(steps @ self.basis.T / squares, dtype=np.float32).reshape(-1)
 
     def describe(self) -> dict[str, Any]:
-        """Kind and numbers."""
+        """The space's kind and its numbers, for records."""
         return {"kind": "vocab_pca", "scale": self.scale}
 
     def tensors(self) -> dict[str, Floats]:
-        """Centre, basis and range."""
+        """What is saved of the space: centre, basis and range."""
         return {"centre": self.centre, "basis": self.basis, "low": self.low, "high": self.high}

@@ -198,7 +198,7 @@ def draw_carry(run: Run, narrow: bool) -> Figure:
 
 
 def carry_alt(run: Run) -> str:
-    """The plot in words."""
+    """The plot of what carried over in words, for those who do not see it."""
     return f"Shift of each item's mean answer on searched and on held-out wordings. {carried_words(carried(run))}"
 
 

@@ -62,7 +62,7 @@ def carried(run: Run) -> Carried | None:
 
 
 def carried_words(found: Carried | None) -> str:
-    """The line in words."""
+    """What carried over, as a sentence."""
     if found is None:
         return "Too few answers moved on the searched wordings to say how much carries over."
     figures = f"(slope {number(found.slope, 2)}, correlation {number(found.correlation, 2)} over the items)"

@@ -55,7 +55,7 @@ def _dimension_point(axes: Axes, run: Run, arm: str, name: str, y: float) -> Non
 
 
 def dimensions_alt(run: Run) -> str:
-    """The plot in words."""
+    """The plot of the dimensions in words, for those who do not see it."""
     rows = []
     for name in DIMENSIONS:
         before, after = (run.measured(arm, "held_out")["dimensions"].get(name) for arm in ("naive", "evolved"))

@@ -25,7 +25,7 @@ class Diversity:
 
     @property
     def relative(self) -> Doubles:
-        """Against that of the first."""
+        """Diversity relative to that of the first generation."""
         return self.distance / self.distance[0]
 
 

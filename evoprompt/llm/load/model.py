@@ -46,7 +46,7 @@ class FrozenModel:
 
     @property
     def device(self) -> torch.device:
-        """Where inputs go."""
+        """The device that inputs are sent to."""
         return self.embeddings.weight.device
 
     @property

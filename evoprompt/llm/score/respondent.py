@@ -83,7 +83,7 @@ class Respondent:
         return make_sheet(self.frozen.tokenizer, texts, labels, self.placement, len(self.frozen.embeddings.weight))
 
     def answer(self, soft_prompts: torch.Tensor, sheet: Sheet) -> NDArray[np.float32]:
-        """Option probabilities.
+        """Probabilities of every question's options under each soft prompt.
 
         Parameters
         ----------

@@ -52,7 +52,7 @@ class Token:
 
 @dataclass(eq=False)
 class Stream:
-    """An answer in the making.
+    """One answer while it is being decoded.
 
     Attributes
     ----------

@@ -147,7 +147,7 @@ class SampledRespondent:
         return OpenSheet(**known, spoken=spoken, shown=shown)
 
     def check(self, sheet: Sheet, tokens: int) -> None:
-        """Refuse what does not fit.
+        """Refuse soft prompts and sheets that do not fit the model.
 
         Raises
         ------

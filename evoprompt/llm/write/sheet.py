@@ -21,7 +21,7 @@ Tokens = tuple[int, ...]
 
 @dataclass(frozen=True)
 class Sheet:
-    """Q tokenised questions.
+    """A sheet of Q tokenised questions.
 
     `before` and `after` are the tokens on either side of the soft prompt, up to where the answer is read; `options`
     has, for each question and label, its tokens from there on: never none, and never the beginning of another's.

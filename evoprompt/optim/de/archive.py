@@ -45,12 +45,12 @@ class Archive:
 
     @property
     def loss(self) -> NDArray[np.float64]:
-        """Their losses, (a,); a view."""
+        """Losses of the archived parents, (a,); a view."""
         return self._loss[: self._size]
 
     @property
     def violation(self) -> NDArray[np.float64]:
-        """Their violations, (a,); a view."""
+        """Violations of the archived parents, (a,); a view."""
         return self._violation[: self._size]
 
     def add(
@@ -122,7 +122,7 @@ class Archive:
         self._loss, self._violation = (np.resize(known, capacity) for known in (self._loss, self._violation))
 
     def clear(self) -> None:
-        """Forget all rows."""
+        """Remove all rows."""
         self._size = 0
 
     def state_dict(self) -> dict[str, Any]:

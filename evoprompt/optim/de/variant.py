@@ -37,7 +37,7 @@ LEAST_GENERATIONS = 4
 
 @dataclass(frozen=True)
 class Variant:
-    """What a variant is made of.
+    """A variant of differential evolution: the parts that it is made of.
 
     Attributes
     ----------

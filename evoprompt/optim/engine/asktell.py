@@ -184,7 +184,7 @@ class AskTell:
 
     @property
     def seconds(self) -> float | None:
-        """The time limit."""
+        """The limit of wall-clock time in seconds, or None."""
         return self._ledger.seconds
 
     @property

@@ -79,7 +79,7 @@ def packed(blocks: Iterable[Block]) -> dict[str, Any]:
 
 
 def unpacked(state: Mapping[str, Any]) -> list[Block]:
-    """The blocks again."""
+    """Blocks from the arrays that they were packed into."""
     lengths = np.asarray(state["length"]).tolist()
     if not lengths:
         return []

@@ -91,7 +91,7 @@ class Generations:
             self._open.append(block)
 
     def take(self, received: Received) -> None:
-        """Take results in."""
+        """Take in results that came back."""
         for block, which, offsets in received.pieces:
             if block.awaited:
                 self._awaited -= len(received.loss[which])

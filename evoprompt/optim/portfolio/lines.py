@@ -160,7 +160,7 @@ class LineSearch:
 
 
 def packed_lines(lines: list[LineSearch]) -> dict[str, Any]:
-    """Lines as a few arrays."""
+    """Line searches as a few arrays."""
     return {
         "low": np.array([line._low for line in lines]), "high": np.array([line._high for line in lines]),
         "length": np.array([len(line._t) for line in lines], dtype=np.int64),
@@ -172,7 +172,7 @@ def packed_lines(lines: list[LineSearch]) -> dict[str, Any]:
 
 
 def unpacked_lines(state: Mapping[str, Any]) -> list[LineSearch]:
-    """The lines again."""
+    """Line searches from the arrays that they were packed into."""
     columns = {name: np.asarray(values).tolist() for name, values in state.items()}
     lines, start = [], 0
     for k, length in enumerate(columns["length"]):
