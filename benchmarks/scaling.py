@@ -83,7 +83,9 @@ def optimizer(loop: str, budget: int, popsize: int = POPSIZE, d: int = 8) -> Opt
     """Differential evolution whose generations are all of one size; in steady state it learns from each result."""
     updating = "immediate" if loop == "steady" else "deferred"
     box = [(-1.0, 1.0)] * d
-    return DifferentialEvolution(box, budget=budget, popsize=popsize, seed=0, updating=updating, variant="shade")
+    return DifferentialEvolution(
+        box, budget=budget, popsize=popsize, seed=0, updating=updating, variant="shade", dtype="float32"
+    )
 
 
 def sleeping(most: int) -> Iterator[Measurement]:

@@ -11,7 +11,6 @@ from evoprompt.optim.de.variant import Variant
 from evoprompt.optim.engine.asktell import AskTell, Recommendation
 from evoprompt.optim.engine.record import GenerationRecord
 from evoprompt.optim.engine.state import has_state, load_state, save_state
-from evoprompt.optim.engine.telllog import TellLog, replay
 from evoprompt.optim.methods import OPTIMIZERS, capabilities_of, make_optimizer
 from evoprompt.optim.portfolio.portfolio import Portfolio
 from evoprompt.optim.protocol import Best, Evaluation, Evaluator, Objective, Optimizer, Trials, shares
@@ -29,7 +28,6 @@ __all__ = [
     "Optimizer",
     "Portfolio",
     "Recommendation",
-    "TellLog",
     "Trials",
     "Variant",
     "capabilities_of",
@@ -37,7 +35,6 @@ __all__ = [
     "load_state",
     "make_optimizer",
     "minimize",
-    "replay",
     "save_state",
     "shares",
 ]

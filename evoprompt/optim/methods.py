@@ -38,7 +38,7 @@ def make_optimizer(
     budget: int | None,
     seed: int | None,
     popsize: int | None = None,
-    dtype: DTypeLike = "float32",
+    dtype: DTypeLike = "float64",
     x0: ArrayLike | None = None,
     **options: Any,
 ) -> Optimizer:

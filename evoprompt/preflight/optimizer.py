@@ -16,7 +16,7 @@ __all__ = ["check_optimizer"]
 def check_optimizer(settings: Settings, hidden: int, workers: int, findings: Findings) -> None:
     """Print what the optimizer asks for at a time, and note where workers would have nothing to do."""
     findings.section("search")
-    options = dict(settings.optimizer)
+    options = {"dtype": "float32", **settings.optimizer}
     name, batch = options.pop("name"), settings.executor.batch_size
     d = coordinates(settings.space, hidden)
     with findings.catching():

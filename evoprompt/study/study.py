@@ -343,7 +343,7 @@ def _instrument(settings: Settings) -> Instrument:
 
 
 def _optimizer(settings: Settings, space: Space) -> Optimizer:
-    options = dict(settings.optimizer)
+    options = {"dtype": "float32", **settings.optimizer}  # the precision of a soft prompt, at half the memory
     name = options.pop("name")
     try:
         return make_optimizer(name, bounds=space.bounds, budget=settings.budget, seed=settings.seed, **options)

@@ -45,11 +45,11 @@ def test_the_torch_objective_is_evaluated_in_float32_and_reaches_its_target(tmp_
 
 
 @pytest.mark.system
-def test_the_external_program_runs_by_generations_in_steady_state_and_from_its_log(tmp_path: Path) -> None:
-    generations, steady, replayed = printed_by(tmp_path, SCRIPTS / "external_program.py").splitlines()
+def test_the_external_program_runs_by_generations_and_in_steady_state(tmp_path: Path) -> None:
+    generations, steady = printed_by(tmp_path, SCRIPTS / "external_program.py").splitlines()
     assert "after 60 evaluations" in generations
     assert "after 60 evaluations" in steady
-    assert re.search(r": (.*) after", steady)[1] == replayed.removeprefix("replayed: ")
+    assert float(re.search(r"\], (\S+) after", steady)[1]) < 10
     assert float(re.search(r"\], (\S+) after", generations)[1]) < 0.1
 
 

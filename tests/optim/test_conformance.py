@@ -1,12 +1,19 @@
-"""Every optimizer, ours and the adapted ones, inherits the conformance suite that the package ships."""
+"""Every optimizer, ours and the adapted ones, inherits the conformance suite that the package ships.
 
+The fast suite has all of it for each class and each algorithm; what differs from one of these in a part or an option
+gets one run of everything at once there, and the whole conformance suite in `system`.
+"""
+
+from types import FunctionType
 from typing import Any, ClassVar
 
+import numpy as np
 import pytest
 
-from evoprompt.optim import OPTIMIZERS, Optimizer, make_optimizer
+from evoprompt.optim import OPTIMIZERS, Optimizer, load_state, make_optimizer, save_state
 from evoprompt.optim.methods import capabilities_of
 from evoprompt.testing import OptimizerConformance
+from evoprompt.testing.case import sphere
 
 CASES: dict[str, tuple[str, dict[str, Any]]] = {
     "reflecting_shade": ("shade", {"repair": "reflect"}),
@@ -44,10 +51,56 @@ def case(name: str, options: dict[str, Any]) -> dict[str, Any]:
     }  # fmt: skip
 
 
+ALGORITHMS = (
+    "auto",
+    "de",
+    "arrde",
+    "lsrtde",
+    "cma",
+    "nevergrad",
+    "scipy",
+    "dual_annealing",
+    "random",
+    "immediate_shade",
+)
+"""One for each class and each algorithm, and one without generations."""
+
+ELSEWHERE = ("auto", "de", "cma")
+"""Whose states are continued in another process in the fast suite too: one for each way of keeping a state."""
+
 for _name in OPTIMIZERS:
     CASES[_name.replace("/", "_").replace("-", "_")] = (_name, {})
 for _title, (_name, _options) in CASES.items():
-    globals()[f"Test_{_title}"] = type(f"Test_{_title}", (Named,), case(_name, _options))
+    _class = type(f"Test_{_title}", (Named,), case(_name, _options))
+    if _title not in ALGORITHMS:
+        _class.pytestmark = pytest.mark.system  # type: ignore[attr-defined]
+    elif _title not in ELSEWHERE:
+        _test = OptimizerConformance.test_a_state_continues_identically_in_another_process
+        _copy = FunctionType(_test.__code__, _test.__globals__, _test.__name__, _test.__defaults__, _test.__closure__)
+        setattr(_class, _test.__name__, pytest.mark.system(_copy))
+    globals()[f"Test_{_title}"] = _class
+
+
+@pytest.mark.parametrize("title", [title for title in CASES if title not in ALGORITHMS])
+def test_one_that_differs_in_a_part_is_driven_with_failures_resumed_and_spends_its_budget(title, tmp_path):
+    each = globals()[f"Test_{title}"]()
+    optimizer, copy = each.fresh(), None
+    low, high = np.array(each.bounds).T
+    while optimizer.should_stop() is None:
+        trials = optimizer.ask()
+        assert ((trials.x >= low) & (trials.x <= high)).all()
+        losses = np.where(trials.ids % 5 == 1, np.nan, sphere(trials.x))
+        optimizer.tell(trials[::-1], losses[::-1])
+        if copy is not None:
+            np.testing.assert_array_equal(copy.ask().x, trials.x)
+            copy.tell(trials[::-1], losses[::-1])
+        elif optimizer.evaluations > each.budget / 2:
+            save_state(tmp_path, optimizer.state_dict())
+            copy = each.fresh()
+            copy.load_state_dict(load_state(tmp_path))
+    assert optimizer.evaluations == copy.evaluations == each.budget
+    assert optimizer.failed == len(range(1, each.budget, 5))
+    assert optimizer.best.loss == copy.best.loss < np.inf
 
 
 def test_a_budget_below_the_population_is_refused_with_both_numbers():

@@ -138,7 +138,7 @@ def test_every_kind_of_bound_is_kept_by_every_repair(sides, repair, dtype):
 
 
 def test_float32_points_never_leave_a_float64_box():
-    engine = classic([(0.1, 0.7)] * 5, seed=0, popsize=8, repair="clip", variant="rand/1/bin", f=2.0)
+    engine = classic([(0.1, 0.7)] * 5, seed=0, popsize=8, repair="clip", variant="rand/1/bin", f=2.0, dtype="float32")
     for _ in range(10):
         x = engine.ask()
         assert (x.x.astype(np.float64) >= 0.1).all()
@@ -147,7 +147,7 @@ def test_float32_points_never_leave_a_float64_box():
 
 
 def test_the_widest_box_does_not_overflow():
-    engine = classic([(-3e38, 3e38)] * 3, seed=0, popsize=6, variant="rand/1/bin", f=2.0)
+    engine = classic([(-3e38, 3e38)] * 3, seed=0, popsize=6, variant="rand/1/bin", f=2.0, dtype="float32")
     for _ in range(5):
         trials = engine.ask()
         assert np.isfinite(trials.x).all()
@@ -210,7 +210,7 @@ def test_the_default_population_is_sane_in_forty_thousand_dimensions():
     assert 8 <= engine.popsize <= 100
     trials = engine.ask()
     engine.tell(trials, sphere(trials.x))
-    assert engine.ask().x.dtype == np.float32
+    assert engine.ask().x.dtype == np.float64
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,6 @@ import pytest
 from evoprompt.optim import DifferentialEvolution, minimize
 from evoprompt.optim.engine.state import load_state, save_state
 from evoprompt.optim.engine.stopwatch import Stopwatch
-from evoprompt.optim.engine.telllog import TellLog, replay
 
 BOX = [(-5.0, 5.0)] * 3
 
@@ -78,18 +77,6 @@ def test_the_first_of_budget_and_deadline_ends_the_run():
     assert until_stopped(engine(seconds=0.05, budget=10**9)) == "deadline"
 
 
-def test_a_timed_run_is_repeated_from_its_log_whatever_the_clock_says_then():
-    log = TellLog(engine(seconds=0.15, updating="immediate", seed=3))
-    while not log.should_stop():
-        trials = log.ask(3)
-        time.sleep(0.002)
-        log.tell(trials, sphere(trials.x))
-    again = replay(log, engine(seconds=0.15, updating="immediate", seed=3))
-    assert again.evaluations == log.evaluations
-    assert len(again.population[1]) == len(log.population[1]) < 8
-    np.testing.assert_array_equal(again.population[0], log.population[0])
-
-
 def test_the_stopwatch_goes_on_where_it_was_set():
     now = [100.0]
     watch = Stopwatch(lambda: now[0])
@@ -101,8 +88,6 @@ def test_the_stopwatch_goes_on_where_it_was_set():
     assert watch.tick() == 30
     now[0] = 201.5
     assert watch.tick() == 31.5
-    watch.follow(3.0)
-    assert watch.tick() == watch.read() == 3
 
 
 def test_minimize_stops_in_the_middle_of_a_generation_and_goes_on_from_there(tmp_path):

@@ -26,7 +26,7 @@ def bounds(d):
 
 def archive_after(generations, d, **options):
     """The archive's capacity and content when every trial has beaten its parent."""
-    optimizer = DifferentialEvolution(bounds(d), budget=100_000, popsize=POPSIZE, seed=1, **options)
+    optimizer = DifferentialEvolution(bounds(d), budget=100_000, popsize=POPSIZE, seed=1, dtype="float32", **options)
     for generation in range(generations):
         optimizer.tell(optimizer.ask(), np.full(POPSIZE, -float(generation)))
     archive = optimizer.state_dict()["generations"]["algorithm"]["archive"]
@@ -37,7 +37,9 @@ def archive_after(generations, d, **options):
 def test_a_run_over_a_long_soft_prompt_fits_into_four_populations(name):
     tracemalloc.start()
     try:
-        optimizer = make_optimizer(name, bounds=bounds(SOFT_PROMPT), budget=10_000, seed=1, popsize=POPSIZE)
+        optimizer = make_optimizer(
+            name, bounds=bounds(SOFT_PROMPT), budget=10_000, seed=1, popsize=POPSIZE, dtype="float32"
+        )
         for generation in range(4):
             trials = optimizer.ask()  # those of the last generation are still held here
             optimizer.tell(trials, np.full(len(trials), -float(generation)))

@@ -49,8 +49,8 @@ def test_a_variant_is_taken_wherever_a_name_is_and_gives_the_same_run():
     made = [
         DifferentialEvolution(box, budget=800, variant=MINE),
         DifferentialEvolution(box, budget=800, variant=WHERE),
-        make_optimizer(MINE, bounds=box, budget=800, seed=0, dtype="float32"),
-        make_optimizer("de", variant=WHERE, bounds=box, budget=800, seed=0, dtype="float32"),
+        make_optimizer(MINE, bounds=box, budget=800, seed=0),
+        make_optimizer("de", variant=WHERE, bounds=box, budget=800, seed=0),
         DifferentialEvolution(box, budget=800, variant=pickle.loads(pickle.dumps(MINE))),
     ]
     assert [optimizer.popsize for optimizer in made] == [20] * 5

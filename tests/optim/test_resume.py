@@ -134,7 +134,7 @@ def test_an_equal_budget_changes_nothing_and_none_at_all_is_a_larger_one(tmp_pat
         ({"updating": "immediate"}, "updating is"),
         ({"integrality": [True, True, False]}, "integrality is None"),
         ({"tol": 0.1}, "tol is None"),
-        ({"dtype": "float64"}, "dtype is 'float32'"),
+        ({"dtype": "float32"}, "dtype is 'float64' in the state"),
     ],
 )
 def test_every_other_difference_is_refused_by_name(other, named):

@@ -8,7 +8,6 @@ from pathlib import Path
 import numpy as np
 
 from evoprompt import DifferentialEvolution, minimize
-from evoprompt.optim import TellLog, replay
 from evoprompt.parallel import RayEvaluator
 
 PROGRAM = [sys.executable, str(Path(__file__).with_name("simulator.py"))]
@@ -39,14 +38,11 @@ if __name__ == "__main__":
         result = minimize(None, BOUNDS, budget=60, evaluator=workers)
         print(f"by generations: {result.x}, {result.fun:.3g} after {result.nfev} evaluations, {result.nfail} failed")
 
-        log = TellLog(new())
-        workers.submit(log.ask(3))  # three in flight: no worker waits for the driver
+        optimizer = new()
+        workers.submit(optimizer.ask(3))  # three in flight: no worker waits for the driver
         for trials, evaluation in workers.collect():
-            log.tell(trials, evaluation)
-            more = log.ask(len(trials))
+            optimizer.tell(trials, evaluation)
+            more = optimizer.ask(len(trials))
             if len(more):
                 workers.submit(more)
-    print(f"steady state: {log.best.x}, {log.best.loss:.3g} after {log.evaluations} evaluations")
-
-    again = replay(log, new())  # the same run once more, without the program
-    print(f"replayed: {again.best.x}, {again.best.loss:.3g}")
+    print(f"steady state: {optimizer.best.x}, {optimizer.best.loss:.3g} after {optimizer.evaluations} evaluations")

@@ -58,7 +58,7 @@ class CMA(ReplayedOptimizer):
         budget: int | None = None,
         seed: int | None = 0,
         popsize: int | None = None,
-        dtype: DTypeLike = "float32",
+        dtype: DTypeLike = "float64",
         x0: ArrayLike | None = None,
         target: float | None = None,
         seconds: float | None = None,

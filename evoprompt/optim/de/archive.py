@@ -6,19 +6,17 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from evoprompt.optim.de.population import Population
 from evoprompt.optim.engine.rng import Purpose, TrialStreams
 from evoprompt.optim.engine.rows import compact, copy_rows
+from evoprompt.optim.engine.state import Stateful
+from evoprompt.typing import Bools, Doubles, Floats, Indices
 
 __all__ = ["Archive"]
 
-Floats = NDArray[np.floating[Any]]
-Indices = NDArray[np.int64]
 
-
-class Archive:
+class Archive(Stateful):
     """JADE's external archive (Zhang & Sanderson 2009, section III-A): at most ``capacity`` parents that lost.
 
     Parameters
@@ -44,18 +42,16 @@ class Archive:
         return self._rows[: self._size]
 
     @property
-    def loss(self) -> NDArray[np.float64]:
+    def loss(self) -> Doubles:
         """Losses of the archived parents, (a,); a view."""
         return self._loss[: self._size]
 
     @property
-    def violation(self) -> NDArray[np.float64]:
+    def violation(self) -> Doubles:
         """Violations of the archived parents, (a,); a view."""
         return self._violation[: self._size]
 
-    def add(
-        self, parents: Population, rows: Indices, ids: Indices, beaten: NDArray[np.bool_], streams: TrialStreams
-    ) -> None:
+    def add(self, parents: Population, rows: Indices, ids: Indices, beaten: Bools, streams: TrialStreams) -> None:
         """Keep the members ``rows[beaten]`` of ``parents``, in this order.
 
         Parameters
@@ -87,7 +83,7 @@ class Archive:
         self._loss[place], self._violation[place] = parents.loss[members], parents.violation[members]
         self._size = min(self._size + added, self.capacity)
 
-    def _after_removal(self, u: NDArray[np.float64], new: int) -> Indices:
+    def _after_removal(self, u: Doubles, new: int) -> Indices:
         """Where each new row ends up when random rows are removed, the last row filling each gap."""
         content = list(range(self._size + new))
         for value in u.tolist():

@@ -79,7 +79,7 @@ class DifferentialEvolution(AskTell):
         seconds: float | None = None,
         seed: int | None = 0,
         popsize: int | None = None,
-        dtype: DTypeLike = "float32",
+        dtype: DTypeLike = "float64",
         x0: ArrayLike | None = None,
         variant: str | Variant = DEFAULT_VARIANT,
         f: float | None = None,

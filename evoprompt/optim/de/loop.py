@@ -6,8 +6,7 @@ compete with their parents; :meth:`Evolution.end_generation` adapts the paramete
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -21,6 +20,7 @@ from evoprompt.optim.engine.box import Box
 from evoprompt.optim.engine.rng import Purpose, TrialStreams
 from evoprompt.optim.engine.rows import Scratch, pieces, rows_at
 from evoprompt.optim.engine.starting import checked_popsize, initial_points
+from evoprompt.optim.engine.state import Stateful
 from evoprompt.typing import Bools, Doubles, Floats, Indices
 
 __all__ = ["LARGE", "UNIFORMS", "Evolution", "make_evolution"]
@@ -38,7 +38,7 @@ caller still has, and the archive with everything else.
 _PARENTS, _CROSSING = slice(4, 10), slice(10, 12)
 
 
-class Evolution:
+class Evolution(Stateful):
     """The algorithm of differential evolution: a population that evolves as a :class:`Variant` says.
 
     Parameters
@@ -70,8 +70,20 @@ class Evolution:
         If an option is out of range, or the budget cannot pay for one population.
     """
 
-    tags: tuple[str, ...] = ("f", "cr")
-    stages: tuple[str, ...] = ("initial", "evolved")
+    tags: ClassVar[tuple[str, ...]] = ("f", "cr")
+    stages: ClassVar[tuple[str, ...]] = ("initial", "evolved")
+
+    replaceable: int
+    _members: Population
+    _unborn: Bools
+    """Slots whose starting point is still to be handed out."""
+    _archive: Archive
+    _adaptation: Any
+    _lifetimes: Lifetimes | None
+    _progress: float
+    _generation: int
+    _learnt: list[tuple[Doubles, Doubles, Doubles]]
+    """F, CR and gain of this generation's successes."""
 
     def __init__(
         self,
@@ -109,11 +121,11 @@ class Evolution:
         self._scratch = Scratch(box.d, box.dtype)
         self._lifetimes = None if noise is None else Lifetimes(noise, self.popsize)
         if noise is not None:
-            self.tags, self.stages = (*self.tags, "again"), (*self.stages, "again")
-        self._unborn = np.ones(self.popsize, dtype=bool)  # slots whose starting point is still to be handed out
+            self.tags, self.stages = (*self.tags, "again"), (*self.stages, "again")  # type: ignore[misc]
+        self._unborn = np.ones(self.popsize, dtype=bool)
         self._progress = 0.0
         self._generation = 0
-        self._learnt: list[tuple[Doubles, Doubles, Doubles]] = []  # F, CR and gain of this generation's successes
+        self._learnt = []
 
     @property
     def size(self) -> int:
@@ -286,6 +298,10 @@ class Evolution:
         if self._lifetimes is not None:
             self._lifetimes.plan(self._members, self._generation)
 
+    def state_dict(self) -> dict[str, Any]:
+        self._learnt = [_joined(self._learnt)] if self._learnt else []  # the same, in fewer arrays
+        return super().state_dict()
+
     def _archive_size(self, members: int) -> int:
         """The variant's archive capacity for so many members; half of them where these are large, see ``Variant``."""
         capacity = round(self.spec.archive * members)
@@ -307,29 +323,6 @@ class Evolution:
         self._unborn = self._unborn[keep]
         rng = self._streams.of(self._generation, Purpose.DESIGN)
         self._archive.resize(self._archive_size(wanted), rng)
-
-    def state_dict(self) -> dict[str, Any]:
-        return {
-            "members": self._members.state_dict(),
-            "unborn": self._unborn.copy(),
-            "replaceable": self.replaceable,
-            "archive": self._archive.state_dict(),
-            "adaptation": self._adaptation.state_dict(),
-            "progress": self._progress,
-            "generation": self._generation,
-            "learnt": [np.stack(batch) for batch in self._learnt],
-            "lifetimes": None if self._lifetimes is None else self._lifetimes.state_dict(),
-        }
-
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        self._members.load_state_dict(state["members"])
-        self._unborn, self.replaceable = np.array(state["unborn"]), int(state["replaceable"])
-        self._archive.load_state_dict(state["archive"])
-        self._adaptation.load_state_dict(state["adaptation"])
-        self._progress, self._generation = float(state["progress"]), int(state["generation"])
-        self._learnt = [(batch[0], batch[1], batch[2]) for batch in state["learnt"]]
-        if self._lifetimes is not None:
-            self._lifetimes.load_state_dict(state["lifetimes"])
 
 
 def _ascending(slots: Indices) -> bool:

@@ -8,6 +8,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from evoprompt.optim.engine.state import Stateful
 from evoprompt.typing import Doubles, Indices
 
 __all__ = ["NORMAL", "UNIFORMS", "Adaptation", "FixedParameters", "lehmer", "normal_rate", "positive_cauchy"]
@@ -43,7 +44,7 @@ class Adaptation(Protocol):
     def load_state_dict(self, state: Mapping[str, Any]) -> None: ...
 
 
-class FixedParameters:
+class FixedParameters(Stateful):
     """The same F and CR for every trial."""
 
     def __init__(self, f: float, cr: float, **_: Any) -> None:
@@ -60,12 +61,6 @@ class FixedParameters:
 
     def keep(self, members: Indices) -> None:
         """Members carry nothing."""
-
-    def state_dict(self) -> dict[str, Any]:
-        return {}
-
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Nothing to restore."""
 
 
 def positive_cauchy(location: Doubles | float, scale: float, u: Doubles) -> Doubles:

@@ -7,19 +7,13 @@ has to tell apart.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
-
 import numpy as np
-from numpy.typing import NDArray
 
 from evoprompt.optim.de.population import HUGE, Population
+from evoprompt.optim.engine.state import Stateful
+from evoprompt.typing import Floats, Indices
 
 __all__ = ["Lifetimes"]
-
-Floats = NDArray[np.floating[Any]]
-Doubles = NDArray[np.float64]
-Indices = NDArray[np.int64]
 
 _PROBES = 3
 _SHARE = 0.2
@@ -29,7 +23,7 @@ _HIDDEN = 4.0
 _FEW = 6
 
 
-class Lifetimes:
+class Lifetimes(Stateful):
     """Whom to evaluate again, and what the losses amount to.
 
     Parameters
@@ -48,11 +42,17 @@ class Lifetimes:
         Members to evaluate again in this generation; a member may stand there more than once.
     """
 
+    evaluations: Indices
+    seen: Indices
+    planned: Indices
+    _variance: float
+    _probing: bool
+
     def __init__(self, noise: str | float, popsize: int) -> None:
         self._known = None if noise == "auto" else float(noise)
         self._variance = np.nan if self._known is None else self._known**2
         self._probing = self._known is None
-        self.planned: Indices = np.empty(0, dtype=np.int64)
+        self.planned = np.empty(0, dtype=np.int64)
         self.begin_again(popsize)
 
     @property
@@ -122,17 +122,3 @@ class Lifetimes:
         half = order[: max(len(order) // 2, min(len(order), _FEW))]
         centroid: Floats = members.x[half].mean(axis=0, dtype=np.float64).astype(members.x.dtype)
         return centroid
-
-    def state_dict(self) -> dict[str, Any]:
-        return {
-            "variance": float(self._variance),
-            "probing": self._probing,
-            "planned": self.planned.copy(),
-            "evaluations": self.evaluations.copy(),
-            "seen": self.seen.copy(),
-        }
-
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        self._variance, self._probing = float(state["variance"]), bool(state["probing"])
-        self.planned = np.array(state["planned"])
-        self.evaluations, self.seen = np.array(state["evaluations"]), np.array(state["seen"])

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
 from evoprompt.optim.engine.algorithm import GUEST, Results
 from evoprompt.optim.engine.rows import compact, copy_rows
+from evoprompt.optim.engine.state import Stateful
 from evoprompt.typing import Bools, Doubles, Floats, Indices
 
 __all__ = ["HUGE", "Duel", "Population", "ranking"]
@@ -31,7 +31,7 @@ class Duel(NamedTuple):
     """By how much the trial is better, in violation or else in loss; NaN where a side has failed or is missing."""
 
 
-class Population:
+class Population(Stateful):
     """Members and what is known of them.
 
     Feasibility comes first (Deb 2000, "An efficient constraint handling method for genetic algorithms"): the
@@ -46,12 +46,20 @@ class Population:
         Trial numbers; -1: never asked, or not evaluated yet.
     """
 
+    x: Floats
+    loss: Doubles
+    violation: Doubles
+    id: Indices
+
     def __init__(self, x: Floats) -> None:
         self.x = x
         self.loss = np.full(len(x), np.inf)
         self.violation = np.full(len(x), np.inf)
         self.id = np.full(len(x), GUEST, dtype=np.int64)
-        self._order: Indices | None = None
+        self._was_restored()
+
+    def _was_restored(self) -> None:
+        self._order = None
 
     def __len__(self) -> int:
         return len(self.x)
@@ -114,11 +122,3 @@ class Population:
         """The n best members in the order of their slots, failed ones last."""
         failed = np.flatnonzero(~np.isfinite(self.loss))
         return np.sort(np.concatenate([self.order, failed])[:n])
-
-    def state_dict(self) -> dict[str, Any]:
-        return {name: getattr(self, name).copy() for name in ("x", "loss", "violation", "id")}
-
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        for name in ("x", "loss", "violation", "id"):
-            setattr(self, name, np.array(state[name]))
-        self._order = None

@@ -72,8 +72,7 @@ class AskTell:
     updating : str
         "deferred": selection when a whole generation has been told. "immediate": each trial competes as soon
         as it is told, for steady-state use with many evaluations in flight; a generation then closes after as
-        many results as it has members. The sequence of asks and tells determines the run
-        (:class:`~evoprompt.optim.engine.telllog.TellLog`).
+        many results as it has members. The sequence of asks and tells determines the run.
     integrality : array_like of bool, shape (d,), optional
         Coordinates that are whole numbers: they are rounded in what is handed out, while the algorithm goes on
         with what it made.
@@ -121,7 +120,7 @@ class AskTell:
         seconds: float | None = None,
         seed: int | None = 0,
         popsize: int | None = None,
-        dtype: DTypeLike = "float32",
+        dtype: DTypeLike = "float64",
         x0: ArrayLike | None = None,
         updating: str = "deferred",
         integrality: ArrayLike | None = None,
@@ -373,13 +372,6 @@ class AskTell:
     def _fresh(self, ids: Indices) -> Floats:
         box = self._box if self._rounding is None else self._rounding.box
         return box.from_unit(self._streams.uniforms(ids, self.d, Purpose.REDRAW))
-
-    def follow_clock(self, elapsed: float | None) -> None:
-        """Take the time from a log in place of the clock; None goes on with the clock from there."""
-        if elapsed is None:
-            self._ledger.watch.set(self.elapsed)
-        else:
-            self._ledger.watch.follow(elapsed)
 
     def state_dict(self) -> dict[str, Any]:
         """Everything, at any moment: results may be outstanding and can be told after a reload.

@@ -39,7 +39,7 @@ class Box:
     (2, [1.0, inf], [True, False])
     """
 
-    def __init__(self, bounds: Any, dtype: DTypeLike = np.float32) -> None:
+    def __init__(self, bounds: Any, dtype: DTypeLike = np.float64) -> None:
         self.dtype = np.dtype(dtype)
         if self.dtype not in (np.float32, np.float64):
             raise ValueError(f"dtype must be float32 or float64, got {self.dtype}")

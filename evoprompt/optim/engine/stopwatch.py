@@ -11,8 +11,7 @@ __all__ = ["Stopwatch", "checked_seconds"]
 class Stopwatch:
     """Seconds since the first :meth:`tick`, on top of those of earlier processes.
 
-    Whatever happens within one ask or tell sees one time, that of its tick, so that a log of the times
-    repeats the run.
+    Whatever happens within one ask or tell sees one time, that of its tick.
 
     Parameters
     ----------
@@ -31,18 +30,14 @@ class Stopwatch:
         self._now = now
         self._start: float | None = None
         self.elapsed = 0.0
-        self._scripted = False
 
     def tick(self) -> float:
         """Read the clock and remember the time as ``elapsed``."""
-        if not self._scripted:
-            self.elapsed = self.read()
+        self.elapsed = self.read()
         return self.elapsed
 
     def read(self) -> float:
         """The time, without remembering it; 0 before the first tick, which starts the watch."""
-        if self._scripted:
-            return self.elapsed
         now = self._now()
         if self._start is None:
             self._start = now - self.elapsed
@@ -50,11 +45,7 @@ class Stopwatch:
 
     def set(self, elapsed: float) -> None:
         """Go on from here, in another process perhaps; the watch starts again at the next tick."""
-        self._start, self.elapsed, self._scripted = None, float(elapsed), False
-
-    def follow(self, elapsed: float) -> None:
-        """Stand still at a time taken from a log, until :meth:`set` or another time."""
-        self.elapsed, self._scripted = float(elapsed), True
+        self._start, self.elapsed = None, float(elapsed)
 
 
 def checked_seconds(seconds: float | None) -> float | None:

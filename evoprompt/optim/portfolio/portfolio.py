@@ -51,7 +51,7 @@ class Portfolio(AskTell):
         seconds: float | None = None,
         seed: int | None = 0,
         popsize: int | None = None,
-        dtype: DTypeLike = "float32",
+        dtype: DTypeLike = "float64",
         x0: ArrayLike | None = None,
         updating: str = "deferred",
         integrality: ArrayLike | None = None,

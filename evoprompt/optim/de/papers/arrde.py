@@ -7,7 +7,6 @@ their program (Minion).
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -20,6 +19,7 @@ from evoprompt.optim.de.schedule import nearest
 from evoprompt.optim.engine.algorithm import GUEST, Results, Selection
 from evoprompt.optim.engine.rng import Purpose
 from evoprompt.optim.engine.starting import initial_points
+from evoprompt.optim.engine.state import Stateful
 from evoprompt.typing import Doubles, Floats, Indices
 
 __all__ = ["ARRDE", "PointSet", "RestartingEvolution", "TightHistory", "arrde_size"]
@@ -30,11 +30,16 @@ _ARCHIVED = 1000
 _LAST_PHASE = 0.9
 
 
-class PointSet:
+class PointSet(Stateful):
     """Points that were evaluated once and may become members again: x (n, d), loss, violation and id (n,)."""
 
+    x: Floats
+    loss: Doubles
+    violation: Doubles
+    id: Indices
+
     def __init__(self, d: int, dtype: np.dtype[Any]) -> None:
-        self.x: Floats = np.empty((0, d), dtype=dtype)
+        self.x = np.empty((0, d), dtype=dtype)
         self.loss, self.violation = np.empty(0), np.empty(0)
         self.id = np.empty(0, dtype=np.int64)
 
@@ -68,13 +73,6 @@ class PointSet:
         first = ranking(self.loss, self.violation)[0]
         return float(self.violation[first]), float(self.loss[first])
 
-    def state_dict(self) -> dict[str, Any]:
-        return {name: getattr(self, name).copy() for name in ("x", "loss", "violation", "id")}
-
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        for name in ("x", "loss", "violation", "id"):
-            setattr(self, name, np.array(state[name]))
-
 
 class RestartingEvolution(Evolution):
     """Muzakka, Shali, Suhendar, Moeller & Finsterbusch 2025, "... The ARRDE algorithm", arXiv:2511.18429.
@@ -85,18 +83,35 @@ class RestartingEvolution(Evolution):
     Details follow the authors' program (Minion); where points are drawn, only the random numbers differ.
     """
 
+    _ended: PointSet
+    """Members of populations that have ended."""
+    _ended_archive: PointSet
+    """What was in their archives."""
+    _milestones: PointSet
+    """Each new best point of the first run."""
+    _memories: list[Doubles]
+    """Cells (2, H) of M_F and M_CR when first runs and refinements ended."""
+    _phase: str
+    _restarts: int
+    """In a row; the first run counts."""
+    _episode: int
+    _born: bool
+    """Whether this generation's points are a restart's starting points."""
+    _regions: list[list[tuple[float, float]]]
+    """To keep out of, per coordinate."""
+
     def __init__(self, *args: Any, **settings: Any) -> None:
         super().__init__(*args, **settings)
         d, dtype = self._box.d, self._box.dtype
-        self._ended = PointSet(d, dtype)  # members of populations that have ended
-        self._ended_archive = PointSet(d, dtype)  # what was in their archives
-        self._milestones = PointSet(d, dtype)  # each new best point of the first run
-        self._memories: list[Doubles] = []  # cells (2, H) of M_F and M_CR when first runs and refinements ended
+        self._ended = PointSet(d, dtype)
+        self._ended_archive = PointSet(d, dtype)
+        self._milestones = PointSet(d, dtype)
+        self._memories = []
         self._phase = "first"
-        self._restarts = 1  # in a row; the first run counts
+        self._restarts = 1
         self._episode = 0
-        self._born = False  # whether this generation's points are a restart's starting points
-        self._regions: list[list[tuple[float, float]]] = [[] for _ in range(d)]  # to keep out of, per coordinate
+        self._born = False
+        self._regions = [[] for _ in range(d)]
 
     def select(self, results: Results) -> Selection:
         before = self._best()
@@ -205,29 +220,6 @@ class RestartingEvolution(Evolution):
         self._adaptation.begin_again(m_f, m_cr)  # type: ignore[attr-defined]
         self._phase = "refine"
         self._restarts = 0
-
-    def state_dict(self) -> dict[str, Any]:
-        return super().state_dict() | {
-            "ended": self._ended.state_dict(),
-            "ended_archive": self._ended_archive.state_dict(),
-            "milestones": self._milestones.state_dict(),
-            "memories": [cells.copy() for cells in self._memories],
-            "phase": self._phase,
-            "restarts": self._restarts,
-            "episode": self._episode,
-            "born": self._born,
-            "regions": [np.array(regions).reshape(-1, 2) for regions in self._regions],
-        }
-
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        super().load_state_dict(state)
-        self._ended.load_state_dict(state["ended"])
-        self._ended_archive.load_state_dict(state["ended_archive"])
-        self._milestones.load_state_dict(state["milestones"])
-        self._memories = [np.array(cells) for cells in state["memories"]]
-        self._phase, self._restarts = str(state["phase"]), int(state["restarts"])
-        self._episode, self._born = int(state["episode"]), bool(state["born"])
-        self._regions = [[(float(a), float(b)) for a, b in regions] for regions in state["regions"]]
 
 
 def _merged(regions: list[tuple[float, float]]) -> list[tuple[float, float]]:

@@ -6,7 +6,6 @@ Evolutionary Computation 13 (2009) 945-958.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -28,6 +27,9 @@ class RunningMeans(FixedParameters):
         Where the means begin; 0.5 in the paper.
     """
 
+    f: float
+    cr: float
+
     RATE = 0.1
 
     def __init__(self, f: float, cr: float, **_: Any) -> None:
@@ -41,12 +43,6 @@ class RunningMeans(FixedParameters):
         if len(f):
             self.cr = (1 - self.RATE) * self.cr + self.RATE * float(cr.mean())
             self.f = (1 - self.RATE) * self.f + self.RATE * lehmer(f, np.ones(len(f)), self.f)
-
-    def state_dict(self) -> dict[str, Any]:
-        return {"f": self.f, "cr": self.cr}
-
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        self.f, self.cr = float(state["f"]), float(state["cr"])
 
 
 def _popsize(d: int, budget: int | None) -> float:

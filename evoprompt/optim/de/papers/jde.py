@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -30,6 +29,9 @@ class SelfAdaptive(FixedParameters):
     popsize : int
     """
 
+    f: Doubles
+    cr: Doubles
+
     LOWER, RANGE, TAU = 0.1, 0.9, 0.1
 
     def __init__(self, f: float, cr: float, popsize: int, **_: Any) -> None:
@@ -45,12 +47,6 @@ class SelfAdaptive(FixedParameters):
 
     def keep(self, members: Indices) -> None:
         self.f, self.cr = self.f[members], self.cr[members]
-
-    def state_dict(self) -> dict[str, Any]:
-        return {"f": self.f.copy(), "cr": self.cr.copy()}
-
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        self.f, self.cr = np.array(state["f"]), np.array(state["cr"])
 
 
 def _popsize(d: int, budget: int | None) -> float:

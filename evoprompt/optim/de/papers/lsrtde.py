@@ -7,7 +7,6 @@ CEC 2024, and their program.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -37,14 +36,23 @@ class NewestEvolution(Evolution):
 
     tags = ("f", "cr", "target")
 
+    _best: Population | None
+    """Best first; None until the starting points are known."""
+    _ring_order: Indices
+    """Ranks of the newest points when the generation began."""
+    _ring_next: int
+    _arrived: list[tuple[Floats, float, float, int]]
+    """Successes: x, loss, violation, id."""
+    _successes: int
+
     def __init__(self, *args: Any, noise: str | float | None = None, **settings: Any) -> None:
         if noise is not None:
             raise ValueError(f'"lsrtde" does not evaluate members again, so noise must be None, got {noise!r}')
         super().__init__(*args, **settings)
-        self._best: Population | None = None  # best first; None until the starting points are known
-        self._ring_order = np.arange(self.popsize)  # ranks of the newest points when the generation began
+        self._best = None
+        self._ring_order = np.arange(self.popsize)
         self._ring_next = 0
-        self._arrived: list[tuple[Floats, float, float, int]] = []  # successes: x, loss, violation, id
+        self._arrived = []
         self._successes = 0
 
     @property
@@ -146,30 +154,6 @@ class NewestEvolution(Evolution):
         merged.loss, merged.violation, merged.id = loss[chosen], violation[chosen], ids[chosen]
         self._best, self._arrived = merged, []
 
-    def state_dict(self) -> dict[str, Any]:
-        rows = [row[0] for row in self._arrived]
-        return super().state_dict() | {
-            "best": None if self._best is None else self._best.state_dict(),
-            "ring_order": self._ring_order.copy(),
-            "ring_next": self._ring_next,
-            "successes": self._successes,
-            "arrived": [list(row[1:]) for row in self._arrived],
-            "arrived_x": np.array(rows, dtype=self._box.dtype).reshape(-1, self._box.d),
-        }
-
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        super().load_state_dict(state)
-        self._best = None
-        if state["best"] is not None:
-            self._best = Population(np.array(state["best"]["x"]))
-            self._best.load_state_dict(state["best"])
-        self._ring_order, self._ring_next = np.array(state["ring_order"]), int(state["ring_next"])
-        self._successes = int(state["successes"])
-        self._arrived = [
-            (x, float(loss), float(violation), int(i))
-            for x, (loss, violation, i) in zip(np.array(state["arrived_x"]), state["arrived"], strict=True)
-        ]
-
 
 def _taken(members: Population, order: Indices) -> Population:
     copy = Population(members.x[order])
@@ -192,6 +176,10 @@ class SuccessRate(FixedParameters):
         H, the number of memory cells; 5 in the paper.
     """
 
+    m_cr: Doubles
+    rate: float
+    _next: int
+
     def __init__(self, cr: float, memory: int, **_: Any) -> None:
         self.m_cr = np.full(memory, cr)
         self.rate = 0.5
@@ -211,13 +199,6 @@ class SuccessRate(FixedParameters):
             mean = lehmer(cr, weights / weights.sum(), 1.0)
             self.m_cr[self._next] = 0.5 * (mean + self.m_cr[self._next])
             self._next = (self._next + 1) % len(self.m_cr)
-
-    def state_dict(self) -> dict[str, Any]:
-        return {"m_cr": self.m_cr.copy(), "rate": self.rate, "next": self._next}
-
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        self.m_cr = np.array(state["m_cr"])
-        self.rate, self._next = float(state["rate"]), int(state["next"])
 
 
 def newest_to_best_1(pool: Pool, draws: Draws) -> Recipe:

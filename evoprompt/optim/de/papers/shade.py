@@ -5,7 +5,6 @@ R. Tanabe, A. Fukunaga, "Success-history based parameter adaptation for differen
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -36,6 +35,10 @@ class SuccessHistory(FixedParameters):
     ([0.743, 0.5], [0.75, 0.5])
     """
 
+    m_f: Doubles
+    m_cr: Doubles
+    _next: int
+
     SPREAD = 0.1
 
     def __init__(self, f: float, cr: float, memory: int, **_: Any) -> None:
@@ -59,13 +62,6 @@ class SuccessHistory(FixedParameters):
     def _write(self, cell: int, f: Doubles, cr: Doubles, weights: Doubles) -> None:
         self.m_f[cell] = lehmer(f, weights, self.m_f[cell])
         self.m_cr[cell] = float((weights * cr).sum())
-
-    def state_dict(self) -> dict[str, Any]:
-        return {"m_f": self.m_f.copy(), "m_cr": self.m_cr.copy(), "next": self._next}
-
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        self.m_f, self.m_cr = np.array(state["m_f"]), np.array(state["m_cr"])
-        self._next = int(state["next"])
 
 
 def _popsize(d: int, budget: int | None) -> float:
