@@ -21,6 +21,7 @@ class Asking(Case):
         optimizer = self.fresh()
         assert isinstance(optimizer, Optimizer)
         assert optimizer.d == len(self.bounds)
+        assert isinstance(optimizer.name, str)
         assert optimizer.budget == self.budget
         assert (optimizer.asked, optimizer.evaluations, optimizer.failed, optimizer.generation) == (0, 0, 0, 0)
         assert optimizer.best is None
@@ -73,6 +74,7 @@ class Asking(Case):
         optimizer = self.fresh(budget=29)
         asked = run(optimizer)
         assert len(asked) == optimizer.asked == optimizer.evaluations == 29
+        assert sum(optimizer.stages.values()) == 29
         assert optimizer.should_stop() == "budget"
         assert len(optimizer.ask()) == len(optimizer.ask(5)) == 0
 

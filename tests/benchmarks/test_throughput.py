@@ -135,6 +135,7 @@ def test_plans_have_the_questions_they_say():
     }
 
 
+@pytest.mark.system
 def test_all_arms_agree_in_a_chat_where_the_three_placements_differ():
     asked = case(build("pocket", "cpu", chat=True))
     sheets = [inputs.sheet for inputs in asked.inputs.values()]

@@ -252,7 +252,7 @@ def test_rounding_does_not_make_a_sum_over_coordinates_look_like_none(d):
 
 
 @pytest.mark.parametrize("updating", ["deferred", "immediate"])
-@pytest.mark.parametrize("in_flight", [2, 16])
+@pytest.mark.parametrize("in_flight", [pytest.param(2, marks=pytest.mark.system), 16])
 def test_lines_are_searched_with_many_trials_in_flight(updating, in_flight):
     losses = []
     for seed in range(3):
@@ -268,7 +268,7 @@ def test_lines_are_searched_with_many_trials_in_flight(updating, in_flight):
 
 
 @pytest.mark.parametrize(
-    ("objective", "d", "budget"), [(rotated_ellipsoid, 20, 3000), (kinked, 40, 1200), (separable_rastrigin, 6, 600)]
+    ("objective", "d", "budget"), [(rotated_ellipsoid, 20, 1000), (kinked, 40, 1200), (separable_rastrigin, 6, 600)]
 )
 def test_the_size_of_asks_changes_nothing(objective, d, budget):
     def one_by_one(x):

@@ -17,6 +17,8 @@ class Faithful:
         self.inner = self.engine(bounds, variant="shade", **options)
         self.d = self.inner.d
 
+    name = property(lambda self: self.inner.name)
+    stages = property(lambda self: self.inner.stages)
     budget = property(lambda self: self.inner.budget)
     evaluations = property(lambda self: self.inner.evaluations)
     asked = property(lambda self: self.inner.asked)
@@ -43,6 +45,12 @@ class Faithful:
 
     def load_state_dict(self, state):
         self.inner.load_state_dict(state)
+
+
+class CountsNoStages(Faithful):
+    """Says of every stage that it had nothing."""
+
+    stages = property(lambda self: dict.fromkeys(self.inner.stages, 0))
 
 
 class Shifting(Faithful):

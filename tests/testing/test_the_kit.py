@@ -31,6 +31,7 @@ FAULTS = [
     ("trials_have_the_dtype_asked_for", broken.AlwaysDouble),
     ("the_budget_is_spent_and_then_nothing_is_handed_out", broken.ForgetsItsBudget),
     ("the_budget_is_spent_and_then_nothing_is_handed_out", broken.StopsShort),
+    ("the_budget_is_spent_and_then_nothing_is_handed_out", broken.CountsNoStages),
     ("asks_of_any_size_never_exceed_the_budget", broken.GivesWhatIsAskedFor),
     ("a_number_of_trials_that_is_none_is_refused", broken.TakesAnyNumber),
     ("given_points_come_first", broken.IgnoresGivenPoints),

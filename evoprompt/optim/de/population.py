@@ -59,7 +59,7 @@ class Population(Stateful):
         self._was_restored()
 
     def _was_restored(self) -> None:
-        self._order = None
+        self._order: Indices | None = None
 
     def __len__(self) -> int:
         return len(self.x)

@@ -15,7 +15,6 @@ import json
 import os
 import types
 from collections.abc import Mapping, Sequence
-from functools import cache
 from pathlib import Path
 from typing import Any, ClassVar, Union, get_args, get_origin, get_type_hints
 
@@ -70,10 +69,15 @@ class Stateful:
         """Make anew what follows from the state."""
 
 
-@cache
+_DECLARED: dict[type, dict[str, Any]] = {}  # reading annotations is slow
+
+
 def _declared(kind: type) -> dict[str, Any]:
+    if kind in _DECLARED:
+        return _DECLARED[kind]
     hints = {name: hint for name, hint in get_type_hints(kind).items() if get_origin(hint) is not ClassVar}
-    return {name: hint for name, hint in hints.items() if hint is not ClassVar}
+    _DECLARED[kind] = {name: hint for name, hint in hints.items() if hint is not ClassVar}
+    return _DECLARED[kind]
 
 
 def plain(value: Any) -> Any:

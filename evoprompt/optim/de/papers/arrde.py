@@ -169,7 +169,7 @@ class RestartingEvolution(Evolution):
     def _keep_what_was_found(self) -> None:
         members, archive = self._members, self._archive
         if self._phase in ("first", "refine"):
-            self._memories.append(self._adaptation.cells)  # type: ignore[attr-defined]
+            self._memories.append(self._adaptation.cells)
         self._ended.append(members.x, members.loss, members.violation, members.id)
         order = ranking(archive.loss, archive.violation)
         self._ended_archive.append(
@@ -194,8 +194,8 @@ class RestartingEvolution(Evolution):
         self._members = Population(np.clip(x, self._box.low, self._box.high))
         self._unborn = np.ones(size, dtype=bool)
         self._born = True
-        spec, memory = self.spec, self._adaptation.cells.shape[1]  # type: ignore[attr-defined]
-        self._adaptation.begin_again(np.full(memory, spec.f), np.full(memory, spec.cr))  # type: ignore[attr-defined]
+        spec, memory = self.spec, self._adaptation.cells.shape[1]
+        self._adaptation.begin_again(np.full(memory, spec.f), np.full(memory, spec.cr))
         self._phase = "restart"
         self._restarts += 1
 
@@ -214,10 +214,10 @@ class RestartingEvolution(Evolution):
         self._members.loss, self._members.violation, self._members.id = chosen.loss, chosen.violation, chosen.id
         self._unborn = np.zeros(size, dtype=bool)
         cells = np.concatenate(self._memories, axis=1)
-        memory = self._adaptation.cells.shape[1]  # type: ignore[attr-defined]
+        memory = self._adaptation.cells.shape[1]
         m_cr = cells[1][(rng.random(memory) * cells.shape[1]).astype(np.int64)]
         m_f = cells[0][(rng.random(memory) * cells.shape[1]).astype(np.int64)]
-        self._adaptation.begin_again(m_f, m_cr)  # type: ignore[attr-defined]
+        self._adaptation.begin_again(m_f, m_cr)
         self._phase = "refine"
         self._restarts = 0
 

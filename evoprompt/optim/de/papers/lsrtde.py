@@ -67,7 +67,7 @@ class NewestEvolution(Evolution):
     def _leaders(self, u: Doubles) -> Indices:
         m = len(self._members)
         known = m if self._best is None else max(1, len(self._best.order))
-        count = max(2, int(m * 0.7 * np.exp(-7.0 * self._adaptation.rate)))  # type: ignore[attr-defined]
+        count = max(2, int(m * 0.7 * np.exp(-7.0 * self._adaptation.rate)))
         return np.full(len(u), min(count, known))
 
     def _pool(self) -> Pool:
@@ -124,7 +124,7 @@ class NewestEvolution(Evolution):
         if self._best is None:
             self._part()
         else:
-            self._adaptation.rate = self._successes / len(self._members)  # type: ignore[attr-defined]
+            self._adaptation.rate = self._successes / len(self._members)
         super().end_generation(progress)
         self._merge()
         self._ring_order = ranking(self._members.loss, self._members.violation)
