@@ -6,7 +6,8 @@ import pytest
 from evoprompt.optim import DifferentialEvolution, Portfolio
 from evoprompt.optim.engine.state import load_state, save_state
 from evoprompt.optim.portfolio.covariance import SearchDistribution
-from evoprompt.optim.portfolio.lines import TESTS, LineSearch, exchanged, is_separable
+from evoprompt.optim.portfolio.lines import LineSearch
+from evoprompt.optim.portfolio.opening import TESTS, exchanged, is_separable
 from evoprompt.optim.portfolio.quadratic import QuadraticModel
 
 

@@ -95,6 +95,8 @@ def plain(value: Any) -> Any:
     if isinstance(value, set):
         return sorted(plain(item) for item in value)
     if isinstance(value, Mapping):
+        if all(isinstance(key, str) for key in value):
+            return {key: plain(item) for key, item in value.items()}
         return [[plain(key), plain(item)] for key, item in value.items()]
     return value.item() if isinstance(value, np.generic) else value
 
@@ -113,7 +115,8 @@ def restored(kind: Any, value: Any, current: Any = None) -> Any:
     if origin is set:
         return {restored(parts[0], item) for item in value}
     if origin is dict:
-        return {restored(parts[0], key): restored(parts[1], item) for key, item in value}
+        pairs = value.items() if isinstance(value, Mapping) else value
+        return {restored(parts[0], key): restored(parts[1], item) for key, item in pairs}
     if origin is tuple:
         kinds = (parts[0],) * len(value) if parts[-1] is ... else parts
         return tuple(restored(one, item) for one, item in zip(kinds, value, strict=True))
@@ -121,7 +124,7 @@ def restored(kind: Any, value: Any, current: Any = None) -> Any:
         found = current if current is not None else kind.__new__(kind)
         found.load_state_dict(value)
         return found
-    if isinstance(value, Mapping):
+    if isinstance(value, Mapping) and kind is not Any:
         hints = get_type_hints(kind)
         return kind(**{name: restored(hints[name], item) for name, item in value.items()})
     return kind(value) if kind in (int, float, bool, str) else value

@@ -8,15 +8,15 @@ achieving linear time and space complexity", PPSN 2008.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
+
+from evoprompt.optim.engine.state import Stateful
+from evoprompt.typing import Doubles
 
 __all__ = ["Frame", "SearchDistribution"]
 
-Doubles = NDArray[np.float64]
 
 _CONDITION = 1e14
 
@@ -47,7 +47,7 @@ class Frame(NamedTuple):
         return (centred @ self.axes if self.axes.size else centred) / self.spread
 
 
-class SearchDistribution:
+class SearchDistribution(Stateful):
     """N(mean, sigma^2 C), moved and shaped by ranked points.
 
     Parameters
@@ -71,19 +71,34 @@ class SearchDistribution:
     True
     """
 
+    size: int
+    diagonal: bool
+    mean: Doubles
+    sigma: float
+    axes: Doubles
+    """Eigenvectors of C in columns."""
+    spread: Doubles
+    """Square roots of C's eigenvalues, or of its diagonal."""
+    _c: Doubles
+    _path_c: Doubles
+    _path_sigma: Doubles
+    _updates: int
+    _since_eigen: int
+
     def __init__(self, mean: Doubles, sigma: float, size: int, *, diagonal: bool = False) -> None:
         d = len(mean)
-        self.d, self.size, self.diagonal = d, size, diagonal
+        self.size, self.diagonal = size, diagonal
         self.mean, self.sigma = np.array(mean, dtype=np.float64), float(sigma)
-        self.axes: Doubles = np.empty((0, 0)) if diagonal else np.eye(d)  # eigenvectors of C in columns
-        self.spread = np.ones(d)  # square roots of C's eigenvalues, or of its diagonal
+        self.axes = np.empty((0, 0)) if diagonal else np.eye(d)
+        self.spread = np.ones(d)
         self._c = np.ones(d) if diagonal else np.eye(d)
         self._path_c, self._path_sigma = np.zeros(d), np.zeros(d)
         self._updates = self._since_eigen = 0
-        self._set_rates()
+        self._was_restored()
 
-    def _set_rates(self) -> None:
-        d, size = self.d, self.size
+    def _was_restored(self) -> None:
+        self.d = d = len(self.mean)
+        size = self.size
         raw = math.log((size + 1) / 2) - np.log(np.arange(1, size + 1))  # (49)
         mu = size // 2
         good, bad = raw[:mu], raw[mu:]
@@ -176,21 +191,3 @@ class SearchDistribution:
         self._c = (self._c + self._c.T) / 2
         values, self.axes = np.linalg.eigh(self._c)
         self.spread = np.sqrt(np.maximum(values, 1e-20 * values[-1]))
-
-    def state_dict(self) -> dict[str, Any]:
-        return {
-            "size": self.size, "diagonal": self.diagonal, "mean": self.mean.copy(), "sigma": self.sigma,
-            "axes": self.axes.copy(), "spread": self.spread.copy(), "c": self._c.copy(),
-            "path_c": self._path_c.copy(), "path_sigma": self._path_sigma.copy(), "updates": self._updates,
-            "since_eigen": self._since_eigen,
-        }  # fmt: skip
-
-    @classmethod
-    def from_state(cls, state: Mapping[str, Any]) -> SearchDistribution:
-        self = cls(
-            np.asarray(state["mean"]), float(state["sigma"]), int(state["size"]), diagonal=bool(state["diagonal"])
-        )
-        self.axes, self.spread, self._c = (np.array(state[name]) for name in ("axes", "spread", "c"))
-        self._path_c, self._path_sigma = np.array(state["path_c"]), np.array(state["path_sigma"])
-        self._updates, self._since_eigen = int(state["updates"]), int(state["since_eigen"])
-        return self

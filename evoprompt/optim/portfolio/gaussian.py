@@ -3,23 +3,19 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from evoprompt.optim.engine.algorithm import Results
 from evoprompt.optim.engine.rng import Purpose, TrialStreams
+from evoprompt.optim.engine.state import Stateful
 from evoprompt.optim.engine.unit_box import UnitSpace
 from evoprompt.optim.portfolio.covariance import SearchDistribution
 from evoprompt.optim.portfolio.quadratic import QuadraticModel
+from evoprompt.typing import Bools, Doubles, Floats, Indices
 
 __all__ = ["DIAGONAL_FROM", "Sampling"]
 
-Floats = NDArray[np.floating[Any]]
-Doubles = NDArray[np.float64]
-Indices = NDArray[np.int64]
 
 DIAGONAL_FROM = 250
 """Coordinates from which on only variances are learnt: a full covariance needs d^2 numbers and some 10 d^2 points."""
@@ -27,7 +23,7 @@ DIAGONAL_FROM = 250
 _MODEL_UP_TO = 250
 
 
-class Sampling:
+class Sampling(Stateful):
     """Points drawn from a distribution that follows them (CMA-ES), and steps of a quadratic model.
 
     Parameters
@@ -46,6 +42,23 @@ class Sampling:
         Standard deviations below which no coordinate is sampled: those that are rounded would stand still.
     """
 
+    size: int
+    distribution: SearchDistribution
+    _model: QuadraticModel | None
+    _known_z: Doubles
+    _known_loss: Doubles
+    _step: Doubles | None
+    """The model's point for slot 0."""
+    _step_trial: int
+    """The trial that evaluates it."""
+    _arrived: list[tuple[Doubles, Doubles, Doubles, Bools]]
+    """Points, losses, violations, and whether it is the model's step."""
+    _best: float
+    _history: list[float]
+    _middles: list[float]
+    _means: list[Doubles]
+    _violated: bool
+
     def __init__(
         self,
         space: UnitSpace,
@@ -62,14 +75,9 @@ class Sampling:
         self._model = QuadraticModel(space.d) if modelled and space.d <= _MODEL_UP_TO else None
         self._least = least
         self._known_z, self._known_loss = np.empty((0, space.d)), np.empty(0)
-        self._step: Doubles | None = None  # the model's point for slot 0
-        self._step_trial = -1  # the trial that evaluates it
-        self._arrived: list[tuple[NDArray[Any], ...]] = []  # z, losses, violations, whether it is the model's step
-        self._best = np.inf
-        self._history: list[float] = []
-        self._middles: list[float] = []
-        self._means: list[Doubles] = []
-        self._violated = False
+        self._step, self._step_trial = None, -1
+        self._arrived, self._history, self._middles, self._means = [], [], [], []
+        self._best, self._violated = np.inf, False
         self.over = False
 
     @property
@@ -166,35 +174,3 @@ class Sampling:
             return False
         window = max(20, min(int(0.3 * len(h)), len(h) // 2))
         return bool(np.median(h[-window:]) >= np.median(h[-2 * window : -window]))
-
-    def state_dict(self) -> dict[str, Any]:
-        return {
-            "size": self.size, "distribution": self.distribution.state_dict(),
-            "model": None if self._model is None else self._model.state_dict(),
-            "known_z": self._known_z.copy(), "known_loss": self._known_loss.copy(),
-            "step": None if self._step is None else self._step.copy(), "step_trial": self._step_trial,
-            "best": self._best,
-            "history": np.array(self._history, dtype=np.float64), "middles": list(self._middles),
-            "means": [mean.copy() for mean in self._means],
-            "violated": self._violated,
-            "arrived": [[column.copy() for column in part] for part in self._arrived],
-        }  # fmt: skip
-
-    @classmethod
-    def from_state(
-        cls, space: UnitSpace, streams: TrialStreams, state: Mapping[str, Any], least: Doubles | None
-    ) -> Sampling:
-        modelled = state["model"] is not None
-        self = cls(space, streams, np.zeros(space.d), 1.0, int(state["size"]), modelled=modelled, least=least)
-        self.distribution = SearchDistribution.from_state(state["distribution"])
-        if self._model is not None:
-            self._model.load_state_dict(state["model"])
-        self._known_z, self._known_loss = np.array(state["known_z"]), np.array(state["known_loss"])
-        self._step = None if state["step"] is None else np.array(state["step"])
-        self._step_trial = int(state["step_trial"])
-        self._best, self._history = float(state["best"]), np.asarray(state["history"]).tolist()
-        self._middles = [float(loss) for loss in state["middles"]]
-        self._means = [np.array(mean) for mean in state["means"]]
-        self._violated = bool(state["violated"])
-        self._arrived = [tuple(np.array(column) for column in part) for part in state["arrived"]]
-        return self

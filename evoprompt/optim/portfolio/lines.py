@@ -1,64 +1,29 @@
-"""Additively separable losses: telling them by crossover, and minimising them coordinate by coordinate.
+"""Line searches: minimising a sum over coordinates coordinate by coordinate.
 
-If f(x) is a sum of functions of one coordinate each, exchanging any coordinates between two points leaves the
-sum of their losses as it was. The test is that of differential grouping (M. Omidvar, X. Li, Y. Mei, X. Yao,
-IEEE Trans. Evolutionary Computation 18 (2014) 378-393) with random halves in place of pairs. What follows is
-a global search on each line: STEP (S. Swarzberg, G. Seront, H. Bersini, "S.T.E.P.: the easiest way to
-optimize a function", ICEC 1994) with parabolic and golden-section refinement between its steps.
+A global search on each line: STEP (S. Swarzberg, G. Seront, H. Bersini, "S.T.E.P.: the easiest way to optimize a
+function", ICEC 1994) with parabolic and golden-section refinement between its steps.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
-from numpy.typing import NDArray
 
-__all__ = ["TESTS", "LineSearch", "exchanged", "is_separable", "packed_lines", "unpacked_lines"]
+from evoprompt.optim.engine.algorithm import Results
+from evoprompt.optim.engine.state import Stateful
+from evoprompt.optim.engine.unit_box import UnitSpace
+from evoprompt.typing import Doubles, Floats, Indices
 
-Doubles = NDArray[np.float64]
+__all__ = ["LineSearch", "LineStage"]
 
-TESTS = 3
-"""Exchanges that have to agree."""
 
 _GRID = 7
 _GOLDEN = 0.381966
 _PATIENCE = 12  # STEP's misses in a row after which most evaluations go to refinement
 _GIVE_UP = 50  # misses in a row that end a line whose bracket is fine
 _FINEST = 1e-9  # of the width: a bracket that need not be refined
-
-
-def exchanged(u: Doubles) -> Doubles:
-    """Two points of the unit cube and TESTS pairs that exchange halves of their coordinates.
-
-    Parameters
-    ----------
-    u : ndarray, shape (2 + TESTS, d)
-        Uniforms: two points, then what decides about the halves.
-
-    Returns
-    -------
-    ndarray, shape (2 + 2 * TESTS, d)
-    """
-    a, b = u[0], u[1]
-    rows = [a, b]
-    for k in range(TESTS):
-        half = u[2 + k] < np.median(u[2 + k])
-        rows += [np.where(half, a, b), np.where(half, b, a)]
-    return np.array(rows)
-
-
-def is_separable(losses: Doubles) -> bool:
-    """Whether the losses (2 + 2 * TESTS,) of :func:`exchanged` points are those of a sum over coordinates."""
-    if not np.isfinite(losses).all():
-        return False
-    pairs = losses.reshape(-1, 2)
-    if np.ptp(losses) == 0:
-        return False  # a plateau says nothing
-    with np.errstate(over="ignore", invalid="ignore"):
-        sums = pairs.sum(axis=1)
-        return bool((np.abs(sums - sums[0]) <= 1e-9 * np.abs(losses).max()).all())
 
 
 class LineSearch:
@@ -159,7 +124,7 @@ class LineSearch:
         return float(t[j] + gap[j] * np.clip(root[j] / (root[j] + root[j + 1]), 0.25, 0.75))
 
 
-def packed_lines(lines: list[LineSearch]) -> dict[str, Any]:
+def _packed(lines: list[LineSearch]) -> dict[str, Any]:
     """Line searches as a few arrays."""
     return {
         "low": np.array([line._low for line in lines]), "high": np.array([line._high for line in lines]),
@@ -171,7 +136,7 @@ def packed_lines(lines: list[LineSearch]) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def unpacked_lines(state: Mapping[str, Any]) -> list[LineSearch]:
+def _unpacked(state: Mapping[str, Any]) -> list[LineSearch]:
     """Line searches from the arrays that they were packed into."""
     columns = {name: np.asarray(values).tolist() for name, values in state.items()}
     lines, start = [], 0
@@ -183,3 +148,134 @@ def unpacked_lines(state: Mapping[str, Any]) -> list[LineSearch]:
         lines.append(line)
         start += length
     return lines
+
+
+class LineStage(Stateful):
+    """A line search along every coordinate at once, for losses that are sums over coordinates.
+
+    Parameters
+    ----------
+    space : UnitSpace
+    z : ndarray, shape (d,)
+        Where to begin.
+    loss : float
+        The loss there.
+    batch : int
+        Most lines in a generation. Where the best coordinates have changed, one more point checks their combination.
+    """
+
+    _z: Doubles
+    _loss: float
+    _checked: tuple[Doubles, float]
+    """The last combination that was evaluated, and its loss."""
+    _first_loss: float
+    _batch: int
+    _offsets: Doubles
+    """Value of each line at z, relative to its start."""
+    _next: int
+    _since_gain: int
+    _plans: int
+    _failed_checks: int
+    _made: dict[int, tuple[int, float, float, float, int]]
+    """Of each trial: line (-1: check), t, offset, base, plan."""
+    _told: dict[int, float]
+    _chosen: list[int]
+    _targets: list[float]
+    _checking: bool
+    _handed: set[int]
+
+    _QUIET_ROUNDS: ClassVar[int] = 12
+
+    def __init__(self, space: UnitSpace, z: Doubles, loss: float, batch: int) -> None:
+        self._space, self._batch = space, max(1, min(batch, space.d))
+        self._z, self._loss = z.copy(), float(loss)
+        self._checked = (self._z.copy(), self._loss)
+        self._first_loss = float(loss)
+        self._offsets = np.zeros(space.d)
+        self._lines = [LineSearch(0.0, 1.0, float(t)) for t in z]
+        self._next = self._since_gain = self._plans = self._failed_checks = 0
+        self._made = {}
+        self._told = {}
+        self.over = self.misfit = False
+        self._plan()
+
+    def _plan(self) -> None:
+        d = self._space.d
+        self._plans += 1
+        self._chosen = []
+        for k in range(d):
+            i = (self._next + k) % d
+            if not self._lines[i].finished:
+                self._chosen.append(i)
+                if len(self._chosen) == self._batch:
+                    break
+        self._targets = [self._lines[i].ask() for i in self._chosen]
+        if self._chosen:
+            self._next = (self._chosen[-1] + 1) % d
+        self._checking = bool((self._z != self._checked[0]).any())
+        self._handed = set()
+
+    @property
+    def size(self) -> int:
+        return len(self._chosen) + self._checking
+
+    def make(self, ids: Indices, slots: Indices) -> Floats:
+        z = np.tile(self._z, (len(slots), 1))
+        for row, trial, slot in zip(z, ids.tolist(), slots.tolist(), strict=True):
+            if slot >= len(self._chosen):
+                self._made[trial] = (-1, 0.0, 0.0, 0.0, self._plans)
+                continue
+            i, t = self._chosen[slot], self._targets[slot]
+            if slot in self._handed:  # asked ahead: somewhere else on the line
+                t = trial * 0.6180339887498949 % 1.0
+            self._handed.add(slot)
+            row[i] = t
+            self._made[trial] = (i, t, float(self._offsets[i]), self._loss, self._plans)
+        return self._space.point(z)
+
+    def select(self, results: Results) -> None:
+        for trial, loss, violation in zip(results.id.tolist(), results.loss, results.violation, strict=True):
+            if trial in self._made:
+                self._told[trial] = np.inf if violation > 0 else float(loss)
+
+    def end_generation(self) -> None:
+        told = [(self._made.pop(trial), loss) for trial, loss in sorted(self._told.items())]
+        self._told = {}
+        checks = [loss for (i, _, _, _, plan), loss in told if i < 0 and plan == self._plans]
+        before = self._loss
+        if checks and self._settle(checks[0]):
+            return
+        total = 0.0
+        for (i, t, offset, base, plan), loss in told:
+            if i < 0:
+                continue
+            # The check is of the same generation, so that rounding cannot add up from one to the next.
+            value = loss - (self._loss if plan == self._plans else base) + offset
+            better = value < self._lines[i].least
+            self._lines[i].tell(t, value)
+            if better:
+                total += value - self._offsets[i]
+                self._z[i], self._offsets[i] = t, value
+        spread = abs(self._first_loss - before) + abs(total)
+        self._loss += total
+        self._since_gain = 0 if -total > 1e-13 * spread else self._since_gain + len(self._chosen)
+        self._plan()
+        self.over = not self._chosen or self._since_gain > self._QUIET_ROUNDS * self._space.d
+
+    def _settle(self, checked: float) -> bool:
+        """Compare the combination's loss with what the lines promise; True if it ends the stage."""
+        if not np.isfinite(checked):
+            self._failed_checks += 1
+            self.misfit = self.over = self._failed_checks >= 3
+            return self.over
+        slack = 1e-4 * abs(self._first_loss - self._loss) + 1e-9 * max(abs(self._loss), abs(self._first_loss))
+        self.misfit = self.over = abs(checked - self._loss) > slack  # not a sum over coordinates after all
+        self._checked, self._loss, self._failed_checks = (self._z.copy(), checked), checked, 0
+        return self.over
+
+    def state_dict(self) -> dict[str, Any]:
+        return super().state_dict() | {"lines": _packed(self._lines)}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        super().load_state_dict(state)
+        self._lines = _unpacked(state["lines"])

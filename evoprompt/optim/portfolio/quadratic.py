@@ -7,24 +7,33 @@ distribution. Here the model makes one point a generation, and only while it ran
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
+from evoprompt.optim.engine.state import Stateful
 from evoprompt.optim.portfolio.covariance import Frame
+from evoprompt.typing import Doubles
 
 __all__ = ["QuadraticModel"]
 
-Doubles = NDArray[np.float64]
 
 _TRUSTED = 0.5  # rank correlation from which on the model's step is tried
 _FULL_UP_TO = 40  # dimensions; beyond, only the diagonal in the distribution's own axes is fitted
 _CAP = 10.0  # losses beyond so many times the median say no more than "bad"
 
 
-class QuadraticModel:
+class Fit(NamedTuple):
+    """A fitted model in the coordinates of a distribution: around a point, its gradient there and its Hessian."""
+
+    centre: Doubles
+    gradient: Doubles
+    hessian: Doubles
+    """(d, d), or its diagonal (d,)."""
+    around: Frame
+
+
+class QuadraticModel(Stateful):
     """A model of the loss that is trusted as far as it has ranked points it had not seen.
 
     Parameters
@@ -33,14 +42,20 @@ class QuadraticModel:
         Number of coordinates.
     """
 
+    trust: float
+    """Running rank correlation of predictions with what came back."""
+    radius: float
+    """Of the trust region, in standard deviations."""
+    _age: int
+    _fitted: Fit | None
+
     def __init__(self, d: int) -> None:
         self.d = d
-        self.trust = 0.0  # running rank correlation of predictions with what came back
-        self.radius = 3.0  # of the trust region, in standard deviations
+        self.trust, self.radius = 0.0, 3.0
         self._full = 1 + d + d * (d + 1) // 2 if d <= _FULL_UP_TO else None
         self._period = max(1, round((d / 20) ** 3 if self._full else d / 60))
         self._age = self._period
-        self._fitted: tuple[Doubles, Doubles, Doubles, Frame] | None = None
+        self._fitted = None
 
     @property
     def capacity(self) -> int:
@@ -83,7 +98,7 @@ class QuadraticModel:
         y = np.minimum((losses - least) / scale, _CAP)
         centre = white[order[0]]
         found = _least_squares(white - centre, y, weights, kind)
-        self._fitted = None if found is None else (centre, *found, around)
+        self._fitted = None if found is None else Fit(centre, *found, around)
 
     def judge(self, points: Doubles, losses: Doubles) -> None:
         """Compare predictions for new points (k, d) with their losses (k,)."""
@@ -105,29 +120,6 @@ class QuadraticModel:
     def reward(self, improved: bool) -> None:
         """Widen or narrow the trust region."""
         self.radius = float(np.clip(self.radius * (1.5 if improved else 0.8), 0.3, 10.0))
-
-    def state_dict(self) -> dict[str, Any]:
-        fitted = None
-        if self._fitted is not None:
-            centre, gradient, hessian, around = self._fitted
-            fitted = {
-                "centre": centre.copy(), "gradient": gradient.copy(), "hessian": hessian.copy(),
-                "mean": around.mean.copy(), "sigma": around.sigma, "axes": around.axes.copy(),
-                "spread": around.spread.copy(),
-            }  # fmt: skip
-        return {"trust": self.trust, "radius": self.radius, "age": self._age, "fitted": fitted}
-
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        self.trust, self.radius, self._age = float(state["trust"]), float(state["radius"]), int(state["age"])
-        fitted = state["fitted"]
-        if fitted is None:
-            self._fitted = None
-        else:
-            arrays = (np.array(fitted[name]) for name in ("centre", "gradient", "hessian"))
-            around = Frame(
-                np.array(fitted["mean"]), float(fitted["sigma"]), np.array(fitted["axes"]), np.array(fitted["spread"])
-            )
-            self._fitted = (*arrays, around)  # type: ignore[assignment]
 
 
 def _least_squares(z: Doubles, y: Doubles, weights: Doubles, kind: str) -> tuple[Doubles, Doubles] | None:

@@ -13,10 +13,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
 from evoprompt.optim.de.loop import Evolution, make_evolution
 from evoprompt.optim.de.papers.shade import SHADE
@@ -24,23 +23,36 @@ from evoprompt.optim.engine.algorithm import Made, Results, Selection
 from evoprompt.optim.engine.box import Box
 from evoprompt.optim.engine.rng import Purpose, TrialStreams
 from evoprompt.optim.engine.starting import MINIMUM, checked_popsize, default_popsize
+from evoprompt.optim.engine.state import Stateful
 from evoprompt.optim.engine.unit_box import UnitSpace
 from evoprompt.optim.portfolio.gaussian import Sampling
-from evoprompt.optim.portfolio.opening import LineStage, Opening
+from evoprompt.optim.portfolio.lines import LineStage
+from evoprompt.optim.portfolio.opening import Opening
+from evoprompt.optim.portfolio.turns import Contest, Reached, Restarts
+from evoprompt.typing import Bools, Doubles, Floats, Indices
 
 __all__ = ["StagedSearch"]
 
-Floats = NDArray[np.floating[Any]]
-Doubles = NDArray[np.float64]
-Indices = NDArray[np.int64]
-
 _SIGMA = 0.2
 _INTEGER_DEVIATION = 0.3  # one sample in ten goes to another integer
-_CONTEST_BELOW = 100  # evaluations per coordinate
-_CONTEST_SHARE = 0.15  # of the budget, for each contestant
+_NOTHING = (np.inf, np.inf)
 
 
-class StagedSearch:
+class Trusted(NamedTuple):
+    """A distribution's mean, and what it is worth if losses are noisy."""
+
+    worth: float
+    x: Floats | None
+
+
+class Explorer(NamedTuple):
+    """A run of differential evolution: its number, and its members in the beginning."""
+
+    run: int
+    members: int
+
+
+class StagedSearch(Stateful):
     """Opening, line searches, learnt distributions and differential evolution, one after the other.
 
     Parameters
@@ -61,8 +73,36 @@ class StagedSearch:
         Which coordinates are rounded before they are evaluated.
     """
 
-    tags = ("f", "cr")
-    stages = ("opening", "lines", "gaussian", "de")
+    tags: ClassVar[tuple[str, ...]] = ("f", "cr")
+    stages: ClassVar[tuple[str, ...]] = ("opening", "lines", "gaussian", "de")
+
+    _kind: str
+    """The name of the stage under way."""
+    _best: tuple[float, float, int]
+    """Violation, loss and id of the best point; ``_best_x`` is the point, as a row."""
+    _best_x: Floats
+    _opening_x: Floats
+    _opening_loss: Doubles
+    _members_x: Floats
+    _members_loss: Doubles
+    _arrived: list[tuple[Floats, Doubles]]
+    """Of this generation, members when it ends."""
+    _lines_allowed: bool
+    _noisy: bool
+    _told: int
+    _stage_start: int
+    _slice: int
+    """Evaluations of a stage that has a limit."""
+    _stage_best: Reached
+    _contest: Contest
+    _restarts: Restarts
+    _start: Floats
+    """The best point of the opening, as a row."""
+    _fresh: bool
+    """Whether the start is worth starting from: not when lines from there are exhausted."""
+    _explorer: Explorer
+    _former: Trusted
+    """The best mean of earlier distributions."""
 
     def __init__(
         self,
@@ -74,7 +114,7 @@ class StagedSearch:
         x0: Floats | None = None,
         noise: str | float | None = None,
         constrained: bool = False,
-        integrality: NDArray[np.bool_] | None = None,
+        integrality: Bools | None = None,
     ) -> None:
         self._box, self._streams, self._budget = box, streams, budget
         self._space = UnitSpace(box)
@@ -99,26 +139,16 @@ class StagedSearch:
             repeats=self._repeats,
         )
         self._kind = "opening"
-        self._best_x = np.empty((0, box.d), box.dtype)  # as a row
-        self._best = (np.inf, np.inf, -1)  # violation, loss, id
-        self._opening_x, self._opening_loss = np.empty((0, box.d), box.dtype), np.empty(0)
-        self._members_x, self._members_loss = np.empty((0, box.d), box.dtype), np.empty(0)
-        self._arrived: list[tuple[Floats, Doubles]] = []  # of this generation, members when it ends
-        self._told = self._stage_start = 0
-        self._runs = self._larger = 0
-        self._spent = {"gaussian": 0, "de": 0}
-        self._slice = 0
-        self._contest = 0  # 1: differential evolution has its part, 2: the distribution has, 0: no contest
-        self._rival = (np.inf, np.inf)  # what differential evolution reached in the contest
-        self._waiting: dict[str, Any] | None = None  # its state
-        self._stage_best = (np.inf, np.inf)
-        self._start = np.empty((0, box.d), box.dtype)  # the best point of the opening, as a row
-        self._fresh = True  # whether the start is worth starting from: not when lines from there are exhausted
-        self._explorer_run = self._explorer_size = 0
-        self._former: tuple[float, Floats | None] = (
-            np.inf,
-            None,
-        )  # the best mean of earlier distributions, and its worth
+        nothing = np.empty((0, box.d), box.dtype)
+        self._best, self._best_x = (np.inf, np.inf, -1), nothing
+        self._opening_x, self._opening_loss = nothing, np.empty(0)
+        self._members_x, self._members_loss = nothing, np.empty(0)
+        self._arrived = []
+        self._told = self._stage_start = self._slice = 0
+        self._contest, self._restarts = Contest(), Restarts()
+        self._stage_best = _NOTHING
+        self._start, self._fresh = nothing, True
+        self._explorer, self._former = Explorer(0, 0), Trusted(np.inf, None)
 
     @property
     def size(self) -> int:
@@ -146,9 +176,9 @@ class StagedSearch:
     def recommendation(self) -> Floats | None:
         if not self._noisy:
             return None
-        if self._kind == "gaussian" and self._stage.typical < self._former[0]:
+        if self._kind == "gaussian" and self._stage.typical < self._former.worth:
             return self._centre()
-        return None if self._former[1] is None else self._former[1].copy()
+        return None if self._former.x is None else self._former.x.copy()
 
     def _centre(self) -> Floats:
         mean: Floats = self._space.point(self._space.clipped(self._stage.centre)[None])[0]
@@ -197,138 +227,99 @@ class StagedSearch:
             over = used >= self._slice
         else:
             self._stage.end_generation()
-            over = self._stage.over or (self._contest == 2 and used >= self._slice)
+            over = self._stage.over or (self._contest.turn == "gaussian" and used >= self._slice)
         if over and self._space.d:
             self._advance()
 
     def _advance(self) -> None:
         """Begin the next stage."""
-        used = self._told - self._stage_start
-        if self._contest == 2 and self._settle():
+        if self._contest.turn == "gaussian" and self._contest_is_settled():
             return
-        if self._kind in self._spent and self._runs > 1:
-            self._spent[self._kind] += used
+        used = self._told - self._stage_start
+        self._restarts.count(self._kind, used)
         self._stage_start = self._told
-        if self._kind == "opening":
-            self._start = self._best_x
-            self._noisy |= self._repeats > 0 and self._stage.noisy
-            self._lines_allowed &= not self._noisy
-        elif self._kind == "gaussian" and self._stage.typical < self._former[0]:
-            self._former = (self._stage.typical, self._centre())
+        self._learn_from_stage()
+        first = self._restarts.runs == 0
         if self._kind == "opening" and self._lines_allowed and (self._space.d == 1 or self._stage.separable):
             self._kind = "lines"
             z = self._space.unit(self._best_x)[0]
             self._stage = LineStage(self._space, z, self._best[1], max(self.popsize, 64))
-            return
-        if self._contest == 1:
-            self._rival, self._waiting = self._stage_best, self._stage.state_dict()
-            self._contest = 2
-            self._begin_sampling(first=True)
-            return
-        first = self._runs == 0
-        if self._kind == "lines":
+        elif self._contest.turn == "de":
+            self._contest.hand_over(self._stage_best, self._stage.state_dict())
+            self._begin_gaussian(first=True)
+        elif first and self._fresh and not self._noisy and (part := Contest.part(self._budget, self._space.d)):
+            self._contest.turn = "de"
+            self._begin_de(part)
+        elif first or self._noisy or self._restarts.gaussian_is_due:
+            self._begin_gaussian(first)
+        else:
+            self._begin_de(max(used, 40 * self._space.d))
+
+    def _learn_from_stage(self) -> None:
+        """What the stage that has ended says about the problem and about where to start."""
+        if self._kind == "opening":
+            self._start = self._best_x
+            self._noisy |= self._repeats > 0 and self._stage.noisy
+            self._lines_allowed &= not self._noisy
+        elif self._kind == "lines":
             self._fresh = self._stage.misfit
             self._start = self._best_x if self._fresh else self._start
-        if first and self._fresh and self._worth_a_contest():
-            self._contest = 1
-            self._begin_evolution(self._slice)
-        elif first or self._noisy or self._spent["gaussian"] <= self._spent["de"]:
-            self._begin_sampling(first)
-        else:
-            self._begin_evolution(max(used, 40 * self._space.d))
+        elif self._kind == "gaussian" and self._stage.typical < self._former.worth:
+            self._former = Trusted(self._stage.typical, self._centre())
 
-    def _worth_a_contest(self) -> bool:
-        """Whether the budget is too small to try one after the other, and large enough to tell them apart."""
-        if self._budget is None or self._noisy:
-            return False
-        self._slice = int(_CONTEST_SHARE * self._budget)
-        return self._budget < _CONTEST_BELOW * self._space.d and self._slice >= 5 * default_popsize(self._budget)
-
-    def _settle(self) -> bool:
+    def _contest_is_settled(self) -> bool:
         """End the contest; whether the stage that should go on is there already."""
-        self._contest = 0
-        waiting, self._waiting = self._waiting, None
-        if waiting is None or self._stage_best <= self._rival:
+        waiting = self._contest.settle(self._stage_best)
+        if waiting is None:
             return not self._stage.over
         self._kind, self._stage_start = "de", self._told
         self._slice = self._budget or 0  # the rest, whatever it is
-        self._stage = self._explorer()
+        self._stage = self._evolution()
         self._stage.load_state_dict(waiting)
         return True
 
-    def _begin_sampling(self, first: bool) -> None:
-        self._runs += 1
+    def _begin_gaussian(self, first: bool) -> None:
+        self._restarts.runs += 1
+        size = self.popsize
         if first and self._fresh:
             mean = self._space.unit(self._start)[0]
-            size = self.popsize
         else:
-            u = self._streams.of(self._runs, Purpose.RESTART).random((1, self._box.d))
+            u = self._streams.of(self._restarts.runs, Purpose.RESTART).random((1, self._box.d))
             mean = self._space.unit(self._box.from_unit(u))[0]
-            self._larger += not first
-            size = self.popsize * 2**self._larger
-        self._kind, self._stage_best = "gaussian", (np.inf, np.inf)
-        modelled = not self._noisy and self._least is None
-        self._stage = Sampling(self._space, self._streams, mean, _SIGMA, size, modelled=modelled, least=self._least)
+            self._restarts.larger += not first
+            size = self.popsize * 2**self._restarts.larger
+        self._kind, self._stage_best = "gaussian", _NOTHING
+        self._stage = self._sampling(mean, size, modelled=not self._noisy and self._least is None)
         if first:
             self._stage.know(self._opening_x, self._opening_loss)
 
-    def _begin_evolution(self, evaluations: int) -> None:
-        self._runs += 1
-        self._kind, self._stage_best = "de", (np.inf, np.inf)
+    def _sampling(self, mean: Doubles, size: int, *, modelled: bool) -> Sampling:
+        return Sampling(self._space, self._streams, mean, _SIGMA, size, modelled=modelled, least=self._least)
+
+    def _begin_de(self, evaluations: int) -> None:
+        self._restarts.runs += 1
+        self._kind, self._stage_best = "de", _NOTHING
         self._slice = evaluations
         if self._budget is not None:
             self._slice = max(1, min(evaluations, self._budget - self._told))
-        self._explorer_run = self._runs
-        self._explorer_size = default_popsize(self._budget if self._contest else self._slice)
-        self._stage = self._explorer()
+        members = default_popsize(self._budget if self._contest.turn else self._slice)
+        self._explorer = Explorer(self._restarts.runs, max(MINIMUM, members))
+        self._stage = self._evolution()
 
-    def _explorer(self) -> Evolution:
-        streams = self._streams.child(self._explorer_run)
-        return make_evolution(SHADE, self._box, streams=streams, popsize=max(MINIMUM, self._explorer_size), cr=0.9)
+    def _evolution(self) -> Evolution:
+        run, members = self._explorer
+        return make_evolution(SHADE, self._box, streams=self._streams.child(run), popsize=members, cr=0.9)
 
     def state_dict(self) -> dict[str, Any]:
-        return {
-            "kind": self._kind, "stage": self._stage.state_dict(), "best": list(self._best),
-            "best_x": self._best_x.copy(),
-            "opening_x": self._opening_x.copy(), "opening_loss": self._opening_loss.copy(),
-            "arrived": [[x.copy(), losses.copy()] for x, losses in self._arrived],
-            "lines_allowed": self._lines_allowed,
-            "members_x": self._members_x.copy(), "members_loss": self._members_loss.copy(),
-            "told": self._told, "stage_start": self._stage_start, "runs": self._runs, "larger": self._larger,
-            "spent": dict(self._spent), "slice": self._slice, "noisy": self._noisy,
-            "contest": self._contest, "rival": list(self._rival),
-            "waiting": self._waiting, "stage_best": list(self._stage_best),
-            "start": self._start.copy(), "fresh": self._fresh,
-            "explorer": [self._explorer_run, self._explorer_size],
-            "former": [self._former[0], None if self._former[1] is None else self._former[1].copy()],
-        }  # fmt: skip
+        return super().state_dict() | {"stage": self._stage.state_dict()}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        violation, loss, i = state["best"]
-        self._best = (float(violation), float(loss), int(i))
-        self._best_x = np.array(state["best_x"])
-        self._opening_x, self._opening_loss = np.array(state["opening_x"]), np.array(state["opening_loss"])
-        self._members_x, self._members_loss = np.array(state["members_x"]), np.array(state["members_loss"])
-        self._arrived = [(np.array(x), np.array(losses)) for x, losses in state["arrived"]]
-        self._lines_allowed = bool(state["lines_allowed"])
-        self._told, self._stage_start = int(state["told"]), int(state["stage_start"])
-        self._runs, self._larger = int(state["runs"]), int(state["larger"])
-        self._spent = {kind: int(n) for kind, n in state["spent"].items()}
-        self._slice = int(state["slice"])
-        self._noisy = bool(state["noisy"])
-        self._contest, self._waiting = int(state["contest"]), state["waiting"]
-        self._rival = (float(state["rival"][0]), float(state["rival"][1]))
-        self._stage_best = (float(state["stage_best"][0]), float(state["stage_best"][1]))
-        self._start, self._fresh = np.array(state["start"]), bool(state["fresh"])
-        self._explorer_run, self._explorer_size = (int(n) for n in state["explorer"])
-        worth, x = state["former"]
-        self._former = (float(worth), None if x is None else np.array(x))
-        self._kind = state["kind"]
+        super().load_state_dict(state)
+        stage = state["stage"]
         if self._kind == "lines":
-            self._stage = LineStage.from_state(self._space, state["stage"])
+            self._stage = LineStage(self._space, np.zeros(self._space.d), 0.0, 1)
         elif self._kind == "gaussian":
-            self._stage = Sampling.from_state(self._space, self._streams, state["stage"], self._least)
-        else:
-            if self._kind == "de":
-                self._stage = self._explorer()
-            self._stage.load_state_dict(state["stage"])
+            self._stage = self._sampling(np.zeros(self._space.d), stage["size"], modelled=stage["model"] is not None)
+        elif self._kind == "de":
+            self._stage = self._evolution()
+        self._stage.load_state_dict(stage)
