@@ -7,11 +7,12 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
+
+from evoprompt.typing import Doubles
 
 __all__ = ["TARGETS", "BudgetSpent", "Counted"]
 
-Doubles = NDArray[np.float64]
 Recommend = Callable[[], ArrayLike | None]
 
 TARGETS: Doubles = 10.0 ** np.linspace(2, -8, 51)

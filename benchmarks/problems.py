@@ -10,11 +10,11 @@ from functools import lru_cache
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+
+from evoprompt.typing import Doubles
 
 __all__ = ["GROUPS", "SUITES", "Problem", "load"]
 
-Doubles = NDArray[np.float64]
 
 SUITES = {"bbob": "bbob", "noisy": "bbob-noisy", "largescale": "bbob-largescale"}
 

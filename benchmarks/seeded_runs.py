@@ -18,10 +18,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from evoprompt.optim import Trials, make_optimizer, minimize
 from evoprompt.parallel import LocalEvaluator, RayEvaluator, generational, steady_state
+from evoprompt.typing import Doubles, Floats
 
 HASHES = Path(__file__).parent / "results" / "seeded_runs.json"
 
@@ -30,23 +30,21 @@ DIMENSIONS = ["pdi", "idv", "mas", "uai", "lto", "ivr"]
 AUTO = "auto"
 """What the portfolio is called."""
 
-Floats = NDArray[np.floating[Any]]
 
-
-def rosenbrock(x: Floats) -> NDArray[np.float64]:
+def rosenbrock(x: Floats) -> Doubles:
     """(n, d) to (n,)."""
     x = x.astype(np.float64)
     return (100 * (x[:, 1:] - x[:, :-1] ** 2) ** 2 + (1 - x[:, :-1]) ** 2).sum(axis=1)
 
 
-def rastrigin(x: Floats) -> NDArray[np.float64]:
+def rastrigin(x: Floats) -> Doubles:
     """Separable, (n, d) to (n,); fails where the first coordinate is above 4."""
     x = x.astype(np.float64)
-    losses: NDArray[np.float64] = (x**2 - 10 * np.cos(2 * np.pi * x) + 10).sum(axis=1)
+    losses: Doubles = (x**2 - 10 * np.cos(2 * np.pi * x) + 10).sum(axis=1)
     return np.where(x[:, 0] > 4, np.nan, losses)
 
 
-def make_rosenbrock() -> Callable[[Floats], NDArray[np.float64]]:
+def make_rosenbrock() -> Callable[[Floats], Doubles]:
     """What a Ray worker calls once."""
     return rosenbrock
 
@@ -98,7 +96,7 @@ def asked(
     return found.digest()
 
 
-def noisy(x: Floats) -> NDArray[np.float64]:
+def noisy(x: Floats) -> Doubles:
     """The sphere with noise that follows from the point, (n, d) to (n,)."""
     x = x.astype(np.float64)
     return np.asarray((x**2).sum(axis=1) + 0.1 * np.sin(1e6 * x.sum(axis=1)))

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike
 
+from evoprompt.checks import whole_number
 from evoprompt.optim.calls import Calls
 from evoprompt.optim.constraints import Constraints
 from evoprompt.optim.de.variant import Variant
@@ -258,8 +259,8 @@ class _Run:
 
 
 def _require_an_end(budget: int | None, seconds: float | None, maxiter: int | None, options: dict[str, Any]) -> None:
-    if maxiter is not None and (isinstance(maxiter, bool) or not isinstance(maxiter, int | np.integer) or maxiter < 1):
-        raise ValueError(f"maxiter must be None or a number of generations >= 1, got {maxiter!r}")
+    if maxiter is not None:
+        whole_number("maxiter", maxiter, 1, what="None or a number of generations")
     ends = (budget, seconds, maxiter, options.get("target"), options.get("tol"))
     if all(end is None for end in ends):
         raise ValueError("minimize must know when to end: give budget, seconds, maxiter, target or tol")

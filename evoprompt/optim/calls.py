@@ -7,9 +7,9 @@ from time import monotonic
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from evoprompt.optim.protocol import Evaluation, Trials
+from evoprompt.typing import Floats
 
 __all__ = ["Calls"]
 
@@ -66,18 +66,18 @@ class Calls:
     def close(self) -> None:
         """Nothing to release."""
 
-    def _together(self, x: NDArray[np.floating[Any]]) -> Evaluation:
+    def _together(self, x: Floats) -> Evaluation:
         value = self._call(x.copy())
         if value is not None:
             return Evaluation.of(value, len(x))
         single = [self._call(row[None].copy()) for row in x] if len(x) > 1 else [None]
         return Evaluation(np.array([np.nan if loss is None else Evaluation.of(loss, 1).loss[0] for loss in single]))
 
-    def _loss_of(self, x: NDArray[np.floating[Any]]) -> float:
+    def _loss_of(self, x: Floats) -> float:
         value = self._call(x)
         return np.nan if value is None else float(Evaluation.of(value, 1).loss[0])
 
-    def _call(self, x: NDArray[np.floating[Any]]) -> Any:
+    def _call(self, x: Floats) -> Any:
         """What the function returns, or None if it raised."""
         try:
             value = self._fun(x, *self._args)

@@ -6,16 +6,14 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+
+from evoprompt.typing import Doubles, Floats
 
 __all__ = ["EQUALITY_TOLERANCE", "Constraints"]
 
 EQUALITY_TOLERANCE = 1e-4
 """An equation is met when its two sides differ by at most this (J. J. Liang et al., "Problem definitions and
 evaluation criteria for the CEC 2006 special session on constrained real-parameter optimization")."""
-
-Floats = NDArray[np.floating[Any]]
-Doubles = NDArray[np.float64]
 
 
 class Constraints:

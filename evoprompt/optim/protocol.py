@@ -13,6 +13,8 @@ from typing import Any, NamedTuple, Protocol, runtime_checkable
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 
+from evoprompt.typing import Doubles, Floats, Indices
+
 __all__ = ["Best", "Evaluation", "Evaluator", "Losses", "Objective", "Optimizer", "Trials", "shares"]
 
 
@@ -39,8 +41,8 @@ class Trials:
     (2, [5], (2, 2))
     """
 
-    ids: NDArray[np.int64]
-    x: NDArray[np.floating[Any]]
+    ids: Indices
+    x: Floats
 
     def __post_init__(self) -> None:
         ids = np.asarray(self.ids, dtype=np.int64)
@@ -55,7 +57,7 @@ class Trials:
     def __len__(self) -> int:
         return len(self.ids)
 
-    def __iter__(self) -> Iterator[NDArray[np.floating[Any]]]:
+    def __iter__(self) -> Iterator[Floats]:
         """Rows of ``x``, as iterating over the array would give."""
         return iter(self.x)
 
@@ -99,7 +101,7 @@ class Evaluation:
     [1.0, nan]
     """
 
-    loss: NDArray[np.float64]
+    loss: Doubles
     metrics: Mapping[str, NDArray[Any]] = field(default_factory=dict)
     seconds: float = 0.0
     worker: str = "local"
@@ -153,7 +155,7 @@ Losses = ArrayLike | Evaluation
 class Best(NamedTuple):
     """The best finite evaluation so far; ``id`` is -1 for a point that was never asked."""
 
-    x: NDArray[np.floating[Any]]
+    x: Floats
     loss: float
     id: int
 
@@ -173,7 +175,7 @@ def shares(stages: Mapping[str, int]) -> str:
 class Objective(Protocol):
     """What is minimised: points (n, d) to losses (n,) or an :class:`Evaluation`."""
 
-    def __call__(self, x: NDArray[np.floating[Any]], /) -> Losses: ...
+    def __call__(self, x: Floats, /) -> Losses: ...
 
 
 @runtime_checkable
@@ -229,7 +231,7 @@ class Optimizer(Protocol):
         ...
 
     @property
-    def population(self) -> tuple[NDArray[np.floating[Any]], NDArray[np.float64]]:
+    def population(self) -> tuple[Floats, Doubles]:
         """Points (m, d) and losses (m,) of the current population."""
         ...
 

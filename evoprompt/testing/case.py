@@ -9,14 +9,13 @@ from typing import Any
 import numpy as np
 import pytest
 from hypothesis import HealthCheck, Phase, given, settings
-from numpy.typing import NDArray
 
 from evoprompt.optim.capabilities import Capabilities
 from evoprompt.optim.protocol import Optimizer, Trials
+from evoprompt.typing import Doubles, Floats
 
 __all__ = ["SEED", "Case", "Floats", "joined", "run", "sphere"]
 
-Floats = NDArray[np.floating[Any]]
 
 SEED = 3
 
@@ -123,9 +122,9 @@ class Case(ABC):
         profile(given(**strategies)(claim))()
 
 
-def sphere(x: Any) -> NDArray[np.float64]:
+def sphere(x: Any) -> Doubles:
     """Squared distance to (0.2, ..., 0.2): (n, d) to (n,)."""
-    distance: NDArray[np.float64] = ((np.asarray(x, dtype=np.float64) - 0.2) ** 2).sum(axis=1)
+    distance: Doubles = ((np.asarray(x, dtype=np.float64) - 0.2) ** 2).sum(axis=1)
     return distance
 
 

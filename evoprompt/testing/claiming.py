@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 
 from evoprompt.optim.protocol import Optimizer, Trials
-from evoprompt.testing.case import Case, Floats, joined, run, sphere
+from evoprompt.testing.case import Case, joined, run, sphere
+from evoprompt.typing import Floats
 
 __all__ = ["Claiming"]
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import numpy as np
-from numpy.typing import NDArray
 
-from evoprompt.testing.case import Case, Floats, run, sphere
+from evoprompt.testing.case import Case, run, sphere
+from evoprompt.typing import Doubles, Floats
 
 __all__ = ["Failing"]
 
@@ -27,7 +27,7 @@ class Failing(Case):
     def _a_third_fails(self, bad: float) -> None:
         optimizer, seen, finite = self.fresh(), 0, []
 
-        def objective(x: Floats) -> NDArray[np.float64]:
+        def objective(x: Floats) -> Doubles:
             nonlocal seen
             fails = (seen + np.arange(len(x))) % 3 == 0
             seen += len(x)
@@ -76,7 +76,7 @@ class Failing(Case):
     def test_huge_losses_do_no_harm(self) -> None:
         self._told_whatever_happens(lambda x: np.where(x[:, 0] > 0, 1.7e308, -1.7e308))
 
-    def _told_whatever_happens(self, objective: Callable[[Floats], NDArray[np.float64]]) -> None:
+    def _told_whatever_happens(self, objective: Callable[[Floats], Doubles]) -> None:
         """Go on to the budget, even past reasons to stop; the best is the first of the lowest."""
         optimizer = self.fresh()
         low, high = np.array(self.bounds).T

@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 
 from evoprompt.optim.engine.state import load_state, save_state
 from evoprompt.optim.protocol import Optimizer, Trials
-from evoprompt.testing.case import SEED, Case, Floats, sphere
+from evoprompt.testing.case import SEED, Case, sphere
+from evoprompt.typing import Floats
 
 __all__ = ["Resuming", "continuation"]
 

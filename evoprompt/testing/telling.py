@@ -9,7 +9,8 @@ import pytest
 from hypothesis import strategies as st
 
 from evoprompt.optim.protocol import Optimizer, Trials
-from evoprompt.testing.case import Case, Floats, joined, run, sphere
+from evoprompt.testing.case import Case, joined, run, sphere
+from evoprompt.typing import Floats
 
 __all__ = ["Telling"]
 

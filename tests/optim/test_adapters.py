@@ -54,10 +54,10 @@ def test_every_optimizer_says_itself_what_it_can_do():
         ("scipy", {"popsize": 4}, "popsize of at least 5, got 4"),
         ("scipy", {"integrality": [True] * 3}, "integrality must be 4 booleans"),
         ("scipy", {"strategy": "worst1bin"}, "strategy"),
-        ("cma", {"variant": "triangular"}, "'full' or 'separable', got 'triangular'"),
+        ("cma", {"variant": "triangular"}, "one of 'full', 'separable', got 'triangular'"),
         ("cma", {"sigma": 0}, "sigma"),
         ("nevergrad", {"optimizer": "NoSuchThing"}, "no optimizer 'NoSuchThing'"),
-        ("nevergrad", {"updating": "sometimes"}, "'deferred' or 'immediate', got 'sometimes'"),
+        ("nevergrad", {"updating": "sometimes"}, "one of 'deferred', 'immediate', got 'sometimes'"),
         ("dual_annealing", {"local_search": "no"}, "local_search must be True or False, got 'no'"),
     ],
 )

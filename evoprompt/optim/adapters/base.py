@@ -15,8 +15,9 @@ from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
-from numpy.typing import ArrayLike, DTypeLike, NDArray
+from numpy.typing import ArrayLike, DTypeLike
 
+from evoprompt.checks import one_of
 from evoprompt.optim.capabilities import Capabilities, refusal
 from evoprompt.optim.engine.box import Box
 from evoprompt.optim.engine.ledger import FOREIGN, Ledger, Told, checked_budget, patience
@@ -24,12 +25,11 @@ from evoprompt.optim.engine.rng import checked_seed
 from evoprompt.optim.engine.starting import checked_popsize, default_popsize
 from evoprompt.optim.engine.state import require_own_state, require_same_config
 from evoprompt.optim.protocol import Best, Evaluation, Losses, Trials
+from evoprompt.typing import Doubles, Floats, Indices
 
 __all__ = ["ReplayedOptimizer", "Result"]
 
 _STATE_VERSION = 3
-
-Floats = NDArray[np.floating[Any]]
 
 
 class Result(NamedTuple):
@@ -93,8 +93,7 @@ class ReplayedOptimizer(ABC):
         updating: str = "deferred",
         config: Mapping[str, Any] | None = None,
     ) -> None:
-        if updating not in ("deferred", "immediate"):
-            raise ValueError(f"updating must be 'deferred' or 'immediate', got {updating!r}")
+        one_of("updating", updating, ("deferred", "immediate"))
         self._immediate = updating == "immediate"
         self._box = Box(bounds, dtype)
         self.d = self._box.d
@@ -128,7 +127,7 @@ class ReplayedOptimizer(ABC):
         self._pool: list[Told] = []
         self._start()
 
-    def _free_box(self) -> tuple[NDArray[np.int64], NDArray[np.float64], NDArray[np.float64]]:
+    def _free_box(self) -> tuple[Indices, Doubles, Doubles]:
         """Which coordinates can move (k,), and their lower and upper bounds (k,), all finite.
 
         Raises
@@ -161,7 +160,7 @@ class ReplayedOptimizer(ABC):
         """How many trials the engine's current batch still holds."""
 
     @abstractmethod
-    def _propose(self, ids: NDArray[np.int64]) -> Floats:
+    def _propose(self, ids: Indices) -> Floats:
         """Points (n, d) for these trials. Fewer than n if the engine has no more."""
 
     @abstractmethod
@@ -204,7 +203,7 @@ class ReplayedOptimizer(ABC):
         return self._ledger.best
 
     @property
-    def population(self) -> tuple[Floats, NDArray[np.float64]]:
+    def population(self) -> tuple[Floats, Doubles]:
         """The last popsize points told (m, d) and their losses (m,); inf where failed."""
         x = np.array([told.x for told in self._last], dtype=self._box.dtype).reshape(-1, self.d)
         loss = np.array([told.loss for told in self._last], dtype=np.float64)
@@ -335,7 +334,7 @@ class ReplayedOptimizer(ABC):
                 )
         self._replay(ids[done:], losses[done:], foreign)
 
-    def _replay(self, ids: NDArray[np.int64], losses: NDArray[np.float64], foreign: Iterator[Floats]) -> None:
+    def _replay(self, ids: Indices, losses: Doubles, foreign: Iterator[Floats]) -> None:
         x = np.zeros((len(ids), self.d), self._box.dtype)
         for row in np.flatnonzero(ids == FOREIGN).tolist():
             x[row] = next(foreign)

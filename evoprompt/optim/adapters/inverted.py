@@ -9,11 +9,10 @@ from queue import SimpleQueue
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+
+from evoprompt.typing import Doubles
 
 __all__ = ["Inverted"]
-
-Doubles = NDArray[np.float64]
 
 
 class _AbandonedError(BaseException):

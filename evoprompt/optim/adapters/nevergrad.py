@@ -5,12 +5,13 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike, DTypeLike, NDArray
+from numpy.typing import ArrayLike, DTypeLike
 
 from evoprompt.extras import require
 from evoprompt.optim.adapters.base import ReplayedOptimizer, Result
 from evoprompt.optim.adapters.global_rng import PrivateGlobalState
 from evoprompt.optim.capabilities import CAPABILITIES
+from evoprompt.typing import Floats, Indices
 
 __all__ = ["Nevergrad"]
 
@@ -85,7 +86,7 @@ class Nevergrad(ReplayedOptimizer):
     def _natural(self) -> int:
         return max(0, self.popsize - len(self._sent))
 
-    def _propose(self, ids: NDArray[np.int64]) -> NDArray[np.floating[Any]]:
+    def _propose(self, ids: Indices) -> Floats:
         x = np.tile(self._box.low.astype(np.float64), (len(ids), 1))
         with self._global.installed():
             for row, i in zip(x, ids.tolist(), strict=True):

@@ -6,17 +6,18 @@ import math
 from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike, DTypeLike, NDArray
+from numpy.typing import ArrayLike, DTypeLike
 
+from evoprompt.checks import one_of, real_number
 from evoprompt.extras import require
 from evoprompt.optim.adapters.base import ReplayedOptimizer, Result
 from evoprompt.optim.adapters.global_rng import PrivateGlobalState
 from evoprompt.optim.capabilities import CAPABILITIES
 from evoprompt.optim.engine.starting import MINIMUM, default_popsize
+from evoprompt.typing import Doubles, Floats, Indices
 
 __all__ = ["CMA"]
 
-Doubles = NDArray[np.float64]
 
 _MOST_GUESTS = 2  # pycma tolerates so many solutions beyond its population size
 
@@ -65,11 +66,8 @@ class CMA(ReplayedOptimizer):
         variant: str = "full",
         sigma: float = 0.3,
     ) -> None:
-        if variant not in ("full", "separable"):
-            raise ValueError(f"variant must be 'full' or 'separable', got {variant!r}")
-        if not (isinstance(sigma, int | float) and 0 < sigma < math.inf):
-            raise ValueError(f"sigma must be a positive number, got {sigma!r}")
-        self._variant, self._sigma = variant, float(sigma)
+        one_of("variant", variant, ("full", "separable"))
+        self._variant, self._sigma = variant, real_number("sigma", sigma, 0.0, above=True)
         super().__init__(
             bounds, budget=budget, seed=seed, popsize=popsize, dtype=dtype, x0=x0, target=target,
             seconds=seconds, config={"variant": variant, "sigma": self._sigma},
@@ -112,14 +110,14 @@ class CMA(ReplayedOptimizer):
         self._converged = False
         self._updates = 0
 
-    def _inner(self, x: NDArray[np.floating[Any]]) -> Doubles:
+    def _inner(self, x: Floats) -> Doubles:
         inner: Doubles = (np.asarray(x, dtype=np.float64)[self._free] - self._offset) / self._scale
         return inner
 
     def _natural(self) -> int:
         return max(0, self.popsize - len(self._sent) - len(self._results))
 
-    def _propose(self, ids: NDArray[np.int64]) -> NDArray[np.floating[Any]]:
+    def _propose(self, ids: Indices) -> Floats:
         x = np.tile(self._box.low.astype(np.float64), (len(ids), 1))
         for row, i in zip(x, ids.tolist(), strict=True):
             self._sent[i] = self._draw()

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
-from numpy.typing import ArrayLike, DTypeLike, NDArray
+from numpy.typing import ArrayLike, DTypeLike
 
 from evoprompt.optim.adapters.base import ReplayedOptimizer, Result
 from evoprompt.optim.capabilities import CAPABILITIES
 from evoprompt.optim.engine.box import Box, Rounding
 from evoprompt.optim.engine.rng import Purpose, TrialStreams
+from evoprompt.typing import Floats, Indices
 
 __all__ = ["RandomSearch"]
 
@@ -58,13 +58,13 @@ class RandomSearch(ReplayedOptimizer):
     def _start(self) -> None:
         self._streams = TrialStreams(self.seed)
 
-    def _given(self) -> NDArray[np.floating[Any]]:
+    def _given(self) -> Floats:
         return self._first if self._rounding is None else self._rounding(self._first.copy())
 
     def _natural(self) -> int:
         return self.popsize - max(0, self.asked - len(self._first)) % self.popsize
 
-    def _propose(self, ids: NDArray[np.int64]) -> NDArray[np.floating[Any]]:
+    def _propose(self, ids: Indices) -> Floats:
         u = self._streams.uniforms(ids, self.d, Purpose.REDRAW)
         return self._box.from_unit(u) if self._rounding is None else self._rounding(self._rounding.box.from_unit(u))
 

@@ -8,16 +8,16 @@ from functools import partial
 from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike, DTypeLike, NDArray
+from numpy.typing import ArrayLike, DTypeLike
 from scipy.optimize import dual_annealing
 
 from evoprompt.optim.adapters.base import ReplayedOptimizer, Result
 from evoprompt.optim.adapters.inverted import Inverted
 from evoprompt.optim.capabilities import CAPABILITIES, refusal
+from evoprompt.typing import Doubles, Floats, Indices
 
 __all__ = ["DualAnnealing"]
 
-Doubles = NDArray[np.float64]
 
 _NO_END = 10**9
 
@@ -96,7 +96,7 @@ class DualAnnealing(ReplayedOptimizer):
     def _natural(self) -> int:
         return 0 if self._point is None else 1
 
-    def _propose(self, ids: NDArray[np.int64]) -> NDArray[np.floating[Any]]:
+    def _propose(self, ids: Indices) -> Floats:
         if self._point is None or len(ids) == 0:
             return np.empty((0, self.d))
         x = self._box.low.astype(np.float64)

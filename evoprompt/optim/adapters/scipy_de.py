@@ -7,7 +7,7 @@ from functools import partial
 from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike, DTypeLike, NDArray
+from numpy.typing import ArrayLike, DTypeLike
 from scipy.optimize import Bounds, differential_evolution
 
 from evoprompt.optim.adapters.base import ReplayedOptimizer, Result
@@ -16,10 +16,10 @@ from evoprompt.optim.capabilities import CAPABILITIES
 from evoprompt.optim.engine.box import Box, Rounding
 from evoprompt.optim.engine.rng import TrialStreams
 from evoprompt.optim.engine.starting import initial_points
+from evoprompt.typing import Bools, Doubles, Floats, Indices
 
 __all__ = ["ScipyDE"]
 
-Doubles = NDArray[np.float64]
 
 _MINIMUM = 5  # scipy refuses a smaller initial population
 _NO_END = 10**9
@@ -92,13 +92,13 @@ class ScipyDE(ReplayedOptimizer):
         self._losses = np.full(self._size, np.nan)
         self._generation = 0
 
-    def _given(self) -> NDArray[np.floating[Any]]:
+    def _given(self) -> Floats:
         return self._first[:0]
 
     def _natural(self) -> int:
         return len(self._queue)
 
-    def _propose(self, ids: NDArray[np.int64]) -> NDArray[np.floating[Any]]:
+    def _propose(self, ids: Indices) -> Floats:
         handed, self._queue = self._queue[: len(ids)], self._queue[len(ids) :]
         start = self._size - len(self._queue) - len(handed)
         self._slots.update(zip(ids.tolist(), range(start, start + len(handed)), strict=False))
@@ -129,7 +129,7 @@ def _evolve(
     initial: Doubles,
     seed: int,
     strategy: str,
-    integrality: NDArray[np.bool_] | None,
+    integrality: Bools | None,
 ) -> None:
     evolve: Any = differential_evolution
     # scipy's vectorised objective takes (d, n). A negative atol keeps it from stopping: its rule depends on the

@@ -7,13 +7,10 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+
+from evoprompt.typing import Bools, Doubles, Floats, Indices
 
 __all__ = ["Block", "packed", "unpacked"]
-
-Floats = NDArray[np.floating[Any]]
-Doubles = NDArray[np.float64]
-Indices = NDArray[np.int64]
 
 
 @dataclass(eq=False, slots=True)
@@ -46,7 +43,7 @@ class Block:
     tags: Doubles
     stage: Indices
     awaited: bool
-    pending: NDArray[np.bool_]
+    pending: Bools
     loss: Doubles
     violation: Doubles
     left: int = field(init=False)

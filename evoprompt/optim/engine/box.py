@@ -6,14 +6,13 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike, DTypeLike, NDArray
+from numpy.typing import ArrayLike, DTypeLike
 
 from evoprompt.optim.engine.rng import Purpose, TrialStreams
 from evoprompt.optim.engine.rows import blend
+from evoprompt.typing import Bools, Doubles, Floats, Indices
 
 __all__ = ["REPAIRS", "Box", "Rounding"]
-
-Floats = NDArray[np.floating[Any]]
 
 
 class Box:
@@ -59,12 +58,12 @@ class Box:
         most = np.finfo(self.low.dtype).max / 4
         self._modest = bool((self.low >= -most).all() and (self.high <= most).all())
 
-    def contains(self, x: ArrayLike) -> NDArray[np.bool_]:
+    def contains(self, x: ArrayLike) -> Bools:
         """Which rows of x (n, d) lie in the box: (n,)."""
         x = np.asarray(x)
         return np.asarray(((x >= self.low) & (x <= self.high)).all(axis=-1))
 
-    def from_unit(self, u: NDArray[np.float64], centre: Floats | None = None) -> Floats:
+    def from_unit(self, u: Doubles, centre: Floats | None = None) -> Floats:
         """Map u (..., d) in [0, 1) into the box: the inverse of the distribution that starting points have.
 
         Uniform between two finite bounds; half-normal of scale 1 from a single finite bound; normal of scale
@@ -111,7 +110,7 @@ class Box:
         donors: Floats,
         parents: Floats,
         method: str,
-        ids: NDArray[np.int64],
+        ids: Indices,
         streams: TrialStreams,
         scratch: Floats | None = None,
     ) -> Floats:
@@ -158,7 +157,7 @@ class Box:
         return np.minimum(out, self.high, out=out)
 
     def _towards_parents(
-        self, donors: Floats, parents: Floats, clipped: Floats, outside: NDArray[np.bool_], scratch: Floats
+        self, donors: Floats, parents: Floats, clipped: Floats, outside: Bools, scratch: Floats
     ) -> Floats:
         # As _midpoint, but on whole rows: in a young population so many coordinates are outside that picking
         # them out costs more than computing all.
@@ -233,13 +232,13 @@ class Rounding:
         return rounded
 
 
-def _midpoint(value: Floats, parent: Floats, low: Floats, high: Floats, u: NDArray[np.float64]) -> Floats:
+def _midpoint(value: Floats, parent: Floats, low: Floats, high: Floats, u: Doubles) -> Floats:
     # Zhang & Sanderson 2009 (JADE), section II: halfway between the violated bound and the parent.
     bound = np.where(value < low, low, high)
     return bound / 2 + parent / 2
 
 
-def _reflect(value: Floats, parent: Floats, low: Floats, high: Floats, u: NDArray[np.float64]) -> Floats:
+def _reflect(value: Floats, parent: Floats, low: Floats, high: Floats, u: Doubles) -> Floats:
     width = np.maximum(high - low, np.finfo(low.dtype).tiny)
     with np.errstate(invalid="ignore"):
         offset = np.mod(value - low, 2 * width)
@@ -248,7 +247,7 @@ def _reflect(value: Floats, parent: Floats, low: Floats, high: Floats, u: NDArra
     return np.where(both, folded, np.where(value < low, 2 * low - value, 2 * high - value))
 
 
-def _resample(value: Floats, parent: Floats, low: Floats, high: Floats, u: NDArray[np.float64]) -> Floats:
+def _resample(value: Floats, parent: Floats, low: Floats, high: Floats, u: Doubles) -> Floats:
     # Uniform in the box; with one bound only, uniform between it and the parent.
     start = np.where(np.isfinite(low), low, parent)
     stop = np.where(np.isfinite(high), high, parent)
@@ -256,11 +255,11 @@ def _resample(value: Floats, parent: Floats, low: Floats, high: Floats, u: NDArr
     return drawn
 
 
-def _clip(value: Floats, parent: Floats, low: Floats, high: Floats, u: NDArray[np.float64]) -> Floats:
+def _clip(value: Floats, parent: Floats, low: Floats, high: Floats, u: Doubles) -> Floats:
     return np.clip(value, low, high)
 
 
-REPAIRS: dict[str, Callable[[Floats, Floats, Floats, Floats, NDArray[np.float64]], Floats]] = {
+REPAIRS: dict[str, Callable[[Floats, Floats, Floats, Floats, Doubles], Floats]] = {
     "midpoint": _midpoint,
     "reflect": _reflect,
     "resample": _resample,
@@ -268,7 +267,7 @@ REPAIRS: dict[str, Callable[[Floats, Floats, Floats, Floats, NDArray[np.float64]
 }
 
 
-def _sides(bounds: Any) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+def _sides(bounds: Any) -> tuple[Doubles, Doubles]:
     if hasattr(bounds, "lb") and hasattr(bounds, "ub"):  # scipy.optimize.Bounds, whose import is slow
         low, high = np.broadcast_arrays(np.atleast_1d(bounds.lb), np.atleast_1d(bounds.ub))
         return low.astype(np.float64), high.astype(np.float64)
@@ -285,9 +284,7 @@ def _sides(bounds: Any) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     return pairs[:, 0].copy(), pairs[:, 1].copy()
 
 
-def _rounded_inwards(
-    low: NDArray[np.float64], high: NDArray[np.float64], dtype: np.dtype[Any]
-) -> tuple[Floats, Floats]:
+def _rounded_inwards(low: Doubles, high: Doubles, dtype: np.dtype[Any]) -> tuple[Floats, Floats]:
     with np.errstate(over="ignore"):
         inner_low, inner_high = low.astype(dtype), high.astype(dtype)
     up, down = dtype.type(np.inf), dtype.type(-np.inf)

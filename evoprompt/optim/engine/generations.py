@@ -6,18 +6,15 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from evoprompt.optim.engine.algorithm import GUEST, Algorithm, Made, Results, Selection
 from evoprompt.optim.engine.blocks import Block, packed, unpacked
 from evoprompt.optim.engine.ledger import FOREIGN, Ledger, Received
 from evoprompt.optim.engine.record import GenerationRecord
 from evoprompt.optim.engine.results import concatenated, distinct_slots, in_order, packed_results, unpacked_results
+from evoprompt.typing import Doubles, Floats, Indices
 
 __all__ = ["Generations"]
-
-Floats = NDArray[np.floating[Any]]
-Indices = NDArray[np.int64]
 
 
 class Generations:
@@ -102,13 +99,11 @@ class Generations:
         if len(received.guests):
             self.admit(received.guest_x, received.loss[received.guests], received.violation[received.guests])
 
-    def admit(self, x: Floats, loss: NDArray[np.float64], violation: NDArray[np.float64]) -> None:
+    def admit(self, x: Floats, loss: Doubles, violation: Doubles) -> None:
         """Let points compete that were never asked, (n, d)."""
         self._aside.append(self._strangers(x, loss, violation))
 
-    def prefill(
-        self, first: int, last: int, x: Floats, loss: NDArray[np.float64], violation: NDArray[np.float64]
-    ) -> int:
+    def prefill(self, first: int, last: int, x: Floats, loss: Doubles, violation: Doubles) -> int:
         """Fill slots of the initial population from ``last`` down to ``first``; how many points were taken."""
         free = self._todo[(self._todo >= first) & (self._todo < last)][::-1][: len(x)]
         n = len(free)
@@ -118,7 +113,7 @@ class Generations:
             self._todo = np.setdiff1d(self._todo, free)
         return n
 
-    def _strangers(self, x: Floats, loss: NDArray[np.float64], violation: NDArray[np.float64]) -> Results:
+    def _strangers(self, x: Floats, loss: Doubles, violation: Doubles) -> Results:
         n = len(x)
         tags = np.full((n, len(self._algorithm.tags)), np.nan)
         return Results(np.full(n, FOREIGN), np.full(n, GUEST), x, loss, violation, tags)

@@ -13,19 +13,17 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from evoprompt.checks import whole_number
 from evoprompt.optim.engine.blocks import Block
 from evoprompt.optim.engine.box import Box
 from evoprompt.optim.engine.stopwatch import Stopwatch, checked_seconds
 from evoprompt.optim.protocol import Best, Evaluation, Losses, Trials
+from evoprompt.typing import Doubles, Floats, Indices
 
 __all__ = ["FOREIGN", "Ledger", "Received", "Told", "checked_budget", "cleaned", "patience"]
 
 FOREIGN = -1
 """The id of a point that was told without having been asked."""
-
-Floats = NDArray[np.floating[Any]]
-Doubles = NDArray[np.float64]
-Indices = NDArray[np.int64]
 
 
 def patience(popsize: int, budget: int | None) -> int:
@@ -159,13 +157,11 @@ class Ledger:
         ValueError
             If n is not None or an integer >= 0.
         """
-        if n is not None and (isinstance(n, bool) or not isinstance(n, int | np.integer) or n < 0):
-            raise ValueError(f"ask takes None or a number of trials >= 0, got {n!r}")
+        wanted = natural if n is None else whole_number("n", n, 0, what="None or a number of trials")
         if tick:
             self.tick()
         if self.seconds is not None and self.watch.elapsed >= self.seconds:
             return 0
-        wanted = natural if n is None else int(n)
         return wanted if self.remaining is None else min(wanted, self.remaining)
 
     def next_ids(self, n: int) -> Indices:
@@ -379,11 +375,7 @@ def checked_budget(budget: int | None) -> int | None:
     ValueError
         If it is not None or an integer >= 1.
     """
-    if budget is None:
-        return None
-    if isinstance(budget, bool) or not isinstance(budget, int | np.integer) or budget < 1:
-        raise ValueError(f"budget must be None or a number of evaluations >= 1, got {budget!r}")
-    return int(budget)
+    return None if budget is None else whole_number("budget", budget, 1, what="None or a number of evaluations")
 
 
 def cleaned(loss: Doubles, violation: ArrayLike | None) -> tuple[Doubles, Doubles]:

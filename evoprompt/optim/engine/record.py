@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from evoprompt.optim.engine.algorithm import Results, Selection
+from evoprompt.typing import Bools, Doubles, Indices
 
 __all__ = ["GenerationRecord"]
 
@@ -41,14 +41,14 @@ class GenerationRecord:
     """
 
     generation: int
-    id: NDArray[np.int64]
-    slot: NDArray[np.int64]
-    loss: NDArray[np.float64]
-    violation: NDArray[np.float64]
-    replaced: NDArray[np.bool_]
-    parent_id: NDArray[np.int64]
-    parent_loss: NDArray[np.float64]
-    tags: Mapping[str, NDArray[np.float64]]
+    id: Indices
+    slot: Indices
+    loss: Doubles
+    violation: Doubles
+    replaced: Bools
+    parent_id: Indices
+    parent_loss: Doubles
+    tags: Mapping[str, Doubles]
 
     @classmethod
     def of(

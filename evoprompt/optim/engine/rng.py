@@ -15,6 +15,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from evoprompt.checks import whole_number
+from evoprompt.typing import Doubles, Indices
+
 __all__ = ["Purpose", "TrialStreams", "checked_seed"]
 
 _WORDS_PER_BLOCK = 4  # Philox turns one counter into four 64-bit words
@@ -69,7 +72,7 @@ class TrialStreams:
         """Streams of the same seed that have nothing in common with these."""
         return TrialStreams(self._seed, branch=(*self._branch, number))
 
-    def words(self, trials: NDArray[np.int64], k: int, purpose: Purpose = Purpose.PARAMETERS) -> NDArray[np.uint64]:
+    def words(self, trials: Indices, k: int, purpose: Purpose = Purpose.PARAMETERS) -> NDArray[np.uint64]:
         """k random 64-bit words for each trial: (n,) trial numbers to (n, k)."""
         n, blocks = len(trials), -(-k // _WORDS_PER_BLOCK)
         width = blocks * _WORDS_PER_BLOCK
@@ -84,11 +87,11 @@ class TrialStreams:
             out[start:stop] = self._bits.random_raw((stop - start) * width).reshape(-1, width)
         return out[:, :k]
 
-    def uniforms(self, trials: NDArray[np.int64], k: int, purpose: Purpose = Purpose.PARAMETERS) -> NDArray[np.float64]:
+    def uniforms(self, trials: Indices, k: int, purpose: Purpose = Purpose.PARAMETERS) -> Doubles:
         """k uniforms on [0, 1) with 53 random bits for each trial: (n,) trial numbers to (n, k)."""
         return np.multiply(self.words(trials, k, purpose) >> np.uint64(11), 2.0**-53, dtype=np.float64)
 
-    def shorts(self, trials: NDArray[np.int64], k: int, purpose: Purpose = Purpose.CROSSOVER) -> NDArray[np.uint16]:
+    def shorts(self, trials: Indices, k: int, purpose: Purpose = Purpose.CROSSOVER) -> NDArray[np.uint16]:
         """k uniform integers below 2**16 for each trial, (n, k): random bits at a quarter of the price."""
         return np.ascontiguousarray(self.words(trials, -(-k // 16) * 4, purpose)).view(np.uint16)[:, :k]
 
@@ -106,7 +109,7 @@ class TrialStreams:
         self._bits.state = self._start
 
 
-def _runs(trials: NDArray[np.int64]) -> list[tuple[int, int]]:
+def _runs(trials: Indices) -> list[tuple[int, int]]:
     cuts = np.flatnonzero(np.diff(trials) != 1) + 1
     edges = [0, *cuts.tolist(), len(trials)]
     return list(pairwise(edges))
@@ -122,6 +125,4 @@ def checked_seed(seed: int | None) -> int:
     """
     if seed is None:
         return int(np.random.SeedSequence().generate_state(1, np.uint64)[0])
-    if isinstance(seed, bool) or not isinstance(seed, int | np.integer) or seed < 0:
-        raise ValueError(f"seed must be a non-negative integer or None, got {seed!r}")
-    return int(seed)
+    return whole_number("seed", seed, 0, what="None or an integer")

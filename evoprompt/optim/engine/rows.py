@@ -6,12 +6,11 @@ from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+
+from evoprompt.typing import Bools, Floats, Indices
 
 __all__ = ["Scratch", "blend", "compact", "copy_rows", "is_run", "pieces", "rows_at"]
 
-Floats = NDArray[np.floating[Any]]
-Indices = NDArray[np.int64]
 
 _PIECE_BYTES = 1 << 18
 
@@ -62,7 +61,7 @@ class Scratch:
         return self._matrices[:, :n]
 
 
-def blend(target: Floats, source: Floats, where: NDArray[np.bool_], scratch: Floats | None = None) -> None:
+def blend(target: Floats, source: Floats, where: Bools, scratch: Floats | None = None) -> None:
     """``target[where] = source[where]`` for contiguous arrays of one shape; ``scratch`` has it too, and is overwritten.
 
     Examples

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from time import monotonic
 
+from evoprompt.checks import real_number
+
 __all__ = ["Stopwatch", "checked_seconds"]
 
 
@@ -56,12 +58,4 @@ def checked_seconds(seconds: float | None) -> float | None:
     ValueError
         If it is not None or a number of seconds above 0.
     """
-    if seconds is None:
-        return None
-    try:
-        value = float("nan") if isinstance(seconds, bool) else float(seconds)
-    except (TypeError, ValueError):
-        value = float("nan")
-    if not value > 0:
-        raise ValueError(f"seconds must be None or a time limit > 0, got {seconds!r}")
-    return value
+    return None if seconds is None else real_number("seconds", seconds, 0.0, above=True, what="None or a time limit")

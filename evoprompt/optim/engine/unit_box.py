@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
-from numpy.typing import NDArray
 
 from evoprompt.optim.engine.box import Box
+from evoprompt.typing import Doubles, Floats
 
 __all__ = ["UnitSpace"]
 
-Floats = NDArray[np.floating[Any]]
-Doubles = NDArray[np.float64]
 
 _OPEN_WIDTH = 5.0  # a coordinate without two bounds: starting points there have the scale 1, a fifth of this
 
