@@ -22,8 +22,9 @@ from transformers import (
 
 from evoprompt.errors import UserError
 from evoprompt.llm import FrozenModel, ModelSpec, Respondent, load_model
-from evoprompt.llm.speak.generation import rows_together
-from evoprompt.llm.speak.sampled import TRANSCRIPT, OpenSheet, Said, SampledRespondent, gumbel
+from evoprompt.llm.speak.check import rows_together
+from evoprompt.llm.speak.noise import gumbel
+from evoprompt.llm.speak.sampled import TRANSCRIPT, OpenSheet, Said, SampledRespondent
 from evoprompt.llm.write.sheet import PLACEMENTS
 from evoprompt.surveys import balanced_plan, vsm13
 

@@ -6,7 +6,9 @@ import gc
 import logging
 import sys
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -23,8 +25,23 @@ SHARE = 0.8  # of the free memory that a pass may take
 CGROUP = Path("/sys/fs/cgroup")
 
 
+@dataclass
+class Attempt:
+    """A computation that memory may not suffice for, and the tokens that it has at once."""
+
+    tokens: int
+    fits: bool = True
+
+
 class TokenBudget:
     """Most tokens of one pass, by path: a token costs each another amount of memory.
+
+    Parameters
+    ----------
+    frozen
+        The model; its `token_budget`, where there is one, is what every path starts from.
+    most
+        By kind of device, what they start from otherwise.
 
     Attributes
     ----------
@@ -34,17 +51,17 @@ class TokenBudget:
         How often memory ran out.
     """
 
-    def __init__(self, frozen: FrozenModel) -> None:
+    def __init__(self, frozen: FrozenModel, most: Mapping[str, int] = PASS_TOKENS) -> None:
+        given = frozen.spec.token_budget
         self.frozen = frozen
+        self.start = most[frozen.device.type] if given is None else given
         self.bytes_per_token: dict[tuple[str, int], float] = {}
         self.halved = 0
         self._limits: dict[str, int] = {}
 
     def limit(self, path: str) -> int:
         """Tokens that a pass may compute: `model.token_budget`, or what is fast and fits; less after a failure."""
-        given = self.frozen.spec.token_budget
-        start = PASS_TOKENS[self.frozen.device.type] if given is None else given
-        return min(start, self._limits.get(path, start))
+        return min(self.start, self._limits.get(path, self.start))
 
     def learn(self, path: str, soft: int, tokens: int, run: Callable[[], object]) -> None:
         """Measure one pass of so many tokens; unless `model.token_budget` is set, free memory limits what follows."""
@@ -54,14 +71,26 @@ class TokenBudget:
         if self.frozen.spec.token_budget is None:
             self._limits[path] = min(self._limits.get(path, sys.maxsize), max(1, int(SHARE * free / each)))
 
-    def halve(self, path: str, tokens: int) -> None:
-        """Remember that a pass of `tokens` did not fit.
+    @contextmanager
+    def halved_when_full(self, path: str, tokens: int) -> Iterator[Attempt]:
+        """Compute with so many tokens at once; where memory runs out, leave the block and allow half as many.
 
         Raises
         ------
         UserError
             Nothing smaller is left to try.
         """
+        attempt = Attempt(tokens)
+        try:
+            yield attempt
+            return
+        except (RuntimeError, MemoryError) as error:
+            if not is_out_of_memory(error):
+                raise
+        attempt.fits = False
+        self._halve(path, attempt.tokens)
+
+    def _halve(self, path: str, tokens: int) -> None:
         if tokens > self.limit(path):
             raise UserError(
                 f"model {self.frozen.spec.name!r} runs out of memory on a single question; "

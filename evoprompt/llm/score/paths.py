@@ -20,18 +20,17 @@ MEAN = {True: EXACT, False: 1e-2}  # and the mean difference, in float32 and in 
 HEAD = 0.25  # in half precision models round their logits: to an eighth where these are above 16
 PROBED = 4  # questions of a sheet that paths are compared on, the shortest and the longest among them
 PLAIN = "plain"
-EQUAL = "equal"  # as plain, but with our output head
-WHOLE = "packed"  # what this path gets wrong depends on all that a row holds
+EQUAL = "equal"  # as plain, but with our output head: what the others are compared with, and serves nothing
 
 Forward = Callable[[torch.Tensor, Sheet, str, bool], torch.Tensor]  # prompts, sheet, path, absolute -> scores
 
 
-class PathChoice:
+class PathSelector:
     """Compares paths with single unpadded rows, under random prompts, on some questions of the sheet in hand.
 
-    A path that is exact serves later sheets too if their questions are neither longer nor shorter; a packed row is
-    checked on every question of every sheet. Half precision and quantization make plain batches differ from single rows
-    too; a path may differ twice as much. The choice is the same in every process: prompts and questions are.
+    A path that is exact serves later sheets too if their questions are neither longer nor shorter. Half precision and
+    quantization make plain batches differ from single rows too; a path may differ twice as much. What is selected is
+    the same in every process: prompts and questions are.
 
     Parameters
     ----------
@@ -46,22 +45,16 @@ class PathChoice:
     def __init__(self, frozen: FrozenModel, paths: Sequence[str], forward: Forward) -> None:
         self.frozen, self.paths, self.forward = frozen, paths, forward
         self._served: list[tuple[str, bool, range]] = []
-        self._whole: tuple[Sheet, int] | None = None  # the sheet that a packed row serves, and its soft tokens
         self._said: set[str] = set()
 
     def __call__(self, sheet: Sheet, tokens: int) -> str:
         """Name of the path for `sheet` under soft prompts of so many tokens."""
-        if self._whole is not None and self._whole[0] is sheet and self._whole[1] == tokens:
-            return WHOLE
         lengths = [len(before) + tokens + len(after) for before, after in zip(sheet.before, sheet.after, strict=True)]
         for path, soft, known in self._served:
             if soft == (tokens > 0) and min(lengths) in known and max(lengths) in known:
                 return path
         path = self._fastest(sheet, tokens, _spread(lengths))
-        if path == WHOLE:
-            self._whole = sheet, tokens
-        else:
-            self._served.append((path, tokens > 0, range(min(lengths), max(lengths) + 1)))
+        self._served.append((path, tokens > 0, range(min(lengths), max(lengths) + 1)))
         return path
 
     def _fastest(self, sheet: Sheet, tokens: int, probed: list[int]) -> str:
@@ -77,10 +70,8 @@ class PathChoice:
         if float(noise.max()) > EXACT and precise:
             self._say("what is computed beside an answer changes its log-probabilities by %.1e", float(noise.max()))
         for path in self.paths:
-            asked = sheet if path == WHOLE else few
-            expected = self._forward(prompts, sheet, EQUAL) if path == WHOLE else alone
             try:
-                difference = (self._forward(prompts, asked, path) - expected).abs()
+                difference = (self._forward(prompts, few, path) - alone).abs()
             except Exception as error:  # whatever a model's code makes of our call: the next path is tried
                 logger.debug("the %s path failed", path, exc_info=True)
                 reason = f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"

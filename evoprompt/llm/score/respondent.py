@@ -11,18 +11,17 @@ import torch
 from numpy.typing import NDArray
 
 from evoprompt.errors import UserError, unknown_name
-from evoprompt.llm.load.memory import TokenBudget, is_out_of_memory
+from evoprompt.llm.load.memory import TokenBudget
 from evoprompt.llm.load.model import FrozenModel
 from evoprompt.llm.score.cascade import Cascade
 from evoprompt.llm.score.head import Head, OwnHead
-from evoprompt.llm.score.paths import PathChoice
-from evoprompt.llm.score.rows import EqualRows, PackedRow, PaddedRows, PlainCalls
+from evoprompt.llm.score.paths import EQUAL, PathSelector
+from evoprompt.llm.score.rows import EqualRows, PaddedRows, PlainCalls
 from evoprompt.llm.score.tree_attention import TOGETHER
 from evoprompt.llm.score.trie import Trie, grow, split
 from evoprompt.llm.write.sheet import PLACEMENTS, Sheet, make_sheet
 
 LAYOUTS = 8  # kept ready; a search uses one or two over and over
-PACKED_TOKENS = 1024  # of one packed row: its attention is quadratic
 
 
 class Path(Protocol):
@@ -39,12 +38,11 @@ class Path(Protocol):
         """Soft prompts (width, T, H) -> states (width, ends, H)."""
 
 
-PATHS: dict[str, tuple[type[Cascade | PackedRow | PaddedRows], type[Head]]] = {
+PATHS: dict[str, tuple[type[Cascade | PaddedRows], type[Head]]] = {
     "cascade": (Cascade, Head),
-    "packed": (PackedRow, Head),
     "padded": (PaddedRows, Head),
-    "equal": (EqualRows, Head),
     "plain": (PlainCalls, OwnHead),
+    EQUAL: (EqualRows, Head),
 }
 
 
@@ -70,13 +68,13 @@ class Respondent:
     path: str | None = field(default=None, init=False)
     budget: TokenBudget = field(init=False, repr=False)
     _layouts: dict[tuple[int, int, str, int], _Layout] = field(default_factory=dict, init=False, repr=False)
-    _choose: PathChoice = field(init=False, repr=False)
+    _select: PathSelector = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
         if self.placement not in PLACEMENTS:
             raise unknown_name("placement", self.placement, PLACEMENTS)
         self.budget = TokenBudget(self.frozen)
-        self._choose = PathChoice(self.frozen, [path for path in PATHS if path != "equal"], self._forward)
+        self._select = PathSelector(self.frozen, [path for path in PATHS if path != EQUAL], self._forward)
 
     def sheet(self, texts: Sequence[str], labels: Sequence[Sequence[str]]) -> Sheet:
         """Tokenise questions once; the sheet may be answered any number of times."""
@@ -152,22 +150,18 @@ class Respondent:
     ) -> torch.Tensor:
         """Log-scores (P, Q, options) on the CPU; a pass that does not fit into memory makes all following smaller."""
         tokens = int(prompts.shape[1])
+        whole = len(prompts) * sum(map(len, sheet.before + sheet.after))
         while True:
-            tried = min(self.budget.limit(path), len(prompts) * sum(map(len, sheet.before + sheet.after)))
-            try:
+            with self.budget.halved_when_full(path, min(self.budget.limit(path), whole)) as attempt:
                 if measured and (path, tokens) not in self.budget.bytes_per_token:
                     self._learn(sheet, tokens, path)
                 layout = self._layout(sheet, tokens, path, len(prompts))
-                tried = layout.pass_tokens
+                attempt.tokens = layout.pass_tokens
                 scores = torch.empty(len(prompts), len(sheet), len(sheet.labels[0]))
                 for part in layout.parts:
                     scores[:, part.questions] = part.scores(prompts, absolute).cpu()
                 return scores
-            except (RuntimeError, MemoryError) as error:
-                if not is_out_of_memory(error):
-                    raise
             self._layouts.clear()
-            self.budget.halve(path, tried)
 
     def _layout(self, sheet: Sheet, tokens: int, path: str, candidates: int) -> _Layout:
         width = _rounded(candidates)
@@ -196,8 +190,8 @@ class Respondent:
     def _cut(self, sheet: Sheet, tokens: int, path: str) -> list[list[int]]:
         """Parts of a sheet that one pass of one candidate may compute."""
         most = self.budget.limit(path)
-        if path in ("cascade", "packed"):
-            return split(sheet, tokens, min(most, PACKED_TOKENS) if path == "packed" else most)
+        if path == "cascade":
+            return split(sheet, tokens, most)
         lengths = np.array([len(sheet.before[q]) + len(sheet.after[q]) + tokens for q in range(len(sheet))])
         count = max(1, most // int(lengths.max()))
         order = np.argsort(lengths, kind="stable")
@@ -208,7 +202,7 @@ class Respondent:
 
     def _path_for(self, sheet: Sheet, tokens: int) -> str:
         _require_room(self.frozen, sheet, tokens)
-        self.path = self._choose(sheet, tokens)
+        self.path = self._select(sheet, tokens)
         return self.path
 
 

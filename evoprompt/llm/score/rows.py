@@ -1,4 +1,4 @@
-"""The plainer paths: a whole trie as one row under a tree mask, and a row a question."""
+"""The plainer paths: a row a token sequence, of any lengths in one batch or of one length each."""
 
 from __future__ import annotations
 
@@ -8,39 +8,6 @@ import torch
 from evoprompt.llm.load.model import FrozenModel
 from evoprompt.llm.score.cascade import TokenRow, decoder
 from evoprompt.llm.score.trie import Ints, Trie
-
-
-class PackedRow:
-    """One row a candidate: the whole trie, through the model's own attention under a 4-D mask.
-
-    Exact where the model takes such a mask and no context is longer than its sliding window.
-    """
-
-    def __init__(self, frozen: FrozenModel, trie: Trie, width: int) -> None:
-        self.frozen, self.width = frozen, width
-        self.nodes = self.size(trie)
-        self.row = TokenRow(frozen, trie, np.arange(len(trie)))
-        self.ends = torch.from_numpy(trie.ends).to(frozen.device)
-        seen = np.eye(len(trie), dtype=bool)
-        for path in trie.paths:
-            seen[np.ix_(path, path)] |= np.tri(len(path), dtype=bool)
-        mask = torch.full(seen.shape, torch.finfo(frozen.dtype).min, dtype=frozen.dtype)
-        self.mask = mask.masked_fill_(torch.from_numpy(seen), 0.0)[None, None].to(frozen.device)
-
-    @staticmethod
-    def size(trie: Trie) -> int:
-        """Tokens that it computes for one candidate."""
-        return len(trie)
-
-    def states(self, prompts: torch.Tensor) -> torch.Tensor:
-        """Last hidden states of (width, T, H) prompts at the trie's ends: (width, ends, H)."""
-        found = decoder(self.frozen)(
-            inputs_embeds=self.row.with_prompts(prompts),
-            attention_mask=self.mask.expand(len(prompts), -1, -1, -1),
-            position_ids=self.row.positions.expand(len(prompts), -1),
-            use_cache=False,
-        )
-        return found.last_hidden_state.to(self.ends.device)[:, self.ends]
 
 
 class RowsOf:

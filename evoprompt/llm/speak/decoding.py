@@ -2,29 +2,22 @@
 
 from __future__ import annotations
 
-import inspect
-import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
-import numpy as np
 import torch
-from torch import nn
-from torch.nn.functional import pad
-from torch.nn.utils.rnn import pad_sequence
 
 from evoprompt.errors import UserError
-from evoprompt.llm.load.memory import is_out_of_memory
+from evoprompt.llm.load.memory import TokenBudget
 from evoprompt.llm.load.model import FrozenModel
-from evoprompt.llm.speak.few_rows import few_rows, layers_for_few_rows
-from evoprompt.llm.speak.generation import check_generation, end_tokens, rows_together
-from evoprompt.llm.speak.sampled import gumbel
-
-logger = logging.getLogger(__name__)
+from evoprompt.llm.speak.batch import Batch, Row
+from evoprompt.llm.speak.check import check_generation, rows_together
+from evoprompt.llm.speak.few_rows import layers_for_few_rows
+from evoprompt.llm.speak.noise import gumbel, seed_key
 
 COLD = 1e-3  # temperatures below are 0
-BATCH_TOKENS = 16_384  # of all rows together, with the longest answers that they may give
+BATCH_TOKENS = {"cpu": 16_384, "cuda": 16_384}  # of all rows together, with the longest answers that may come
+KIND = "decoding"  # what the budget calls it
 
 
 @dataclass(frozen=True)
@@ -63,6 +56,8 @@ class Stream:
         Of the rows; they need not sum to 1.
     sampling
         How it is drawn.
+    noise
+        Keys of the noise of each step, see `evoprompt.llm.speak.noise`; without them the seed gives them.
     said
         Its tokens so far, without the one that ended it.
     finish
@@ -73,6 +68,7 @@ class Stream:
     rows: Sequence[torch.Tensor]
     weights: Sequence[float] = (1.0,)
     sampling: Sampling = GREEDY
+    noise: Sequence[int] = ()
     said: list[Token] = field(default_factory=list, init=False)
     finish: str | None = field(default=None, init=False)
 
@@ -82,36 +78,20 @@ class Stream:
         return max(map(len, self.rows)) + self.sampling.max_tokens
 
 
-@dataclass(eq=False)
-class _Row:
-    stream: Stream
-    embedded: torch.Tensor
-    logits: torch.Tensor = field(default_factory=lambda: torch.empty(0))  # of the next token, (vocabulary,)
-
-    @property
-    def length(self) -> int:
-        """Tokens so far."""
-        return len(self.embedded) + len(self.stream.said)
-
-    def whole(self, frozen: FrozenModel) -> torch.Tensor:
-        """Embeddings (length, H) of all of them."""
-        said = torch.tensor([token.id for token in self.stream.said], dtype=torch.long, device=frozen.device)
-        return torch.cat([self.embedded, frozen.embeddings(said)])
-
-
 class Decoder:
     """Continues any number of streams, a token of each at every step.
 
-    Rows of all streams are computed in one batch, padded on the left with explicit positions; a stream may be added
-    while others are under way, and what a stream says does not depend on who is beside it. A model that cannot take
-    rows of different lengths together is served by more batches.
+    Rows of all streams are computed in one batch; a stream may be added while others are under way, and what a stream
+    says does not depend on who is beside it. A model that cannot take rows of different lengths together is served by
+    more batches. Where memory runs out, fewer streams go on at once, and those that had begun are read again.
 
     Parameters
     ----------
     frozen
         The model.
-    batch_tokens
-        Most tokens under way at once; further streams wait. None: `model.token_budget` or `BATCH_TOKENS`.
+    budget
+        How many tokens may be under way at once, with the longest answers that may come; further streams wait. None:
+        `model.token_budget` or `BATCH_TOKENS`.
 
     Raises
     ------
@@ -119,14 +99,15 @@ class Decoder:
         The model does not generate after embeddings what its plain calls say.
     """
 
-    def __init__(self, frozen: FrozenModel, batch_tokens: int | None = None) -> None:
+    def __init__(self, frozen: FrozenModel, budget: TokenBudget | None = None) -> None:
         check_generation(frozen)
         self.frozen = frozen
-        self.batch_tokens = batch_tokens or frozen.spec.token_budget or BATCH_TOKENS
+        self.budget = budget or TokenBudget(frozen, BATCH_TOKENS)
         self.waiting: list[Stream] = []
         self.running: list[Stream] = []
-        self._batches: list[_Batch] = []
-        self._ends = set(end_tokens(frozen))
+        self._live: dict[Stream, list[Row]] = {}  # rows of those that run
+        self._batches: list[Batch] = []
+        self._ends = end_tokens(frozen)
         self._layers = layers_for_few_rows(frozen)
 
     def add(self, stream: Stream) -> None:
@@ -156,187 +137,109 @@ class Decoder:
         if stream in self.running:
             self.running.remove(stream)
             stream.finish = stream.finish or "stop"
-            self._drop_finished()
+            if not self.running:  # else at the next step, with others that end meanwhile: it copies all that stay
+                self._drop_finished()
 
     @torch.inference_mode()
     def step(self) -> list[Stream]:
         """Admit who waits, and say one more token of each stream. Those that got one or ended are returned."""
+        self._drop_finished()
         self._admit()
         moved = list(self.running)
-        rows: dict[Stream, list[_Row]] = {stream: [] for stream in moved}
-        for batch in self._batches:
-            for row in batch.rows:
-                if row.stream in rows:
-                    rows[row.stream].append(row)
-        for stream in moved:
-            self._say(stream, rows[stream])
+        if not moved:
+            return []
+        opinions = [mixture(torch.stack([row.logits for row in self._live[s]]), s.weights) for s in moved]
+        for stream, token in zip(moved, draw(moved, torch.stack(opinions)), strict=True):
+            self._say(stream, token)
         self.running = [stream for stream in self.running if stream.finish is None]
         self._drop_finished()
-        for batch in self._batches:
-            batch.advance()
+        with self.budget.halved_when_full(KIND, _tokens(self.running)) as attempt:
+            for batch in self._batches:
+                batch.advance()
+        if not attempt.fits:
+            self._begin_again()
         return moved
 
-    def _say(self, stream: Stream, rows: list[_Row]) -> None:
-        """Draw a stream's next token, or end it."""
-        chosen = _draw(stream, mixture(torch.stack([row.logits for row in rows]), stream.weights))
-        if chosen is None:
+    def _say(self, stream: Stream, token: Token | None) -> None:
+        """Go on with a stream by its next token, or end it."""
+        if token is None:
             stream.finish = "error"
-        elif chosen.id in self._ends:
+        elif token.id in self._ends:
             stream.finish = "stop"
         else:
-            stream.said.append(chosen)
+            stream.said.append(token)
+            for row in self._live[stream]:
+                row.said.append(token.id)
             if len(stream.said) >= stream.sampling.max_tokens:
                 stream.finish = "length"
 
     def _drop_finished(self) -> None:
+        """Take the rows of streams that have ended out of their batches."""
+        for stream in [stream for stream in self._live if stream.finish is not None]:
+            for row in self._live.pop(stream):
+                row.done = True
         for batch in self._batches:
-            batch.keep([row.stream.finish is None for row in batch.rows])
+            batch.drop_done()
         self._batches = [batch for batch in self._batches if batch.rows]
 
     def _admit(self) -> None:
         """Begin with the streams for which there is room, in order of arrival; one always has."""
-        used = sum(len(stream.rows) * stream.longest for stream in self.running)
-        admitted: list[Stream] = []
-        while self.waiting:
-            cost = len(self.waiting[0].rows) * self.waiting[0].longest
-            if used and used + cost > self.batch_tokens:
+        used, room, count = _tokens(self.running), self.budget.limit(KIND), 0
+        while count < len(self.waiting):
+            cost = _tokens(self.waiting[count : count + 1])
+            if used and used + cost > room:
                 break
-            admitted.append(self.waiting.pop(0))
-            used += cost
-        if not admitted:
+            used, count = used + cost, count + 1
+        if not count:
             return
-        try:
-            begun = [_Batch(self.frozen, rows, self._layers) for rows in self._together(admitted)]
-        except (RuntimeError, MemoryError) as error:
-            if not is_out_of_memory(error):
-                raise
-            self._wait_longer(admitted)
-            return
+        admitted, self.waiting = self.waiting[:count], self.waiting[count:]
         self.running += admitted
-        for batch in begun:
-            host = next((other for other in self._batches if other.takes(batch)), None)
-            if host:
-                host.merge(batch)
-            else:
-                self._batches.append(batch)
+        for stream in admitted:
+            self._live[stream] = [Row(row, [token.id for token in stream.said]) for row in stream.rows]
+        with self.budget.halved_when_full(KIND, used) as attempt:
+            for rows in self._together([row for stream in admitted for row in self._live[stream]]):
+                batch = Batch(self.frozen, rows, self._layers)
+                host = next((other for other in self._batches if self._may_join(batch, other)), None)
+                if host:
+                    host.merge(batch)
+                else:
+                    self._batches.append(batch)
+        if not attempt.fits:
+            self._begin_again()
 
-    def _wait_longer(self, admitted: list[Stream]) -> None:
-        """Memory ran out: fewer at once from now on."""
-        if not self.running and len(admitted) == 1:
-            admitted[0].finish = "error"
-            raise UserError(
-                f"model {self.frozen.spec.name!r} runs out of memory on a single answer; use a smaller dtype, "
-                "fewer experts or a shorter conversation"
-            )
-        self.waiting = admitted + self.waiting
-        under_way = sum(len(stream.rows) * stream.longest for stream in (*self.running, *admitted))
-        self.batch_tokens = max(1, under_way // 2)
-        logger.warning("out of memory; going on with batches of at most %d tokens", self.batch_tokens)
+    def _begin_again(self) -> None:
+        """Let all that run wait for fewer to be read at once."""
+        self.waiting = self.running + self.waiting
+        self.running, self._live, self._batches = [], {}, []
 
-    def _together(self, streams: list[Stream]) -> list[list[_Row]]:
-        """Rows of new streams, in groups that the model does not mix up."""
-        rows = [_Row(stream, embedded) for stream in streams for embedded in stream.rows]
-        lengths = sorted(len(row.embedded) for row in rows)
+    def _together(self, rows: list[Row]) -> list[list[Row]]:
+        """Rows in groups that the model does not mix up."""
+        lengths = sorted(row.length for row in rows)
         kind = rows_together(self.frozen, lengths[0], lengths[-1]) if len(rows) > 1 else "padded"
         if kind == "padded":
             return [rows]
         if kind == "single":
             return [[row] for row in rows]
-        return [[row for row in rows if len(row.embedded) == length] for length in dict.fromkeys(lengths)]
+        return [[row for row in rows if row.length == length] for length in dict.fromkeys(lengths)]
 
-
-class _Batch:
-    """Rows with one key-value cache."""
-
-    def __init__(self, frozen: FrozenModel, rows: list[_Row], layers: list[nn.Linear]) -> None:
-        self.frozen, self.rows, self._layers = frozen, rows, layers
-        known = inspect.signature(frozen.model.forward).parameters
-        self._positions = "position_ids" in known
-        self._keeps = "past_key_values" in known  # others, such as Mamba, read everything again at each step
-        self._last = {"logits_to_keep": 1} if "logits_to_keep" in known else {}
-        self.cache: Any = None
-        self.mask = torch.empty(0)  # which tokens are not padding, (rows, tokens)
-        self._read([row.embedded for row in rows])
-
-    @property
-    def joinable(self) -> bool:
-        """Whether rows can be put in and taken out: all layers keep plain keys and values."""
-        from transformers.cache_utils import DynamicCache, DynamicLayer
-
-        return type(self.cache) is DynamicCache and all(type(layer) is DynamicLayer for layer in self.cache.layers)
-
-    def takes(self, other: _Batch) -> bool:
-        """Whether another batch's rows can go on in this one."""
-        if not (self.joinable and other.joinable):
+    def _may_join(self, batch: Batch, other: Batch) -> bool:
+        """Whether a batch's rows can go on in another."""
+        if not (batch.joinable and other.joinable):
             return False
-        lengths = [row.length for row in self.rows + other.rows]
+        lengths = [row.length for row in batch.rows + other.rows]
         return rows_together(self.frozen, min(lengths), max(lengths)) == "padded"
 
-    def merge(self, other: _Batch) -> None:
-        """Take the rows of another batch in."""
-        width = max(self.mask.shape[1], other.mask.shape[1])
-        mine, theirs = ([*range(len(batch.rows))] for batch in (self, other))
-        for own, new in zip(self.cache.layers, other.cache.layers, strict=True):
-            own.keys = torch.cat([_widened(own.keys[mine], width, -2), _widened(new.keys[theirs], width, -2)])
-            own.values = torch.cat([_widened(own.values[mine], width, -2), _widened(new.values[theirs], width, -2)])
-        self.mask = torch.cat([_widened(self.mask[mine], width, -1), _widened(other.mask[theirs], width, -1)])
-        self.rows = self.rows + other.rows
-        self._select([*range(len(self.rows))])
 
-    def keep(self, wanted: list[bool]) -> None:
-        """Go on with some of the rows; a cache that cannot give any up keeps all until none is wanted."""
-        if all(wanted) or (any(wanted) and not self.joinable):
-            return
-        places = [place for place, stays in enumerate(wanted) if stays]
-        self.rows = [self.rows[place] for place in places]
-        if self.rows:
-            self._select(places)
-
-    def _select(self, places: list[int]) -> None:
-        """Let these places of mask and cache be the batch's rows."""
-        mask = self.mask[places]
-        unused = int((mask.cumsum(dim=1) == 0).all(dim=0).sum())  # columns on the left that nobody reads
-        self.mask = mask[:, unused:]
-        for layer in self.cache.layers:
-            layer.keys, layer.values = (part[places][:, :, unused:] for part in (layer.keys, layer.values))
-
-    def _read(self, rows: list[torch.Tensor]) -> None:
-        """Read whole rows, embeddings (tokens, H) each."""
-        ones = [torch.ones(len(row), dtype=torch.long, device=row.device) for row in rows]
-        self.mask = pad_sequence(ones, batch_first=True, padding_side="left")
-        padded = pad_sequence(rows, batch_first=True, padding_side="left")
-        self._forward(padded, (self.mask.cumsum(dim=1) - 1).clamp(min=0))
-
-    def advance(self) -> None:
-        """Read the last token of each row's stream."""
-        if not self._keeps:
-            self._read([row.whole(self.frozen) for row in self.rows])
-            return
-        ids = [row.stream.said[-1].id if row.stream.said else 0 for row in self.rows]
-        tokens = torch.tensor(ids, device=self.frozen.device)
-        self.mask = torch.cat([self.mask, self.mask.new_ones(len(ids), 1)], dim=1)
-        self._forward(self.frozen.embeddings(tokens)[:, None], self.mask.sum(dim=1, keepdim=True) - 1)
-
-    def _forward(self, embedded: torch.Tensor, positions: torch.Tensor) -> None:
-        placed = {"position_ids": positions} if self._positions else {}
-        with few_rows(self._layers):
-            found = self.frozen.model(
-                inputs_embeds=embedded,
-                attention_mask=self.mask,
-                use_cache=self._keeps,
-                **({"past_key_values": self.cache} if self._keeps else {}),
-                **placed,
-                **self._last,
-            )
-        self.cache = found.past_key_values if self._keeps else None
-        for row, logits in zip(self.rows, found.logits[:, -1].float(), strict=True):
-            row.logits = logits
+def end_tokens(frozen: FrozenModel) -> set[int]:
+    """Tokens that end an answer: the tokenizer's and the model's own."""
+    own = getattr(frozen.model.generation_config, "eos_token_id", None)
+    found = {*(own if isinstance(own, list) else [own]), frozen.tokenizer.eos_token_id}
+    return {token for token in found if token is not None}
 
 
-def _widened(part: torch.Tensor, width: int, dim: int) -> torch.Tensor:
-    """The same with zeros on the left of a dimension, the last or the one before."""
-    missing = width - part.shape[dim]
-    return pad(part, (0, 0, missing, 0) if dim == -2 else (missing, 0)) if missing else part
+def _tokens(streams: Sequence[Stream]) -> int:
+    """Tokens of all rows together once the answers are complete."""
+    return sum(len(stream.rows) * stream.longest for stream in streams)
 
 
 def mixture(logits: torch.Tensor, weights: Sequence[float]) -> torch.Tensor:
@@ -353,26 +256,36 @@ def mixture(logits: torch.Tensor, weights: Sequence[float]) -> torch.Tensor:
     return mixed
 
 
-def _draw(stream: Stream, scores: torch.Tensor) -> Token | None:
-    """A token by its log probabilities (vocabulary,); None where they are not finite.
+def draw(streams: Sequence[Stream], scores: torch.Tensor) -> list[Token | None]:
+    """A token for each stream by its log probabilities (streams, vocabulary); None where they are not finite."""
+    finite = torch.isfinite(scores.amax(dim=-1)).tolist()
+    chosen = scores.argmax(dim=-1)
+    warm = [place for place, stream in enumerate(streams) if stream.sampling.temperature >= COLD]
+    if warm:
+        chosen[warm] = _sampled([streams[place] for place in warm], scores[warm])
+    tokens: list[Token | None] = []
+    for stream, row, id, sound in zip(streams, scores, chosen.tolist(), finite, strict=True):
+        top = row.topk(min(stream.sampling.top, len(row))) if stream.sampling.top else None
+        alternatives = tuple(zip(top.indices.tolist(), top.values.tolist(), strict=True)) if top else ()
+        tokens.append(Token(id, float(row[id]), alternatives) if sound else None)
+    return tokens
 
-    The noise of a step is keyed by the stream's seed alone, see `evoprompt.llm.speak.sampled.gumbel`.
-    """
-    if not bool(torch.isfinite(scores.max())):
-        return None
-    sampling, chosen = stream.sampling, scores
-    if sampling.temperature >= COLD:
-        chosen = scores / sampling.temperature
-        if sampling.top_p < 1:
-            ranked, order = torch.softmax(chosen, dim=-1).sort(descending=True)
-            beyond = ranked.cumsum(dim=-1) - ranked >= sampling.top_p
-            chosen = chosen.index_fill(0, order[beyond], -torch.inf)
-        key = np.random.SeedSequence((sampling.seed, len(stream.said))).generate_state(1, np.uint64).view(np.int64)
-        chosen = chosen + gumbel(torch.from_numpy(key).to(scores.device), len(scores))[0]
-    id = int(chosen.argmax())
-    top = scores.topk(min(sampling.top, len(scores))) if sampling.top else None
-    alternatives = tuple(zip(top.indices.tolist(), top.values.tolist(), strict=True)) if top else ()
-    return Token(id, float(scores[id]), alternatives)
+
+def _sampled(streams: Sequence[Stream], scores: torch.Tensor) -> torch.Tensor:
+    """Ids (streams,) sampled by the Gumbel-max trick on temperature and nucleus."""
+    temperature, most = torch.tensor(
+        [(stream.sampling.temperature, stream.sampling.top_p) for stream in streams], device=scores.device
+    ).T[:, :, None]
+    scores = scores / temperature
+    if bool((most < 1).any()):
+        ranked, order = torch.softmax(scores, dim=-1).sort(descending=True)
+        beyond = (ranked.cumsum(dim=-1) - ranked >= most) & (most < 1)
+        scores = scores.masked_fill(torch.zeros_like(beyond).scatter(1, order, beyond), -torch.inf)
+    keys = [
+        stream.noise[len(stream.said)] if stream.noise else seed_key(stream.sampling.seed, len(stream.said))
+        for stream in streams
+    ]
+    return (scores + gumbel(torch.tensor(keys, device=scores.device), scores.shape[1])).argmax(dim=-1)
 
 
 class Text:
@@ -426,7 +339,7 @@ def decode(
                 new = texts[stream].update(stream)
                 if tell and new:
                     tell(new)
-                if texts[stream].stopped and stream.finish is None:
+                if texts[stream].stopped:
                     stream.finish = "stop"
                     decoder.remove(stream)
     return [texts[stream].text.strip() for stream in streams]

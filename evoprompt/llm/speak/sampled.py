@@ -2,28 +2,26 @@
 
 from __future__ import annotations
 
-import logging
-import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, fields
-from typing import Any, NamedTuple
+from itertools import product
+from typing import NamedTuple
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from evoprompt.checks import real_number, whole_number
 from evoprompt.errors import UserError, unknown_name
-from evoprompt.llm.load.memory import is_out_of_memory
+from evoprompt.llm.load.memory import TokenBudget
 from evoprompt.llm.load.model import FrozenModel
-from evoprompt.llm.speak.generation import check_generation, end_tokens, generate, rows_together
+from evoprompt.llm.speak.check import check_generation
+from evoprompt.llm.speak.decoding import BATCH_TOKENS, KIND, Decoder, Sampling, Stream, decode
+from evoprompt.llm.speak.noise import seed_key, step_keys
 from evoprompt.llm.speak.parsing import parse_answer
 from evoprompt.llm.write.sheet import PLACEMENTS, Sheet, Tokens, make_sheet
 
-logger = logging.getLogger(__name__)
-
-BATCH_TOKENS = 16_384  # of one generating batch, padding and answers included
 TRANSCRIPT = 2_000  # answers of the last call that are kept as text
-_GOLDEN, _MIX_1, _MIX_2 = (n - 2**64 for n in (0x9E3779B97F4A7C15, 0xBF58476D1CE4E5B9, 0x94D049BB133111EB))
 
 
 @dataclass(frozen=True)
@@ -83,8 +81,8 @@ class SampledRespondent:
         The same share of the last call, by candidate, (P,), and by candidate and question, (P, Q).
     transcript
         Answers of the last call, by candidate and question; of more than `TRANSCRIPT`, so many spread evenly.
-    batch_tokens
-        Most tokens of one batch: `model.token_budget` or `BATCH_TOKENS`, and fewer once memory ran out.
+    budget
+        Tokens that may be under way at once, see `Decoder`.
 
     Raises
     ------
@@ -104,20 +102,16 @@ class SampledRespondent:
     invalid_rates: NDArray[np.float64] = field(default_factory=lambda: np.zeros(0), init=False, repr=False)
     invalid_shares: NDArray[np.float64] = field(default_factory=lambda: np.zeros((0, 0)), init=False, repr=False)
     transcript: list[Said] = field(default_factory=list, init=False, repr=False)
-    batch_tokens: int = field(init=False)
+    budget: TokenBudget = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
         if self.placement not in PLACEMENTS:
             raise unknown_name("placement", self.placement, PLACEMENTS)
-        if not (_is_number(self.temperature) and 0 <= self.temperature < math.inf):
-            raise UserError(f"temperature={self.temperature!r} must be a finite number of at least 0")
-        if not (_is_number(self.top_p) and 0 < self.top_p <= 1):
-            raise UserError(f"top_p={self.top_p!r} must be a number greater than 0 and at most 1")
+        real_number("temperature", self.temperature, 0, what="a finite number")
+        real_number("top_p", self.top_p, 0, 1, above=True)
         for name, least in (("samples", 1), ("max_new_tokens", 1), ("seed", 0)):
-            value = getattr(self, name)
-            if not (_is_number(value) and isinstance(value, int) and value >= least):
-                raise UserError(f"{name}={value!r} must be a whole number of at least {least}")
-        self.batch_tokens = self.frozen.spec.token_budget or BATCH_TOKENS
+            whole_number(name, getattr(self, name), least, what="a whole number")
+        self.budget = TokenBudget(self.frozen, BATCH_TOKENS)
         check_generation(self.frozen)
 
     @property
@@ -192,7 +186,7 @@ class SampledRespondent:
         counts = np.zeros((len(prompts), len(opened), len(opened.labels[0])), np.float32)
         said = []
         for rows in self._batches(opened, len(prompts), int(prompts.shape[1])):
-            for row, (text, complete) in zip(rows, self._said(prompts, opened, rows), strict=True):
+            for row, (text, complete) in zip(rows, self._say(prompts, opened, rows), strict=True):
                 option = parse_answer(text, opened.labels[row.question], shown[row.question], complete)
                 said.append((row.candidate, row.question, row.sample, text, option))
                 if option is not None:
@@ -213,38 +207,19 @@ class SampledRespondent:
         return self.samples if self.temperature else 1
 
     def _batches(self, sheet: OpenSheet, candidates: int, tokens: int) -> Iterator[list[_Row]]:
-        """All rows, the shorter questions first, in batches of `batch_tokens` that the model does not mix up."""
-        lengths = [_length(sheet, question) + tokens for question in range(len(sheet))]
-        together = rows_together(self.frozen, min(lengths), max(lengths))
+        """All rows, the shorter questions first, in batches that the decoder has room for."""
         rows: list[_Row] = []
-        for question in sorted(range(len(sheet)), key=lengths.__getitem__):
-            for candidate in range(candidates):
-                for sample in range(self._each):
-                    full = (len(rows) + 1) * (lengths[question] + self.max_new_tokens) > self.batch_tokens
-                    other = together == "equal" and rows and lengths[rows[0].question] != lengths[question]
-                    if rows and (full or other or together == "single"):
-                        yield rows
-                        rows = []
-                    rows.append(_Row(question, candidate, sample))
+        used = 0
+        for question in sorted(range(len(sheet)), key=lambda question: _length(sheet, question)):
+            cost = _length(sheet, question) + tokens + self.max_new_tokens
+            for candidate, sample in product(range(candidates), range(self._each)):
+                if rows and used + cost > self.budget.limit(KIND):
+                    yield rows
+                    rows, used = [], 0
+                rows.append(_Row(question, candidate, sample))
+                used += cost
         if rows:
             yield rows
-
-    def _said(self, prompts: torch.Tensor, sheet: OpenSheet, rows: list[_Row]) -> list[tuple[str, bool]]:
-        """The same as `_say`, in halves where memory runs out; it does not depend on who is asked together."""
-        try:
-            return self._say(prompts, sheet, rows)
-        except (RuntimeError, MemoryError) as error:
-            if not is_out_of_memory(error):
-                raise
-        if len(rows) == 1:
-            raise UserError(
-                f"model {self.frozen.spec.name!r} runs out of memory on a single question; "
-                "use a smaller dtype, model.quantization=8bit or a larger device"
-            )
-        half = len(rows) // 2
-        self.batch_tokens = half * (_length(sheet, rows[-1].question) + int(prompts.shape[1]) + self.max_new_tokens)
-        logger.warning("out of memory; going on with batches of at most %d tokens", self.batch_tokens)
-        return [text for part in (rows[:half], rows[half:]) for text in self._said(prompts, sheet, part)]
 
     @torch.inference_mode()
     def _say(self, prompts: torch.Tensor, sheet: OpenSheet, rows: list[_Row]) -> list[tuple[str, bool]]:
@@ -252,79 +227,22 @@ class SampledRespondent:
 
         It says nothing where its output is not finite.
         """
-        tokenizer, ends, embedded = self.frozen.tokenizer, end_tokens(self.frozen), {}
+        embedded = {}
         for q in {row.question for row in rows}:
             ids = [torch.tensor(part, dtype=torch.long) for part in (sheet.before[q], sheet.spoken[q])]
             embedded[q] = [self.frozen.embeddings(part.to(prompts.device)) for part in ids]
-        inputs = [torch.cat([embedded[q][0], prompts[candidate], embedded[q][1]]) for q, candidate, _ in rows]
-        draw = _Draw(self, rows)
-        generated = generate(self.frozen, inputs, self.max_new_tokens, draw, ends, _FirstLine(tokenizer))
-        said = []
-        for ids, failed in zip(generated.tolist(), draw.failed.tolist(), strict=True):
-            stop = next((at for at, token in enumerate(ids) if token in ends), len(ids))
-            text = tokenizer.decode(ids[:stop], skip_special_tokens=True).lstrip()
-            line, newline, _ = text.partition("\n")
-            said.append(("" if failed else line.strip(), stop < len(ids) or bool(newline)))
-        return said
-
-
-def _is_number(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
+        keys = step_keys([seed_key(self.seed, q, sample) for q, _, sample in rows], self.max_new_tokens)
+        sampling = Sampling(self.max_new_tokens, self.temperature, self.top_p)
+        streams = [
+            Stream([torch.cat([embedded[q][0], prompts[candidate], embedded[q][1]])], (1.0,), sampling, noise)
+            for (q, candidate, _), noise in zip(rows, keys, strict=True)
+        ]
+        texts = decode(Decoder(self.frozen, self.budget), streams, ("\n",))
+        return [
+            ("" if stream.finish == "error" else text, stream.finish == "stop")
+            for stream, text in zip(streams, texts, strict=True)
+        ]
 
 
 def _length(sheet: OpenSheet, question: int) -> int:
     return len(sheet.before[question]) + len(sheet.spoken[question])
-
-
-class _FirstLine:
-    """Stops a row once its text has a line's end after something was said."""
-
-    def __init__(self, tokenizer: Any) -> None:
-        self.tokenizer = tokenizer
-
-    def __call__(self, ids: torch.Tensor, scores: Any, **_: Any) -> torch.Tensor:
-        texts = self.tokenizer.batch_decode(ids, skip_special_tokens=True)
-        return torch.tensor(["\n" in text.lstrip() for text in texts], device=ids.device)
-
-
-class _Draw:
-    """Scores of the next token (rows, vocabulary) -> the same with noise, so that the largest is a sample."""
-
-    def __init__(self, respondent: SampledRespondent, rows: list[_Row]) -> None:
-        from transformers import TemperatureLogitsWarper, TopPLogitsWarper
-
-        device, temperature = respondent.frozen.device, respondent.temperature
-        self.warpers = [TemperatureLogitsWarper(float(temperature))] if temperature not in (0, 1) else []
-        if temperature and respondent.top_p < 1:
-            self.warpers.append(TopPLogitsWarper(float(respondent.top_p)))
-        keys = [(respondent.seed, row.question, row.sample) for row in rows]
-        states = {key: np.random.SeedSequence(key).generate_state(1, np.uint64).view(np.int64)[0] for key in set(keys)}
-        self.keys = torch.tensor([states[key] for key in keys], device=device) if temperature else None
-        self.failed = torch.zeros(len(rows), dtype=torch.bool, device=device)
-
-    def __call__(self, ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
-        self.failed |= ~torch.isfinite(scores.amax(dim=-1))
-        if self.keys is None:
-            return scores
-        for warp in self.warpers:
-            scores = warp(ids, scores)
-        self.keys = self.keys + _GOLDEN
-        return scores + gumbel(_mixed(self.keys), scores.shape[1])
-
-
-def gumbel(keys: torch.Tensor, count: int) -> torch.Tensor:
-    """Standard Gumbel noise (rows, count) in float32, a function of the keys (rows,) int64 alone.
-
-    A counter-based generator: SplitMix64 (Steele, Lea and Flood 2014), whose state is key + counter * golden ratio.
-    """
-    counter = torch.arange(1, count + 1, device=keys.device)
-    bits = (_mixed(keys[:, None] + counter * _GOLDEN) >> 12) & (2**52 - 1)
-    uniform = (bits.double() + 0.5) * 2.0**-52
-    return -torch.log(-torch.log(uniform)).float()
-
-
-def _mixed(state: torch.Tensor) -> torch.Tensor:
-    """The finaliser of SplitMix64; int64 products wrap, and right shifts are made logical."""
-    state = (state ^ ((state >> 30) & (2**34 - 1))) * _MIX_1
-    state = (state ^ ((state >> 27) & (2**37 - 1))) * _MIX_2
-    return state ^ ((state >> 31) & (2**33 - 1))

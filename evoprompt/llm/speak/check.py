@@ -1,95 +1,35 @@
-"""A model's own `generate`, on embeddings: without the model's habits, and checked against its plain calls."""
+"""Whether a model says in running batches what its plain calls say, and which rows it does not mix up."""
 
 from __future__ import annotations
 
 import logging
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from weakref import WeakKeyDictionary
 
 import torch
-from torch.nn.utils.rnn import pad_sequence
 
 from evoprompt.errors import UserError
 from evoprompt.llm.load.memory import is_out_of_memory
 from evoprompt.llm.load.model import FrozenModel
+from evoprompt.llm.speak.batch import Batch, Row
+from evoprompt.llm.speak.few_rows import layers_for_few_rows
+
+__all__ = ["TOGETHER", "check_generation", "rows_together"]
 
 logger = logging.getLogger(__name__)
 
-TOGETHER = ("padded", "equal", "single")  # rows of one call: of any length, of one length, or one alone
+TOGETHER = ("padded", "equal", "single")  # rows of one batch: of any length, of one length, or one alone
 PROBED = (24, 5)  # tokens of the rows by which a model is checked
 STEPS = 3  # of each of them: the first reads the prompt, the others the cache
 SAME = 1e-4  # largest total variation distance between next-token distributions that count as the same, in float32
 COARSE, WRONG = 0.1, 0.5  # in half precision: of rows together from each alone, and of these from plain calls
 
-Process = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]  # ids said, scores (rows, vocabulary) -> scores
 _known: WeakKeyDictionary[FrozenModel, list[tuple[str, range]]] = WeakKeyDictionary()  # what serves which lengths
 
 
-def end_tokens(frozen: FrozenModel) -> list[int]:
-    """Tokens that end an answer: the tokenizer's and the model's own."""
-    own = getattr(frozen.model.generation_config, "eos_token_id", None)
-    found = {*(own if isinstance(own, list) else [own]), frozen.tokenizer.eos_token_id}
-    return sorted(token for token in found if token is not None)
-
-
-@torch.inference_mode()
-def generate(
-    frozen: FrozenModel,
-    rows: list[torch.Tensor],
-    steps: int,
-    process: Process,
-    ends: list[int],
-    stop: Callable[..., torch.Tensor] | None = None,
-) -> torch.Tensor:
-    """The likeliest tokens after each row, one after the other, by the scores that `process` makes of the model's.
-
-    Parameters
-    ----------
-    frozen, rows
-        The model and embeddings (tokens, H) of each row; they are padded on the left to one length.
-    steps
-        Most tokens.
-    process
-        What to do with the scores of each step.
-    ends, stop
-        Tokens that end a row, and what else does: ids (rows, said) -> whether they are done (rows,).
-
-    Returns
-    -------
-    Tensor
-        Token ids (rows, steps at most).
-    """
-    from transformers import GenerationConfig, LogitsProcessorList, StoppingCriteriaList
-
-    model = frozen.model
-    mask = [torch.ones(len(row), dtype=torch.long, device=row.device) for row in rows]
-    config = GenerationConfig(
-        max_new_tokens=steps,
-        do_sample=False,
-        num_beams=1,
-        eos_token_id=ends or None,
-        pad_token_id=next((token for token in (frozen.tokenizer.pad_token_id, *ends) if token is not None), 0),
-    )
-    habits, model.generation_config = (
-        model.generation_config,
-        GenerationConfig(),
-    )  # it fills in what `config` leaves open
-    try:
-        said: torch.Tensor = model.generate(
-            inputs_embeds=pad_sequence(rows, batch_first=True, padding_side="left"),
-            attention_mask=pad_sequence(mask, batch_first=True, padding_side="left"),
-            generation_config=config,
-            logits_processor=LogitsProcessorList([process]),
-            stopping_criteria=StoppingCriteriaList([stop] if stop else []),
-        )
-    finally:
-        model.generation_config = habits
-    return said
-
-
 def check_generation(frozen: FrozenModel) -> None:
-    """Make sure, once for each model, that it generates after embeddings what its plain calls say.
+    """Make sure, once for each model, that it says after embeddings, token by token, what its plain calls say.
 
     Raises
     ------
@@ -121,7 +61,7 @@ def check_generation(frozen: FrozenModel) -> None:
 
 
 def rows_together(frozen: FrozenModel, shortest: int, longest: int) -> str:
-    """Which rows of these lengths in tokens, soft ones included, one call may take: one of `TOGETHER`.
+    """Which rows of these lengths in tokens, soft ones included, one batch may take: one of `TOGETHER`.
 
     Some models do not undo padding on the left, some mix the rows of a batch up. Rows of both lengths together are
     compared with each alone; a difference is said once.
@@ -146,7 +86,7 @@ def rows_together(frozen: FrozenModel, shortest: int, longest: int) -> str:
 
 
 def _why_not(frozen: FrozenModel, rows: list[torch.Tensor], said: torch.Tensor, alone: torch.Tensor) -> str:
-    """Why rows cannot be generated together; nothing if they can."""
+    """Why rows cannot be read together; nothing if they can."""
     try:
         difference = _distance(_steps(frozen, rows, said), alone)
     except Exception as error:  # whatever a model's code makes of a padded batch
@@ -183,11 +123,18 @@ def _plain_steps(frozen: FrozenModel, row: torch.Tensor, said: torch.Tensor) -> 
     return torch.softmax(logits[0, len(row) - 1 : -1].float(), dim=-1)
 
 
-def _steps(frozen: FrozenModel, rows: list[torch.Tensor], said: torch.Tensor) -> torch.Tensor:
-    """The same of rows generated together, (rows, STEPS, vocabulary)."""
-    dictated = _Dictated(said)
-    generate(frozen, rows, len(said), dictated, ends=[])
-    return torch.stack(dictated.seen, dim=1)
+@torch.inference_mode()
+def _steps(frozen: FrozenModel, contexts: list[torch.Tensor], said: torch.Tensor) -> torch.Tensor:
+    """The same of rows in one batch, (rows, STEPS, vocabulary)."""
+    rows, seen = [Row(context) for context in contexts], []
+    batch = Batch(frozen, rows, layers_for_few_rows(frozen))
+    for token in said.tolist():
+        if seen:
+            batch.advance()
+        seen.append(torch.softmax(torch.stack([row.logits for row in rows]), dim=-1))
+        for row in rows:
+            row.said.append(token)
+    return torch.stack(seen, dim=1)
 
 
 def _distance(found: torch.Tensor, expected: torch.Tensor) -> float:
@@ -195,16 +142,3 @@ def _distance(found: torch.Tensor, expected: torch.Tensor) -> float:
     distances = (found - expected).abs().sum(dim=-1) / 2
     known = torch.isfinite(expected).all(dim=-1)
     return float(torch.where(known, distances.nan_to_num(nan=1.0), 0.0).max())
-
-
-class _Dictated:
-    """Makes a model say given tokens and keeps the probabilities of what it would have said."""
-
-    def __init__(self, said: torch.Tensor) -> None:
-        self.said = said
-        self.seen: list[torch.Tensor] = []
-
-    def __call__(self, ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
-        token = self.said[len(self.seen)]
-        self.seen.append(torch.softmax(scores.float(), dim=-1))
-        return torch.zeros_like(scores).index_fill(1, token, 1.0)
