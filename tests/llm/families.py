@@ -7,6 +7,7 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
+import pytest
 import torch
 import transformers
 from tokenizers import processors
@@ -181,6 +182,9 @@ FAMILIES = {
 }
 
 
+every_family = pytest.mark.parametrize("name", [pytest.param(n, marks=pytest.mark.xdist_group(n)) for n in FAMILIES])
+
+
 def build(name: str, folder: Path) -> None:
     """Save a random model of a family with its tokenizer; the same weights each time."""
     family = FAMILIES[name]
@@ -188,7 +192,10 @@ def build(name: str, folder: Path) -> None:
     tokenizer.save_pretrained(folder)
     ids = {f"{kind}_token_id": getattr(tokenizer, f"{kind}_token_id") for kind in ("bos", "eos", "pad")}
     config = getattr(transformers, family.config)(**family.values, **ids, vocab_size=len(tokenizer))
-    opinionated(AutoModelForCausalLM.from_config(config)).save_pretrained(folder)
+    with torch.random.fork_rng():
+        torch.manual_seed(0)  # biases and the like are moved from where they begin
+        model = AutoModelForCausalLM.from_config(config)
+    opinionated(model).save_pretrained(folder)
 
 
 def family_tokenizer(family: Family) -> Any:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+from collections.abc import Callable
 
 import pytest
 import torch
-from families import build
 
 from evoprompt.errors import UserError
-from evoprompt.llm import FrozenModel, ModelSpec, load_model, make_sheet
+from evoprompt.llm import FrozenModel, make_sheet
 from evoprompt.llm.write.conversation import make_context
 from evoprompt.llm.write.sheet import PLACEMENTS
 
@@ -27,9 +26,10 @@ def read(frozen: FrozenModel, messages: list[dict[str, str]], placement: str) ->
 
 @pytest.mark.parametrize("placement", PLACEMENTS)
 @pytest.mark.parametrize("name", ["llama", "qwen2"])
-def test_a_single_question_stands_as_in_the_survey(name: str, placement: str, tmp_path: Path) -> None:
-    build(name, tmp_path)
-    frozen = load_model(ModelSpec(name=str(tmp_path), device="cpu"))
+def test_a_single_question_stands_as_in_the_survey(
+    name: str, placement: str, family: Callable[..., FrozenModel]
+) -> None:
+    frozen = family(name)
     context = make_context(frozen, TURNS[-1:], placement)
     sheet = make_sheet(frozen.tokenizer, [TURNS[-1]["content"]], [["Zebra", "Apple"]], placement)
     assert context.before == sheet.before[0]
@@ -42,9 +42,8 @@ def test_without_a_template_it_is_lines_of_questions_and_answers(pocket: FrozenM
     assert after.endswith("Be brief.\nQuestion: Hello?\nAnswer: Yes.\nQuestion: How do I greet my host?\nAnswer:")
 
 
-def test_each_placement_is_where_its_name_says(tmp_path: Path) -> None:
-    build("qwen2", tmp_path)
-    frozen = load_model(ModelSpec(name=str(tmp_path), device="cpu"))
+def test_each_placement_is_where_its_name_says(family: Callable[..., FrozenModel]) -> None:
+    frozen = family("qwen2")
     told = [{"role": "system", "content": "Be brief."}, *TURNS]
     assert read(frozen, told, "prefix")[0] == ""
     before, after = read(frozen, told, "system")
@@ -56,9 +55,8 @@ def test_each_placement_is_where_its_name_says(tmp_path: Path) -> None:
     assert after.rstrip().endswith("assistant")
 
 
-def test_marks_in_what_a_user_writes_move_nothing(tmp_path: Path) -> None:
-    build("qwen2", tmp_path)
-    frozen = load_model(ModelSpec(name=str(tmp_path), device="cpu"))
+def test_marks_in_what_a_user_writes_move_nothing(family: Callable[..., FrozenModel]) -> None:
+    frozen = family("qwen2")
     plain = make_context(frozen, [{"role": "user", "content": "system Hello"}], "suffix")
     marked = make_context(frozen, [{"role": "user", "content": "\ue000system\ue000 Hello"}], "suffix")
     assert plain == marked

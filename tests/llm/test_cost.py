@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import math
-from pathlib import Path
+from collections.abc import Callable
 
 import pytest
 import torch
-from families import FAMILIES, build, opinionated
+from families import every_family, opinionated
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from evoprompt.errors import UserError
-from evoprompt.llm import FrozenModel, ModelSpec, PromptCost, load_model, neutral_texts, prompt_cost
+from evoprompt.llm import FrozenModel, PromptCost, neutral_texts, prompt_cost
 from evoprompt.llm.cost import prompt_costs
 from evoprompt.llm.load.memory import peak_bytes
 from evoprompt.llm.write.sheet import PLACEMENTS, encode
@@ -55,10 +55,9 @@ def test_a_batch_costs_what_one_token_at_a_time_costs(pocket: FrozenModel, place
     assert close(prompt_cost(pocket, prompt, texts, placement), literal(pocket, prompt, texts, placement))
 
 
-@pytest.mark.parametrize("name", FAMILIES)
-def test_every_family_is_measured_right_in_every_place(name: str, tmp_path: Path) -> None:
-    build(name, tmp_path)
-    frozen = load_model(ModelSpec(name=str(tmp_path), device="cpu"))
+@every_family
+def test_every_family_is_measured_right_in_every_place(name: str, family: Callable[..., FrozenModel]) -> None:
+    frozen = family(name)
     texts, prompt = (
         ["The morning train left early.", "Rain fell.", "A dog slept near the old mill all day."],
         noise(frozen),
@@ -90,9 +89,8 @@ def test_many_prompts_at_once_cost_what_each_costs(pocket: FrozenModel) -> None:
         assert close(found, prompt_cost(pocket, prompt, texts, "suffix"))
 
 
-def test_a_beginning_token_stays_in_front_of_a_system_prompt(tmp_path: Path) -> None:
-    build("llama", tmp_path)
-    frozen = load_model(ModelSpec(name=str(tmp_path), device="cpu"))
+def test_a_beginning_token_stays_in_front_of_a_system_prompt(family: Callable[..., FrozenModel]) -> None:
+    frozen = family("llama")
     prefix, system = (prompt_cost(frozen, noise(frozen)[0], placement=where) for where in ("prefix", "system"))
     assert prefix.kl != pytest.approx(system.kl, rel=1e-3)
 

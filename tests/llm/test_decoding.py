@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+from collections.abc import Callable
 
 import numpy as np
 import pytest
 import torch
-from families import build
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from evoprompt.errors import UserError
 from evoprompt.llm import FrozenModel, ModelSpec, load_model
+from evoprompt.llm.load.memory import TokenBudget
 from evoprompt.llm.speak.decoding import Decoder, Sampling, Stream, Text, Token, decode, mixture
 from evoprompt.llm.write.conversation import make_context
 
@@ -49,17 +49,16 @@ def ids(stream: Stream) -> list[int]:
     return [token.id for token in stream.said]
 
 
-def endless(frozen: FrozenModel) -> Decoder:
+def endless(frozen: FrozenModel, room: int | None = None) -> Decoder:
     """A decoder for which no token ends an answer, so that all have their full length."""
-    decoder = Decoder(frozen)
+    decoder = Decoder(frozen, None if room is None else TokenBudget(frozen, {"cpu": room}))
     decoder._ends = set()
     return decoder
 
 
 @pytest.mark.parametrize("name", ["llama", "qwen2", "gemma2", "gpt2", "opt", "falcon_alibi", "mamba", "phi3_longrope"])
-def test_of_any_family_each_says_what_it_says_alone(name: str, tmp_path: Path) -> None:
-    build(name, tmp_path)
-    frozen = load_model(ModelSpec(name=str(tmp_path), device="cpu"))
+def test_of_any_family_each_says_what_it_says_alone(name: str, family: Callable[..., FrozenModel]) -> None:
+    frozen = family(name)
     everything, decoder = rows(frozen), endless(frozen)
     streams = [Stream([row], sampling=Sampling(6 + place % 3)) for place, row in enumerate(everything)]
     mixed = Stream(everything[:3], [0.5, 0.2, 0.3], Sampling(7))
@@ -86,8 +85,7 @@ def test_of_any_family_each_says_what_it_says_alone(name: str, tmp_path: Path) -
 def test_whoever_comes_and_goes_the_others_say_the_same(
     arrivals: list[tuple[int, int, int]], leaving: int, room: int, pocket: FrozenModel
 ) -> None:
-    everything, decoder = rows(pocket), endless(pocket)
-    decoder.batch_tokens = room
+    everything, decoder = rows(pocket), endless(pocket, room)
     streams = []
     for place, length, pause in arrivals:
         streams.append(Stream([everything[place]], sampling=Sampling(length)))
@@ -102,6 +100,27 @@ def test_whoever_comes_and_goes_the_others_say_the_same(
         expected = literally(pocket, [everything[place]], [1.0], length)
         assert ids(stream) == expected[: len(stream.said)]
         assert len(stream.said) == length or stream is gone
+
+
+def test_memory_that_runs_out_under_way_loses_no_answer_and_changes_none() -> None:
+    frozen = load_model(ModelSpec(device="cpu"))
+    everything = rows(frozen)[:6]
+    expected = [Stream([row], sampling=Sampling(9)) for row in everything]
+    decode(endless(frozen), expected)
+    read: list[int] = []
+
+    def refuse(_: object, args: object, given: dict[str, torch.Tensor]) -> None:
+        read.append(len(given["inputs_embeds"]))
+        if len(read) > 4 and read[-1] > 2:
+            raise torch.OutOfMemoryError("out of memory")
+
+    frozen.model.register_forward_pre_hook(refuse, with_kwargs=True)
+    streams, decoder = [Stream([row], sampling=Sampling(9)) for row in everything], endless(frozen)
+    decode(decoder, streams)
+    assert read[:5] == [6] * 5
+    assert decoder.budget.halved > 0
+    assert [ids(stream) for stream in streams] == [ids(stream) for stream in expected]
+    assert all(stream.finish == "length" for stream in streams)
 
 
 def test_sampling_is_repeatable_and_does_not_depend_on_neighbours(pocket: FrozenModel) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -45,11 +46,9 @@ SHOWN = {  # without a soft prompt in the system turn, and with one there
 
 
 @pytest.fixture(params=FAMILIES, scope="module")
-def family(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple[str, Any]:
+def named(request: pytest.FixtureRequest, folder_of: Callable[[str], Path]) -> tuple[str, Any]:
     """Each family's name and its tokenizer, loaded from a user's folder."""
-    folder: Path = tmp_path_factory.mktemp(request.param)
-    build(request.param, folder)
-    return request.param, AutoTokenizer.from_pretrained(folder)
+    return request.param, AutoTokenizer.from_pretrained(folder_of(request.param))
 
 
 def one(tokenizer: Any, text: str, labels: tuple[str, ...], placement: str) -> Sheet:
@@ -79,16 +78,16 @@ def conversation(tokenizer: Any, text: str, label: str) -> list[int]:
 
 
 @pytest.mark.parametrize("placement", PLACEMENTS)
-def test_the_soft_prompt_stands_where_its_placement_says(family: tuple[str, Any], placement: str) -> None:
-    name, tokenizer = family
+def test_the_soft_prompt_stands_where_its_placement_says(named: tuple[str, Any], placement: str) -> None:
+    name, tokenizer = named
     sheet = one(tokenizer, TEXT, ("A", "B"), placement)
     around = [tokenizer.decode(ids) for ids in (sheet.before[0], sheet.after[0])]
     assert "@".join(around) == expected(name, placement)
 
 
 @pytest.mark.parametrize("placement", PLACEMENTS)
-def test_a_text_begins_once_and_does_not_end(family: tuple[str, Any], placement: str) -> None:
-    name, tokenizer = family
+def test_a_text_begins_once_and_does_not_end(named: tuple[str, Any], placement: str) -> None:
+    name, tokenizer = named
     sheet = one(tokenizer, TEXT, ("A", "B"), placement)
     ids = sheet.before[0] + sheet.after[0]
     begins = "{{- bos_token }}" in (tokenizer.chat_template or "")
@@ -99,8 +98,8 @@ def test_a_text_begins_once_and_does_not_end(family: tuple[str, Any], placement:
 
 
 @pytest.mark.parametrize("placement", ["prefix", "suffix"])
-def test_labels_are_those_of_the_whole_conversation(family: tuple[str, Any], placement: str) -> None:
-    _, tokenizer = family
+def test_labels_are_those_of_the_whole_conversation(named: tuple[str, Any], placement: str) -> None:
+    _, tokenizer = named
     sheet = one(tokenizer, TEXT, LABELS, placement)
     for label, option in zip(LABELS, sheet.options[0], strict=True):
         ids = sheet.before[0] + sheet.after[0] + option
@@ -111,10 +110,8 @@ def test_labels_are_those_of_the_whole_conversation(family: tuple[str, Any], pla
 
 
 @pytest.mark.parametrize("placement", PLACEMENTS)
-def test_a_survey_of_several_personas_is_as_if_each_question_were_alone(
-    family: tuple[str, Any], placement: str
-) -> None:
-    _, tokenizer = family
+def test_a_survey_of_several_personas_is_as_if_each_question_were_alone(named: tuple[str, Any], placement: str) -> None:
+    _, tokenizer = named
     plan = balanced_plan(vsm13(), respondents=sample_respondents(3, 0))
     texts, labels = plan.texts("You live by the sea. " * 30), [question.labels for question in plan.questions]
     sheet = make_sheet(tokenizer, texts, labels, placement)
@@ -140,8 +137,8 @@ def test_without_the_soft_prompt_the_tokens_are_those_of_the_whole_text(
 
 @settings(max_examples=25, deadline=None)
 @given(text=st.text(min_size=1))
-def test_a_chat_template_keeps_any_text_whole(family: tuple[str, Any], text: str) -> None:
-    _, tokenizer = family
+def test_a_chat_template_keeps_any_text_whole(named: tuple[str, Any], text: str) -> None:
+    _, tokenizer = named
     for placement in ("prefix", "suffix"):
         sheet = one(tokenizer, text, ("A", "B"), placement)
         ids = sheet.before[0] + sheet.after[0] + sheet.options[0][1]
