@@ -12,8 +12,8 @@ from huggingface_hub.constants import HF_HUB_CACHE
 
 from evoprompt.errors import UserError
 from evoprompt.llm import ModelSpec
-from evoprompt.llm.load.footprint import Footprint, footprint, locate, missing_weights
-from evoprompt.llm.load.hub import Source
+from evoprompt.llm.load.footprint import Footprint, footprint, locate
+from evoprompt.llm.load.hub import Source, missing_weights
 from evoprompt.llm.load.memory import PASS_TOKENS
 from evoprompt.llm.load.numerics import (
     find_attention,

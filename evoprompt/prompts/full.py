@@ -7,9 +7,9 @@ from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
-from evoprompt.prompts.space import Floats, box, checked
+from evoprompt.prompts.space import box, checked
+from evoprompt.typing import Doubles, Floats
 
 
 @dataclass(frozen=True, eq=False)
@@ -26,18 +26,14 @@ class FullSpace:
         return int(self.centre.size)
 
     @property
-    def bounds(self) -> NDArray[np.float64]:
+    def bounds(self) -> Doubles:
         """Bounds of the coordinates, (d, 2)."""
         return box(self.limit, self.d)
 
-    def decode(self, z: NDArray[np.floating[Any]]) -> torch.Tensor:
+    def decode(self, z: Floats) -> torch.Tensor:
         """Soft prompts (n, tokens, hidden) of coordinates (n, d)."""
         steps = checked(z, self.d).reshape(-1, *self.centre.shape)
         return torch.from_numpy(self.centre + np.float32(self.scale) * steps)
-
-    def encode(self, prompt: torch.Tensor) -> Floats:
-        """The z (d,) of a soft prompt (tokens, hidden), before bounds."""
-        return ((prompt.float().numpy() - self.centre) / np.float32(self.scale)).reshape(-1)
 
     def describe(self) -> dict[str, Any]:
         """The space's kind and its numbers, for records."""

@@ -7,9 +7,9 @@ from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
-from evoprompt.prompts.space import Floats, box, checked, combined
+from evoprompt.prompts.space import box, checked, combined
+from evoprompt.typing import Doubles, Floats
 
 
 @dataclass(frozen=True, eq=False)
@@ -30,28 +30,17 @@ class LowRank:
         return self.rank * sum(self.centre.shape)
 
     @property
-    def bounds(self) -> NDArray[np.float64]:
+    def bounds(self) -> Doubles:
         """Bounds of the coordinates, (d, 2)."""
         return box(self.limit, self.d)
 
-    def decode(self, z: NDArray[np.floating[Any]]) -> torch.Tensor:
+    def decode(self, z: Floats) -> torch.Tensor:
         """Soft prompts (n, tokens, hidden) of coordinates (n, d)."""
         tokens, hidden = self.centre.shape
         rows = checked(z, self.d)
         left = rows[:, : tokens * self.rank].reshape(-1, tokens, self.rank)
         right = rows[:, tokens * self.rank :].reshape(-1, self.rank, hidden)
         return torch.from_numpy(self.centre + np.float32(self.scale / np.sqrt(self.rank)) * combined(left, right))
-
-    def encode(self, prompt: torch.Tensor) -> Floats:
-        """A z (d,) whose prompt is the nearest one to a soft prompt (tokens, hidden), before bounds.
-
-        Both factors get the same share of every singular value.
-        """
-        steps = (prompt.float().numpy() - self.centre) * np.float32(np.sqrt(self.rank) / self.scale)
-        left, values, right = np.linalg.svd(steps, full_matrices=False)
-        roots = np.sqrt(values[: self.rank])
-        parts = (left[:, : self.rank] * roots, roots[:, None] * right[: self.rank])
-        return np.concatenate([part.reshape(-1) for part in parts]).astype(np.float32)
 
     def describe(self) -> dict[str, Any]:
         """The space's kind and its numbers, for records."""

@@ -8,9 +8,9 @@ from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
-from evoprompt.prompts.space import Floats, box, checked
+from evoprompt.prompts.space import box, checked
+from evoprompt.typing import Doubles, Floats
 
 
 @dataclass(frozen=True, eq=False)
@@ -46,11 +46,11 @@ class RandomProjection:
         return self.dimensions
 
     @property
-    def bounds(self) -> NDArray[np.float64]:
+    def bounds(self) -> Doubles:
         """Bounds of the coordinates, (d, 2)."""
         return box(self.limit, self.d)
 
-    def decode(self, z: NDArray[np.floating[Any]]) -> torch.Tensor:
+    def decode(self, z: Floats) -> torch.Tensor:
         """Soft prompts (n, tokens, hidden) of coordinates (n, d).
 
         Row by row and without BLAS: rounding depends neither on how many come together nor on the number of threads.

@@ -6,9 +6,8 @@ from typing import Any, Protocol
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
-Floats = NDArray[np.float32]
+from evoprompt.typing import Doubles, Floats
 
 
 class Space(Protocol):
@@ -23,10 +22,10 @@ class Space(Protocol):
         """Number of coordinates of z."""
 
     @property
-    def bounds(self) -> NDArray[np.float64]:
+    def bounds(self) -> Doubles:
         """Bounds of the coordinates, (d, 2): lower and upper."""
 
-    def decode(self, z: NDArray[np.floating[Any]]) -> torch.Tensor:
+    def decode(self, z: Floats) -> torch.Tensor:
         """z (n, d) -> soft prompts (n, tokens, hidden), float32, rounded alike however many come together."""
 
     def describe(self) -> dict[str, Any]:
@@ -36,12 +35,12 @@ class Space(Protocol):
         """The arrays that a file of the space holds: with `describe`, all that it takes to build it again."""
 
 
-def box(limit: float, d: int) -> NDArray[np.float64]:
+def box(limit: float, d: int) -> Doubles:
     """Bounds (d, 2) of +-limit."""
     return np.tile([-limit, limit], (d, 1))
 
 
-def checked(z: NDArray[np.floating[Any]], d: int) -> Floats:
+def checked(z: Floats, d: int) -> Floats:
     """z as float32.
 
     Raises

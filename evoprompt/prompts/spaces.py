@@ -12,15 +12,17 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
+from evoprompt.checks import is_number, real_number, whole_number
 from evoprompt.errors import UserError, unknown_name
 from evoprompt.llm import FrozenModel
 from evoprompt.prompts.full import FullSpace
 from evoprompt.prompts.low_rank import LowRank
 from evoprompt.prompts.projection import RandomProjection
-from evoprompt.prompts.space import Floats, Space
+from evoprompt.prompts.space import Space
 from evoprompt.prompts.start import STARTS, resolve_start, start_prompt
 from evoprompt.prompts.vocab_pca import VocabPCA
 from evoprompt.prompts.vocabulary import principal_directions, spread_profile
+from evoprompt.typing import Floats
 
 _KINDS: dict[str, type] = {
     "full": FullSpace,
@@ -167,15 +169,14 @@ def load_space(path: Path) -> Space:
 
 
 def _check_value(key: str, value: Any) -> None:
-    whole = isinstance(value, int) and not isinstance(value, bool)
-    number = whole or isinstance(value, float)
-    if key in _WHOLE and not (whole and value >= 1):
-        raise UserError(f"space.{key}={value!r} must be a whole number of at least 1")
-    if key in _POSITIVE and not (number and 0 < value <= _LARGEST):
-        raise UserError(f"space.{key}={value!r} must be a number greater than 0 and at most {_LARGEST:g}")
-    if key == "outside" and not (number and 0 <= value < 0.5):
-        raise UserError(f"space.{key}={value!r} must be a share from 0 to less than 0.5")
+    name = f"space.{key}"
+    if key in _WHOLE:
+        whole_number(name, value, 1, what="a whole number")
+    if key in _POSITIVE:
+        real_number(name, value, 0, _LARGEST, above=True)
+    if key == "outside" and not (is_number(value) and 0 <= value < 0.5):
+        raise UserError(f"{name}={value!r} must be a share from 0 to less than 0.5")
     if key in _CHOICES and value not in _CHOICES[key]:
-        raise unknown_name(f"space.{key}", value, _CHOICES[key])
+        raise unknown_name(name, value, _CHOICES[key])
     if key in TEXTS and not (value is None or isinstance(value, str)):
-        raise UserError(f"space.{key}={value!r} must be text, or null for none")
+        raise UserError(f"{name}={value!r} must be text, or null for none")

@@ -11,8 +11,8 @@ import torch
 
 from evoprompt.errors import UserError
 from evoprompt.llm import FrozenModel
-from evoprompt.prompts.space import Floats
 from evoprompt.prompts.vocabulary import drawn_tokens
+from evoprompt.typing import Floats
 
 logger = logging.getLogger(__name__)
 

@@ -7,9 +7,9 @@ from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
-from evoprompt.prompts.space import Floats, checked, combined
+from evoprompt.prompts.space import checked, combined
+from evoprompt.typing import Doubles, Floats
 
 
 @dataclass(frozen=True, eq=False)
@@ -33,20 +33,14 @@ class VocabPCA:
         return len(self.centre) * len(self.basis)
 
     @property
-    def bounds(self) -> NDArray[np.float64]:
+    def bounds(self) -> Doubles:
         """Bounds of the coordinates, (d, 2)."""
         return np.tile(np.stack([self.low, self.high], axis=1).astype(np.float64), (len(self.centre), 1))
 
-    def decode(self, z: NDArray[np.floating[Any]]) -> torch.Tensor:
+    def decode(self, z: Floats) -> torch.Tensor:
         """Soft prompts (n, tokens, hidden) of coordinates (n, d)."""
         weights = checked(z, self.d).reshape(-1, len(self.centre), len(self.basis))
         return torch.from_numpy(self.centre + np.float32(self.scale) * combined(weights, self.basis[None]))
-
-    def encode(self, prompt: torch.Tensor) -> Floats:
-        """The z (d,) whose prompt is nearest to a soft prompt (tokens, hidden), before bounds."""
-        squares = (self.basis**2).sum(axis=1)
-        steps = (prompt.float().numpy() - self.centre) / np.float32(self.scale)
-        return np.asarray(steps @ self.basis.T / squares, dtype=np.float32).reshape(-1)
 
     def describe(self) -> dict[str, Any]:
         """The space's kind and its numbers, for records."""

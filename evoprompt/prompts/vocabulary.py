@@ -10,7 +10,7 @@ from scipy.linalg import eigh
 
 from evoprompt.errors import UserError
 from evoprompt.llm import FrozenModel
-from evoprompt.prompts.space import Floats
+from evoprompt.typing import Floats
 
 MOST = 16_384  # tokens that statistics are taken from; of a larger vocabulary every so-manieth
 PART = 4096  # tokens at a time

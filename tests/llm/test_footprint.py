@@ -11,7 +11,8 @@ from transformers import AutoModelForCausalLM, GPT2Config, LlamaConfig, MixtralC
 
 from evoprompt.errors import UserError
 from evoprompt.llm import FrozenModel, ModelSpec, Respondent, load_model
-from evoprompt.llm.load.footprint import footprint, locate, missing_weights
+from evoprompt.llm.load.footprint import footprint, locate
+from evoprompt.llm.load.hub import missing_weights
 from evoprompt.llm.load.memory import peak_bytes
 from evoprompt.surveys import balanced_plan, sample_respondents, vsm13
 

@@ -9,8 +9,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
-from hypothesis import strategies as st
 from safetensors.numpy import load_file, save_file
 
 from evoprompt.errors import UserError
@@ -120,36 +118,6 @@ def test_a_file_holds_tensors_and_json_only(tmp_path: Path) -> None:
     assert PCA.describe() == json.loads(json.dumps(PCA.describe()))
 
 
-@given(st.integers(0, 2**31))
-@settings(max_examples=30, deadline=None)
-def test_the_full_space_encodes_what_it_decodes(seed: int) -> None:
-    z = np.random.default_rng(seed).uniform(-3, 3, FULL.d)
-    np.testing.assert_allclose(FULL.encode(FULL.decode(z[None])[0]), z, atol=1e-5)
-
-
-@given(st.integers(0, 2**31))
-@settings(max_examples=30, deadline=None)
-def test_vocab_pca_encodes_what_it_decodes(seed: int) -> None:
-    z = np.random.default_rng(seed).uniform(*PCA.bounds.T)
-    np.testing.assert_allclose(PCA.encode(PCA.decode(z[None])[0]), z, atol=1e-4)
-
-
-@given(st.integers(0, 2**31))
-@settings(max_examples=30, deadline=None)
-def test_low_rank_encodes_a_prompt_as_factors_that_make_the_same_prompt(seed: int) -> None:
-    prompt = LOW_RANK.decode(np.random.default_rng(seed).uniform(-3, 3, (1, LOW_RANK.d)))
-    np.testing.assert_allclose(LOW_RANK.decode(LOW_RANK.encode(prompt[0])[None]), prompt, atol=1e-4)
-
-
-def test_a_prompt_outside_of_a_space_is_encoded_as_the_nearest_one_inside() -> None:
-    prompt = torch.from_numpy(np.random.default_rng(5).normal(size=CENTRE.shape).astype(np.float32))
-    for space in (PCA, LOW_RANK):
-        z = space.encode(prompt)
-        distance = float((space.decode(z[None])[0] - prompt).norm())
-        around = z + 0.05 * np.random.default_rng(6).normal(size=(200, space.d))
-        assert (space.decode(around) - prompt).norm(dim=(1, 2)).min() > distance
-
-
 def test_a_projection_says_how_it_spreads() -> None:
     assert PROJECTION.describe()["spread"] == "overall"
     assert PROFILED.describe()["spread"] == "dimension"
@@ -194,14 +162,14 @@ def test_z_of_another_size_is_refused(space: Space) -> None:
     ("kind", "options", "said"),
     [
         ("random_projektion", {}, "did you mean random_projection"),
-        ("full", {"scale": -1}, r"space\.scale=-1 must be a number greater than 0"),
-        ("full", {"scale": 1.0, "limit": float("nan")}, r"space\.limit=nan"),
+        ("full", {"scale": -1}, r"space\.scale must be a number > 0 and <= 1e\+09, got -1"),
+        ("full", {"scale": 1.0, "limit": float("nan")}, r"space\.limit must be a number .* got nan"),
         (
             "full",
             {"scale": 1.0, "limit": 1e39},
-            r"space\.limit=1e\+39 must be a number greater than 0 and at most 1e\+09",
+            r"space\.limit must be a number > 0 and <= 1e\+09, got 1e\+39",
         ),
-        ("random_projection", {"scale": 1.0, "dimensions": 0}, r"space\.dimensions=0 must be a whole number"),
+        ("random_projection", {"scale": 1.0, "dimensions": 0}, r"space\.dimensions must be a whole number >= 1, got 0"),
         ("low_rank", {"scale": 1.0, "rank": 4}, r"space\.rank=4 is more than 3 soft tokens can have"),
     ],
 )

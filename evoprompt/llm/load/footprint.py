@@ -1,22 +1,19 @@
-"""What a model takes before it is loaded: which of its files are here, how many parameters, how much memory."""
+"""What a model takes, told before it is loaded: how many parameters it has, and how much memory they need."""
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import torch
-from huggingface_hub import get_hf_file_metadata, hf_hub_download, hf_hub_url, try_to_load_from_cache
 from torch import nn
 
 from evoprompt.errors import UserError
-from evoprompt.llm.load.hub import WEIGHTS, Source, explain, find_model, require_safetensors
+from evoprompt.llm.load.hub import Source, explain, find_model, require_safetensors
 from evoprompt.llm.load.model import require_causal
 from evoprompt.llm.load.spec import POCKET, POCKET_FOLDER, ModelSpec
 
-__all__ = ["Footprint", "footprint", "locate", "missing_weights"]
+__all__ = ["Footprint", "footprint", "locate"]
 
 QUANTIZED_BYTES = {"8bit": 1.0, "4bit": 0.5625}  # of an entry; NF4 keeps a float32 scale for each 64 of them
 
@@ -95,42 +92,3 @@ def _counted(model: Any) -> Footprint:
         hidden=hidden,
         intermediate=getattr(model.config.get_text_config(), "intermediate_size", None) or 4 * hidden,
     )
-
-
-def missing_weights(source: Source) -> dict[str, int | None]:
-    """Weights files that are not on this machine, with their bytes where the hub tells them."""
-    return {file: _size(source, file) for file in _names(source) if not _is_here(source, file)}
-
-
-def _names(source: Source) -> list[str]:
-    """All weights files of a model: one, or those that its index names."""
-    whole, index = WEIGHTS
-    if _is_here(source, whole):
-        return [whole]
-    if source.commit is None:
-        path = Path(source.path) / index
-    elif source.unreachable is None and not _is_here(source, index):
-        try:
-            path = Path(hf_hub_download(source.path, index, revision=source.commit))
-        except Exception:  # there is none, or the hub stopped answering
-            return [whole]
-    else:
-        path = Path(str(try_to_load_from_cache(source.path, index, revision=source.commit)))
-    if not path.is_file():
-        return [whole]
-    return sorted(set(json.loads(path.read_text(encoding="utf-8"))["weight_map"].values()))
-
-
-def _is_here(source: Source, file: str) -> bool:
-    if source.commit is None:
-        return (Path(source.path) / file).is_file()
-    return isinstance(try_to_load_from_cache(source.path, file, revision=source.commit), str)
-
-
-def _size(source: Source, file: str) -> int | None:
-    if source.commit is None or source.unreachable is not None:
-        return None
-    try:
-        return get_hf_file_metadata(hf_hub_url(source.path, file, revision=source.commit)).size
-    except Exception:  # whatever the network has in store
-        return None

@@ -39,6 +39,11 @@ class Source:
     commit: str | None = None
     unreachable: UserError | None = None
 
+    @property
+    def on_the_hub(self) -> bool:
+        """Whether more of it can be fetched."""
+        return self.commit is not None and self.unreachable is None
+
 
 def find_model(name: str, revision: str | None) -> Source:
     """Look for a model in a folder, on the hub and in the hub's cache.
@@ -91,14 +96,27 @@ def require_safetensors(source: Source) -> None:
 
 
 def weight_files(source: Source) -> tuple[Path, ...]:
-    """The safetensors files of a model that was loaded: one, or those that its index names."""
-    whole, index = (_local(source, file) for file in WEIGHTS)
-    if whole is not None:
-        return (whole,)
-    if index is None:
-        return ()
-    names = sorted(set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()))
-    return tuple(path for name in names if (path := _local(source, name)) is not None)
+    """The safetensors files of a model that are on this machine."""
+    return tuple(path for file in _weights(source) if (path := _local(source, file)) is not None)
+
+
+def missing_weights(source: Source) -> dict[str, int | None]:
+    """Weights files that are not on this machine, with their bytes where the hub tells them."""
+    return {file: _size(source, file) for file in _weights(source) if _local(source, file) is None}
+
+
+def _weights(source: Source) -> list[str]:
+    """All weights files of a model by name: one, or those that its index names."""
+    whole, index = WEIGHTS
+    listed = None if _local(source, whole) else _local(source, index)
+    if listed is None and _local(source, whole) is None and source.on_the_hub:
+        try:
+            listed = Path(hf_hub_download(source.path, index, revision=source.commit))
+        except Exception:  # there is none, or the hub stopped answering
+            return [whole]
+    if listed is None:
+        return [whole]
+    return sorted(set(json.loads(listed.read_text(encoding="utf-8"))["weight_map"].values()))
 
 
 def _local(source: Source, file: str) -> Path | None:
@@ -110,12 +128,19 @@ def _local(source: Source, file: str) -> Path | None:
     return Path(cached) if isinstance(cached, str) else None
 
 
+def _size(source: Source, file: str) -> int | None:
+    if not source.on_the_hub:
+        return None
+    try:
+        return get_hf_file_metadata(hf_hub_url(source.path, file, revision=source.commit)).size
+    except Exception:  # whatever the network has in store
+        return None
+
+
 def _has(source: Source, file: str) -> bool:
     if _local(source, file) is not None:
         return True
-    if source.commit is None:
-        return False
-    if source.unreachable is not None:
+    if not source.on_the_hub:
         return False
     try:
         get_hf_file_metadata(hf_hub_url(source.path, file, revision=source.commit))

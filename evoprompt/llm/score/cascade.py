@@ -20,8 +20,9 @@ import torch
 from torch import nn
 
 from evoprompt.llm.load.model import FrozenModel
-from evoprompt.llm.score.tree_attention import Ints, Kind, Rows, TrieAttention, filled, padded
+from evoprompt.llm.score.tree_attention import Kind, Rows, TrieAttention, filled, padded
 from evoprompt.llm.score.trie import Trie
+from evoprompt.typing import Indices
 
 NAME = "evoprompt_cascade"
 
@@ -126,7 +127,7 @@ class Cascade:
 class TokenRow:
     """Embeddings and positions of chosen nodes of a trie, with places for soft tokens."""
 
-    def __init__(self, frozen: FrozenModel, trie: Trie, chosen: Ints) -> None:
+    def __init__(self, frozen: FrozenModel, trie: Trie, chosen: Indices) -> None:
         tokens, device = trie.tokens[chosen], frozen.device
         self.positions = torch.from_numpy(trie.depth[chosen])[None].to(device)
         self.embedded = frozen.embeddings(torch.from_numpy(np.maximum(tokens, 0)).to(device))

@@ -8,7 +8,6 @@ from typing import Protocol
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
 from evoprompt.errors import UserError, unknown_name
 from evoprompt.llm.load.memory import TokenBudget
@@ -20,6 +19,7 @@ from evoprompt.llm.score.rows import EqualRows, PaddedRows, PlainCalls
 from evoprompt.llm.score.tree_attention import TOGETHER
 from evoprompt.llm.score.trie import Trie, grow, split
 from evoprompt.llm.write.sheet import PLACEMENTS, Sheet, make_sheet
+from evoprompt.typing import Floats
 
 LAYOUTS = 8  # kept ready; a search uses one or two over and over
 
@@ -80,7 +80,7 @@ class Respondent:
         """Tokenise questions once; the sheet may be answered any number of times."""
         return make_sheet(self.frozen.tokenizer, texts, labels, self.placement, len(self.frozen.embeddings.weight))
 
-    def answer(self, soft_prompts: torch.Tensor, sheet: Sheet) -> NDArray[np.float32]:
+    def answer(self, soft_prompts: torch.Tensor, sheet: Sheet) -> Floats:
         """Probabilities of every question's options under each soft prompt.
 
         Parameters
@@ -103,15 +103,13 @@ class Respondent:
         scores = self._log_scores(soft_prompts, sheet, absolute=False)
         return np.asarray(torch.softmax(scores, dim=-1).numpy())
 
-    def answer_with_mass(
-        self, soft_prompts: torch.Tensor, sheet: Sheet
-    ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    def answer_with_mass(self, soft_prompts: torch.Tensor, sheet: Sheet) -> tuple[Floats, Floats]:
         """What `answer` gives, and the probability that the model answers with any of the labels at all, (P, Q)."""
         scores = self._log_scores(soft_prompts, sheet, absolute=True)
         mass = torch.logsumexp(scores, dim=-1).exp()
         return np.asarray(torch.softmax(scores, dim=-1).numpy()), np.asarray(mass.numpy())
 
-    def label_mass(self, soft_prompts: torch.Tensor, sheet: Sheet) -> NDArray[np.float32]:
+    def label_mass(self, soft_prompts: torch.Tensor, sheet: Sheet) -> Floats:
         """Probability that the model answers with any of the labels at all, (P, Q)."""
         return self.answer_with_mass(soft_prompts, sheet)[1]
 

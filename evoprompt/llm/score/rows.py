@@ -7,13 +7,14 @@ import torch
 
 from evoprompt.llm.load.model import FrozenModel
 from evoprompt.llm.score.cascade import TokenRow, decoder
-from evoprompt.llm.score.trie import Ints, Trie
+from evoprompt.llm.score.trie import Trie
+from evoprompt.typing import Indices
 
 
 class RowsOf:
     """A row a distinct token sequence, for some of a trie's paths, filled up on the right to the longest of them."""
 
-    def __init__(self, frozen: FrozenModel, trie: Trie, paths: list[Ints]) -> None:
+    def __init__(self, frozen: FrozenModel, trie: Trie, paths: list[Indices]) -> None:
         nodes = np.stack([np.pad(path, (0, max(map(len, paths)) - len(path)), mode="edge") for path in paths])
         self.frozen, self.shape = frozen, nodes.shape
         self.row = TokenRow(frozen, trie, nodes.reshape(-1))
@@ -45,7 +46,7 @@ class PaddedRows:
         self.order = torch.from_numpy(first).to(frozen.device)
 
     @classmethod
-    def together(cls, trie: Trie) -> list[list[Ints]]:
+    def together(cls, trie: Trie) -> list[list[Indices]]:
         """The paths of each batch."""
         return [list(trie.paths)]
 
@@ -63,7 +64,7 @@ class EqualRows(PaddedRows):
     """Batches of rows that are equally long: nothing is padded."""
 
     @classmethod
-    def together(cls, trie: Trie) -> list[list[Ints]]:
+    def together(cls, trie: Trie) -> list[list[Indices]]:
         """The paths of each length."""
         lengths = sorted({len(path) for path in trie.paths})
         return [[path for path in trie.paths if len(path) == length] for length in lengths]

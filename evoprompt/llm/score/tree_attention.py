@@ -8,16 +8,15 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch.nn import functional
 
 from evoprompt.llm.score.trie import Trie
+from evoprompt.typing import Indices
 
 LANES = 16  # sizes are multiples of it, so that sums are rounded alike whatever they are computed beside
 TOGETHER = 8  # candidates that share a row at most, where most of its keys are the same for all
 PADDING = 1.3  # rows of one bucket may together be so much longer than what they hold
-Ints = NDArray[np.int64]
-Row = tuple[Ints, Ints, Ints]  # queries, keys, distances
+Row = tuple[Indices, Indices, Indices]  # queries, keys, distances
 
 
 @dataclass(eq=False)
@@ -121,11 +120,11 @@ class Rows:
         self.count = 0 if static else before  # of nodes whose keys come before those of the pass
         self.nodes = before if static else padded(trie.dynamic)
 
-    def of_all(self, tokens: Ints) -> Ints:
+    def of_all(self, tokens: Indices) -> Indices:
         """A candidate's tokens as those of all candidates of the pass, one after the other."""
         return (np.arange(self.width)[:, None] * self.nodes + tokens).reshape(-1)
 
-    def attention(self, nodes: Ints, device: torch.device) -> TrieAttention:
+    def attention(self, nodes: Indices, device: torch.device) -> TrieAttention:
         """Rows that compute attention once for each of `nodes`; results come in their order, a candidate at a time."""
         todo = np.zeros(len(self.trie), bool)
         todo[nodes] = True
@@ -151,7 +150,7 @@ class Rows:
         place = filled[np.argsort(flat[filled], kind="stable")]  # of each of `tokens`
         return TrieAttention(buckets, torch.from_numpy(place[np.searchsorted(tokens, outputs)]).to(device))
 
-    def _rows(self, path: Ints, own: Ints) -> list[Row]:
+    def _rows(self, path: Indices, own: Indices) -> list[Row]:
         """Rows of one branch: candidates share one while their own keys are few beside the static ones."""
         depth, number = self.trie.depth, self.number
         fixed = self.trie.static[path] if self.count else np.zeros(len(path), bool)
@@ -175,7 +174,7 @@ def padded(size: int) -> int:
     return -(-size // LANES) * LANES
 
 
-def filled(nodes: Ints) -> Ints:
+def filled(nodes: Indices) -> Indices:
     """Nodes, the last one repeated up to a multiple of `LANES`."""
     return np.pad(nodes, (0, -len(nodes) % LANES), mode="edge")
 
@@ -195,7 +194,7 @@ def _alike(rows: list[Row]) -> list[list[Row]]:
     return buckets
 
 
-def _stack(arrays: Sequence[Ints]) -> Ints:
+def _stack(arrays: Sequence[Indices]) -> Indices:
     """Stack arrays of one number of axes, padded with -1 at their ends to the largest."""
     shape = [padded(size) for size in np.max([array.shape for array in arrays], axis=0)]
     out = np.full((len(arrays), *shape), -1)

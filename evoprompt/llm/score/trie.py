@@ -7,11 +7,9 @@ from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
-from numpy.typing import NDArray
 
 from evoprompt.llm.write.sheet import Sheet
-
-Ints = NDArray[np.int64]
+from evoprompt.typing import Bools, Indices
 
 
 @dataclass(frozen=True, eq=False)
@@ -24,17 +22,17 @@ class Trie:
     flat index question * options + label, node that the token is read at, token id.
     """
 
-    tokens: Ints
-    depth: Ints
-    static: NDArray[np.bool_]
-    paths: tuple[Ints, ...]
-    steps: Ints
+    tokens: Indices
+    depth: Indices
+    static: Bools
+    paths: tuple[Indices, ...]
+    steps: Indices
 
     def __len__(self) -> int:
         return len(self.tokens)
 
     @cached_property
-    def ends(self) -> Ints:
+    def ends(self) -> Indices:
         """Nodes that something is read at, in ascending order."""
         return np.unique(self.steps[:, 1])
 
@@ -61,7 +59,7 @@ def grow(sheet: Sheet, questions: Sequence[int], tokens: int) -> Trie:
     found: list[int] = []
     depth: list[int] = []
     static: list[bool] = []
-    paths: list[Ints] = []
+    paths: list[Indices] = []
     steps: list[tuple[int, int, int]] = []
 
     def insert(sequence: tuple[int, ...]) -> list[int]:

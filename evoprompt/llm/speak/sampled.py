@@ -9,7 +9,6 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
 from evoprompt.checks import real_number, whole_number
 from evoprompt.errors import UserError, unknown_name
@@ -20,6 +19,7 @@ from evoprompt.llm.speak.decoding import BATCH_TOKENS, KIND, Decoder, Sampling, 
 from evoprompt.llm.speak.noise import seed_key, step_keys
 from evoprompt.llm.speak.parsing import parse_answer
 from evoprompt.llm.write.sheet import PLACEMENTS, Sheet, Tokens, make_sheet
+from evoprompt.typing import Doubles, Floats
 
 TRANSCRIPT = 2_000  # answers of the last call that are kept as text
 
@@ -99,8 +99,8 @@ class SampledRespondent:
     seed: int = 0
     asked: int = field(default=0, init=False)
     invalid: int = field(default=0, init=False)
-    invalid_rates: NDArray[np.float64] = field(default_factory=lambda: np.zeros(0), init=False, repr=False)
-    invalid_shares: NDArray[np.float64] = field(default_factory=lambda: np.zeros((0, 0)), init=False, repr=False)
+    invalid_rates: Doubles = field(default_factory=lambda: np.zeros(0), init=False, repr=False)
+    invalid_shares: Doubles = field(default_factory=lambda: np.zeros((0, 0)), init=False, repr=False)
     transcript: list[Said] = field(default_factory=list, init=False, repr=False)
     budget: TokenBudget = field(init=False, repr=False)
 
@@ -157,7 +157,7 @@ class SampledRespondent:
                 f"{self.max_new_tokens}, the model takes {limit}; use fewer soft tokens or a shorter wording"
             )
 
-    def answer(self, soft_prompts: torch.Tensor, sheet: Sheet) -> NDArray[np.float32]:
+    def answer(self, soft_prompts: torch.Tensor, sheet: Sheet) -> Floats:
         """Frequencies of the options among valid answers.
 
         Parameters
