@@ -7,7 +7,7 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from evoprompt.errors import UserError
@@ -76,7 +76,6 @@ def test_of_any_family_each_says_what_it_says_alone(name: str, family: Callable[
     assert ids(mixed) == literally(frozen, everything[:3], [0.5, 0.2, 0.3], 7)
 
 
-@settings(max_examples=25, deadline=None)
 @given(
     arrivals=st.lists(st.tuples(st.integers(0, 11), st.integers(1, 9), st.integers(0, 3)), min_size=1, max_size=8),
     leaving=st.integers(0, 7),

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from evoprompt.errors import UserError
@@ -118,7 +118,7 @@ def test_an_unknown_placement_is_refused_at_once(pocket: FrozenModel) -> None:
 def test_one_candidate_more_costs_no_more_than_a_group(pocket: FrozenModel, candidates: int) -> None:
     respondent = Respondent(pocket, "suffix")
     sheet = respondent.sheet(TEXTS, LABELS)
-    for part in respondent._served(sheet, 4, candidates).parts:
+    for part in respondent._served(sheet, 4, candidates):
         width = part.path.width
         assert candidates <= width * -(-candidates // width) < candidates + TOGETHER
 
@@ -219,7 +219,6 @@ sequences = st.lists(st.lists(st.integers(0, 3), min_size=1, max_size=8).map(tup
 
 
 @given(sequences, st.integers(0, 3), st.booleans(), st.integers(1, 30))
-@settings(max_examples=200, deadline=None)
 def test_a_trie_holds_every_context_once(found: list[tuple[int, ...]], tokens: int, suffix: bool, most: int) -> None:
     nothing = ((),) * len(found)
     before, after = (tuple(found), nothing) if suffix else (nothing, tuple(found))

@@ -13,8 +13,10 @@ import torch
 from families import FAMILIES, every_family, family_tokenizer, opinionated
 from transformers import (
     AutoModelForCausalLM,
+    BambaConfig,
     BartConfig,
     CTRLConfig,
+    FalconH1Config,
     GenerationConfig,
     OpenAIGPTConfig,
     RecurrentGemmaConfig,
@@ -34,6 +36,7 @@ PLAN = balanced_plan(vsm13())
 ASKED = (0, 30, 55, 90)
 TOKENIZER = family_tokenizer(FAMILIES["gpt2"])
 SIZES = {"vocab_size": len(TOKENIZER), "max_position_embeddings": 512}
+STATES = {"mamba_n_heads": 4, "mamba_d_head": 16, "mamba_d_state": 8, "mamba_n_groups": 1}
 LAYERS = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 3, "num_attention_heads": 4}
 
 
@@ -210,12 +213,31 @@ def test_rows_that_a_model_takes_together_are_asked_together(pocket: FrozenModel
     [
         OpenAIGPTConfig(vocab_size=len(TOKENIZER), n_embd=32, n_layer=2, n_head=4, n_positions=512),
         CTRLConfig(vocab_size=len(TOKENIZER), n_embd=32, n_layer=2, n_head=4, dff=64, n_positions=512),
+        FalconH1Config(vocab_size=len(TOKENIZER), **LAYERS, **STATES, num_key_value_heads=2, mamba_d_ssm=64),
+        BambaConfig(vocab_size=len(TOKENIZER), **LAYERS, **STATES, num_key_value_heads=2, attn_layer_indices=[1]),
     ],
     ids=lambda config: config.model_type,
 )
-def test_a_model_that_cannot_write_after_embeddings_is_refused_at_once(config: Any) -> None:
-    with pytest.raises(UserError, match=r"cannot write answers after a soft prompt .*; use respondent=options$"):
-        SampledRespondent(random_model(config))
+def test_models_with_caches_of_their_own_or_none_say_what_their_plain_calls_say(config: Any) -> None:
+    frozen = random_model(config)
+    respondent, prompts = SampledRespondent(frozen, temperature=0, max_new_tokens=4), noise(frozen, 2)
+    sheet = ask(respondent)
+    respondent.answer(prompts, sheet)
+    for said in respondent.transcript:
+        assert said.text == greedy(frozen, prompts[said.candidate], sheet, said.question, 4)
+
+
+def test_a_model_that_cannot_write_after_embeddings_is_refused_at_once() -> None:
+    frozen = load_model(ModelSpec(device="cpu"))
+
+    def fail(_: Any, __: Any, given: dict[str, Any]) -> None:
+        if given.get("past_key_values") is not None:
+            raise NotImplementedError("no cache behind embeddings")
+
+    frozen.model.register_forward_pre_hook(fail, with_kwargs=True)
+    said = r"cannot write answers after a soft prompt \(NotImplementedError: no cache .*\); use respondent=options$"
+    with pytest.raises(UserError, match=said):
+        SampledRespondent(frozen)
 
 
 def test_a_model_that_writes_something_else_than_its_plain_calls_say_is_refused() -> None:

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 from families import FAMILIES, build
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors
 from transformers import AutoTokenizer, PreTrainedTokenizerFast
@@ -123,7 +123,6 @@ def test_a_survey_of_several_personas_is_as_if_each_question_were_alone(named: t
         assert sheet.options[index] == alone.options[0]
 
 
-@settings(max_examples=60, deadline=None)
 @given(texts=st.lists(st.text(min_size=1), min_size=1, max_size=4), placement=st.sampled_from(PLACEMENTS))
 def test_without_the_soft_prompt_the_tokens_are_those_of_the_whole_text(
     pocket: FrozenModel, texts: list[str], placement: str
@@ -135,7 +134,6 @@ def test_without_the_soft_prompt_the_tokens_are_those_of_the_whole_text(
             assert before + after + option == tuple(tokenizer(f"{text} {label}").input_ids)
 
 
-@settings(max_examples=25, deadline=None)
 @given(text=st.text(min_size=1))
 def test_a_chat_template_keeps_any_text_whole(named: tuple[str, Any], text: str) -> None:
     _, tokenizer = named

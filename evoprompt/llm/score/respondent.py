@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
 
 import numpy as np
 import torch
@@ -17,25 +16,11 @@ from evoprompt.llm.score.head import Head, OwnHead
 from evoprompt.llm.score.paths import EQUAL, PathSelector
 from evoprompt.llm.score.rows import EqualRows, PaddedRows, PlainCalls
 from evoprompt.llm.score.tree_attention import TOGETHER
-from evoprompt.llm.score.trie import Trie, grow, split
+from evoprompt.llm.score.trie import grow, split
 from evoprompt.llm.write.sheet import PLACEMENTS, Sheet, make_sheet
 from evoprompt.typing import Floats
 
 LAYOUTS = 8  # kept ready; a search uses one or two over and over
-
-
-class Path(Protocol):
-    """A way to compute what one trie is read at."""
-
-    width: int  # candidates of one pass
-    nodes: int  # tokens that it computes for each of them
-
-    @staticmethod
-    def size(trie: Trie) -> int:
-        """`nodes`, before the path is built."""
-
-    def states(self, prompts: torch.Tensor) -> torch.Tensor:
-        """Soft prompts (width, T, H) -> states (width, ends, H)."""
 
 
 PATHS: dict[str, tuple[type[Cascade | PaddedRows], type[Head]]] = {
@@ -44,6 +29,7 @@ PATHS: dict[str, tuple[type[Cascade | PaddedRows], type[Head]]] = {
     "plain": (PlainCalls, OwnHead),
     EQUAL: (EqualRows, Head),
 }
+"""What computes the states that a trie is read at, and what reads them; the fastest first."""
 
 
 @dataclass
@@ -67,7 +53,7 @@ class Respondent:
     placement: str = "prefix"
     path: str | None = field(default=None, init=False)
     budget: TokenBudget = field(init=False, repr=False)
-    _layouts: dict[tuple[int, int, str, int], _Layout] = field(default_factory=dict, init=False, repr=False)
+    _layouts: dict[tuple[int, int, str, int], list[_Part]] = field(default_factory=dict, init=False, repr=False)
     _select: PathSelector = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
@@ -119,11 +105,11 @@ class Respondent:
 
     def computed_tokens(self, sheet: Sheet, tokens: int) -> int:
         """Tokens that one candidate of `tokens` soft tokens costs on this sheet."""
-        return sum(part.path.nodes for part in self._served(sheet, tokens, 1).parts)
+        return sum(part.path.nodes for part in self._served(sheet, tokens, 1))
 
     def pass_tokens(self, sheet: Sheet, tokens: int, candidates: int) -> int:
         """Tokens of the largest forward pass of answering for so many candidates."""
-        return self._served(sheet, tokens, candidates).pass_tokens
+        return max(part.tokens for part in self._served(sheet, tokens, candidates))
 
     def predicted_peak_bytes(self, sheet: Sheet, tokens: int, candidates: int) -> int:
         """Memory above the weights that answering for so many candidates is expected to take at its peak."""
@@ -153,15 +139,15 @@ class Respondent:
             with self.budget.halved_when_full(path, min(self.budget.limit(path), whole)) as attempt:
                 if measured and (path, tokens) not in self.budget.bytes_per_token:
                     self._learn(sheet, tokens, path)
-                layout = self._layout(sheet, tokens, path, len(prompts))
-                attempt.tokens = layout.pass_tokens
+                parts = self._parts(sheet, tokens, path, len(prompts))
+                attempt.tokens = max(part.tokens for part in parts)
                 scores = torch.empty(len(prompts), len(sheet), len(sheet.labels[0]))
-                for part in layout.parts:
+                for part in parts:
                     scores[:, part.questions] = part.scores(prompts, absolute).cpu()
                 return scores
             self._layouts.clear()
 
-    def _layout(self, sheet: Sheet, tokens: int, path: str, candidates: int) -> _Layout:
+    def _parts(self, sheet: Sheet, tokens: int, path: str, candidates: int) -> list[_Part]:
         width = _rounded(candidates)
         key = (id(sheet), tokens, path, width)  # a part keeps its sheet alive, so the id stays its own
         layout = self._layouts.pop(key, None) or self._build(sheet, tokens, path, width)
@@ -180,10 +166,10 @@ class Respondent:
         self._layouts.clear()  # they were cut before the memory was known
 
     @torch.inference_mode()
-    def _build(self, sheet: Sheet, tokens: int, path: str, width: int) -> _Layout:
+    def _build(self, sheet: Sheet, tokens: int, path: str, width: int) -> list[_Part]:
         """Cut a sheet into parts, as large as the budget allows."""
         cuts, most = self._cut(sheet, tokens, path), self.budget.limit(path)
-        return _Layout([_Part(self.frozen, sheet, questions, tokens, path, width, most) for questions in cuts])
+        return [_Part(self.frozen, sheet, questions, tokens, path, width, most) for questions in cuts]
 
     def _cut(self, sheet: Sheet, tokens: int, path: str) -> list[list[int]]:
         """Parts of a sheet that one pass of one candidate may compute."""
@@ -195,26 +181,13 @@ class Respondent:
         order = np.argsort(lengths, kind="stable")
         return [order[start : start + count].tolist() for start in range(0, len(order), count)]
 
-    def _served(self, sheet: Sheet, tokens: int, candidates: int) -> _Layout:
-        return self._layout(sheet, tokens, self._path_for(sheet, tokens), candidates)
+    def _served(self, sheet: Sheet, tokens: int, candidates: int) -> list[_Part]:
+        return self._parts(sheet, tokens, self._path_for(sheet, tokens), candidates)
 
     def _path_for(self, sheet: Sheet, tokens: int) -> str:
         _require_room(self.frozen, sheet, tokens)
         self.path = self._select(sheet, tokens)
         return self.path
-
-
-class _Layout:
-    """How one sheet is computed for soft prompts of one length."""
-
-    def __init__(self, parts: list[_Part]) -> None:
-        self.parts = parts
-        self.largest = max(parts, key=lambda part: part.tokens)
-
-    @property
-    def pass_tokens(self) -> int:
-        """Tokens of the largest pass."""
-        return self.largest.tokens
 
 
 class _Part:
@@ -228,7 +201,7 @@ class _Part:
         trie = grow(sheet, questions, tokens)
         self.head = reads(frozen, trie, sheet, len(questions))
         passes = -(-width // _in_groups(max(1, most // computes.size(trie)), up=False))
-        self.path: Path = computes(frozen, trie, _in_groups(-(-width // passes)))
+        self.path = computes(frozen, trie, _in_groups(-(-width // passes)))
         self.tokens = self.path.width * self.path.nodes  # of one pass
 
     def scores(self, prompts: torch.Tensor, absolute: bool) -> torch.Tensor:

@@ -126,7 +126,8 @@ class Batch:
                 **placed,
                 **self._last,
             )
-        self.cache = found.past_key_values if self._keeps else None
+        self.cache = getattr(found, "past_key_values", None) if self._keeps else None
+        self._keeps = self.cache is not None
         for row, logits in zip(self.rows, found.logits[:, -1].float(), strict=True):
             row.logits = logits
 
