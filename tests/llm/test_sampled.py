@@ -26,7 +26,7 @@ from transformers import (
 from evoprompt.errors import UserError
 from evoprompt.llm import FrozenModel, ModelSpec, Respondent, load_model
 from evoprompt.llm.speak.check import rows_together
-from evoprompt.llm.speak.decoding import KIND
+from evoprompt.llm.speak.decoding import DECODING
 from evoprompt.llm.speak.noise import gumbel, step_keys
 from evoprompt.llm.speak.sampled import TRANSCRIPT, OpenSheet, Said, SampledRespondent
 from evoprompt.llm.write.sheet import PLACEMENTS
@@ -355,7 +355,7 @@ def test_memory_that_runs_out_makes_batches_smaller_and_changes_no_answer() -> N
         if rows:
             small.answer(noise(frozen, 6), ask(small))
             assert small.budget.halved > 0
-            assert small.budget.limit(KIND) < large.budget.limit(KIND)
+            assert small.budget.limit(DECODING) < large.budget.limit(DECODING)
             assert small.transcript == large.transcript
         else:
             with pytest.raises(UserError, match="runs out of memory on a single question"):

@@ -15,11 +15,11 @@ from evoprompt.llm.load.model import FrozenModel
 from evoprompt.llm.speak.batch import Batch, Row
 from evoprompt.llm.speak.few_rows import layers_for_few_rows
 
-__all__ = ["TOGETHER", "check_generation", "rows_together"]
+__all__ = ["KINDS", "check_generation", "rows_together"]
 
 logger = logging.getLogger(__name__)
 
-TOGETHER = ("padded", "equal", "single")  # rows of one batch: of any length, of one length, or one alone
+KINDS = ("padded", "equal", "single")  # rows of one batch: of any length, of one length, or one alone
 PROBED = (24, 5)  # tokens of the rows by which a model is checked
 STEPS = 3  # of each of them: the first reads the prompt, the others the cache
 SAME = 1e-4  # largest total variation distance between next-token distributions that count as the same, in float32
@@ -61,7 +61,7 @@ def check_generation(frozen: FrozenModel) -> None:
 
 
 def rows_together(frozen: FrozenModel, shortest: int, longest: int) -> str:
-    """Which rows of these lengths in tokens, soft ones included, one batch may take: one of `TOGETHER`.
+    """Which rows of these lengths in tokens, soft ones included, one batch may take: one of `KINDS`.
 
     Some models do not undo padding on the left, some mix the rows of a batch up. Rows of both lengths together are
     compared with each alone; a difference is said once.
@@ -72,15 +72,15 @@ def rows_together(frozen: FrozenModel, shortest: int, longest: int) -> str:
             return kind
     said, rows = _probes(frozen, (longest, shortest, shortest))
     alone = torch.cat([_steps(frozen, [row], said) for row in rows])
-    kind, reason = TOGETHER[0], _why_not(frozen, rows, said, alone)
-    if reason and not any(other != TOGETHER[0] for other, _ in served):
+    kind, reason = KINDS[0], _why_not(frozen, rows, said, alone)
+    if reason and not any(other != KINDS[0] for other, _ in served):
         logger.warning(
             "model %s: free text is slower, since it does not take questions of different lengths together (%s)",
             frozen.spec.name,
             reason,
         )
     if reason:
-        kind = TOGETHER[2] if _why_not(frozen, rows[1:], said, alone[1:]) else TOGETHER[1]
+        kind = KINDS[2] if _why_not(frozen, rows[1:], said, alone[1:]) else KINDS[1]
     served.append((kind, range(shortest, longest + 1)))
     return kind
 

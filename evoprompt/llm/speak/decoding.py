@@ -17,7 +17,7 @@ from evoprompt.llm.speak.noise import gumbel, seed_key
 
 COLD = 1e-3  # temperatures below are 0
 BATCH_TOKENS = {"cpu": 16_384, "cuda": 16_384}  # of all rows together, with the longest answers that may come
-KIND = "decoding"  # what the budget calls it
+DECODING = "decoding"  # what the budget calls it
 
 
 @dataclass(frozen=True)
@@ -153,7 +153,7 @@ class Decoder:
             self._say(stream, token)
         self.running = [stream for stream in self.running if stream.finish is None]
         self._drop_finished()
-        with self.budget.halved_when_full(KIND, _tokens(self.running)) as attempt:
+        with self.budget.halved_when_full(DECODING, _tokens(self.running)) as attempt:
             for batch in self._batches:
                 batch.advance()
         if not attempt.fits:
@@ -184,7 +184,7 @@ class Decoder:
 
     def _admit(self) -> None:
         """Begin with the streams for which there is room, in order of arrival; one always has."""
-        used, room, count = _tokens(self.running), self.budget.limit(KIND), 0
+        used, room, count = _tokens(self.running), self.budget.limit(DECODING), 0
         while count < len(self.waiting):
             cost = _tokens(self.waiting[count : count + 1])
             if used and used + cost > room:
@@ -196,7 +196,7 @@ class Decoder:
         self.running += admitted
         for stream in admitted:
             self._live[stream] = [Row(row, [token.id for token in stream.said]) for row in stream.rows]
-        with self.budget.halved_when_full(KIND, used) as attempt:
+        with self.budget.halved_when_full(DECODING, used) as attempt:
             for rows in self._together([row for stream in admitted for row in self._live[stream]]):
                 batch = Batch(self.frozen, rows, self._layers)
                 host = next((other for other in self._batches if self._may_join(batch, other)), None)

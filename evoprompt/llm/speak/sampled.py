@@ -15,7 +15,7 @@ from evoprompt.errors import UserError, unknown_name
 from evoprompt.llm.load.memory import TokenBudget
 from evoprompt.llm.load.model import FrozenModel
 from evoprompt.llm.speak.check import check_generation
-from evoprompt.llm.speak.decoding import BATCH_TOKENS, KIND, Decoder, Sampling, Stream, decode
+from evoprompt.llm.speak.decoding import BATCH_TOKENS, DECODING, Decoder, Sampling, Stream, decode
 from evoprompt.llm.speak.noise import seed_key, step_keys
 from evoprompt.llm.speak.parsing import parse_answer
 from evoprompt.llm.write.sheet import PLACEMENTS, Sheet, Tokens, make_sheet
@@ -46,7 +46,9 @@ class Said(NamedTuple):
     option: int | None
 
 
-class _Row(NamedTuple):
+class _Asked(NamedTuple):
+    """A question that a candidate answers once."""
+
     question: int
     candidate: int
     sample: int
@@ -206,23 +208,23 @@ class SampledRespondent:
         """Answers to each question."""
         return self.samples if self.temperature else 1
 
-    def _batches(self, sheet: OpenSheet, candidates: int, tokens: int) -> Iterator[list[_Row]]:
+    def _batches(self, sheet: OpenSheet, candidates: int, tokens: int) -> Iterator[list[_Asked]]:
         """All rows, the shorter questions first, in batches that the decoder has room for."""
-        rows: list[_Row] = []
+        rows: list[_Asked] = []
         used = 0
         for question in sorted(range(len(sheet)), key=lambda question: _length(sheet, question)):
             cost = _length(sheet, question) + tokens + self.max_new_tokens
             for candidate, sample in product(range(candidates), range(self._each)):
-                if rows and used + cost > self.budget.limit(KIND):
+                if rows and used + cost > self.budget.limit(DECODING):
                     yield rows
                     rows, used = [], 0
-                rows.append(_Row(question, candidate, sample))
+                rows.append(_Asked(question, candidate, sample))
                 used += cost
         if rows:
             yield rows
 
     @torch.inference_mode()
-    def _say(self, prompts: torch.Tensor, sheet: OpenSheet, rows: list[_Row]) -> list[tuple[str, bool]]:
+    def _say(self, prompts: torch.Tensor, sheet: OpenSheet, rows: list[_Asked]) -> list[tuple[str, bool]]:
         """What the model says in each row, up to the end of its first line, and whether it ended there.
 
         It says nothing where its output is not finite.
