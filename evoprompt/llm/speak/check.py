@@ -126,7 +126,8 @@ def _plain_steps(frozen: FrozenModel, row: torch.Tensor, said: torch.Tensor) -> 
 @torch.inference_mode()
 def _steps(frozen: FrozenModel, contexts: list[torch.Tensor], said: torch.Tensor) -> torch.Tensor:
     """The same of rows in one batch, (rows, STEPS, vocabulary)."""
-    rows, seen = [Row(context) for context in contexts], []
+    rows = [Row(context) for context in contexts]
+    seen: list[torch.Tensor] = []
     batch = Batch(frozen, rows, layers_for_few_rows(frozen))
     for token in said.tolist():
         if seen:
