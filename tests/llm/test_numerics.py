@@ -6,7 +6,6 @@ import copy
 import os
 import subprocess
 import sys
-import sysconfig
 from pathlib import Path
 
 import pytest
@@ -115,7 +114,8 @@ def test_a_quantized_model_has_a_fingerprint_of_its_own_that_use_does_not_change
 
 
 def test_quantization_without_its_packages_names_the_extra(tmp_path: Path) -> None:
-    for entry in Path(sysconfig.get_paths()["purelib"]).iterdir():
+    folders = [Path(folder) for folder in sys.path if folder.endswith("site-packages")]
+    for entry in {entry.name: entry for folder in folders for entry in folder.iterdir()}.values():
         if not entry.name.startswith("bitsandbytes"):
             (tmp_path / entry.name).symlink_to(entry)
     code = "from evoprompt.llm import ModelSpec, load_model; load_model(ModelSpec(quantization='4bit'))"
