@@ -1,4 +1,4 @@
-"""Many answers at once: rows that join and leave a running batch, some of them said in lockstep."""
+"""The decoder of free text: many answers at once, which join and leave a running batch, some of them in lockstep."""
 
 from __future__ import annotations
 
@@ -61,8 +61,8 @@ class Stream:
     said
         Its tokens so far, without the one that ended it.
     finish
-        None while it goes on; then `stop` (an end token, or `Decoder.stop`), `length`, or `error` where no row's
-        distribution is finite.
+        None while it goes on; then `stop` (an end token, a stop text, or `Decoder.remove`), `length`, or `error` where
+        no row's distribution is finite.
     """
 
     rows: Sequence[torch.Tensor]
@@ -252,8 +252,7 @@ def mixture(logits: torch.Tensor, weights: Sequence[float]) -> torch.Tensor:
     share = torch.tensor(weights, dtype=torch.float32, device=logits.device)
     scores = torch.log_softmax(logits, dim=-1)
     share = torch.where(torch.isfinite(scores.amax(dim=-1)), share, 0.0)
-    mixed = torch.logsumexp(scores.nan_to_num(nan=-torch.inf) + (share / share.sum()).log()[:, None], dim=0)
-    return mixed
+    return torch.logsumexp(scores.nan_to_num(nan=-torch.inf) + (share / share.sum()).log()[:, None], dim=0)
 
 
 def draw(streams: Sequence[Stream], scores: torch.Tensor) -> list[Token | None]:
@@ -263,11 +262,12 @@ def draw(streams: Sequence[Stream], scores: torch.Tensor) -> list[Token | None]:
     warm = [place for place, stream in enumerate(streams) if stream.sampling.temperature >= COLD]
     if warm:
         chosen[warm] = _sampled([streams[place] for place in warm], scores[warm])
+    own = scores.gather(1, chosen[:, None])[:, 0].tolist()
     tokens: list[Token | None] = []
-    for stream, row, id, sound in zip(streams, scores, chosen.tolist(), finite, strict=True):
+    for stream, row, id, score, sound in zip(streams, scores, chosen.tolist(), own, finite, strict=True):
         top = row.topk(min(stream.sampling.top, len(row))) if stream.sampling.top else None
         alternatives = tuple(zip(top.indices.tolist(), top.values.tolist(), strict=True)) if top else ()
-        tokens.append(Token(id, float(row[id]), alternatives) if sound else None)
+        tokens.append(Token(id, score, alternatives) if sound else None)
     return tokens
 
 

@@ -1,4 +1,4 @@
-"""The published protocol: questions are asked in free text, answers sampled and parsed."""
+"""A frozen model as a survey respondent in words: it is asked in free text, and its answers are sampled and parsed."""
 
 from __future__ import annotations
 
