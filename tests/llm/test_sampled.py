@@ -146,10 +146,10 @@ def test_a_narrow_nucleus_says_what_the_likeliest_tokens_say(pocket: FrozenModel
 def test_the_models_own_generation_habits_are_left_out(pocket: FrozenModel, tmp_path: Path) -> None:
     pocket.model.save_pretrained(tmp_path)
     pocket.tokenizer.save_pretrained(tmp_path)
-    token = pocket.tokenizer(" A", add_special_tokens=False).input_ids
+    token, other = (pocket.tokenizer(text, add_special_tokens=False).input_ids for text in (" A", " B"))
     habits = {"repetition_penalty": 9.0, "no_repeat_ngram_size": 1, "do_sample": True, "temperature": 0.1, "top_k": 1}
     habits |= {"min_new_tokens": 12, "suppress_tokens": token, "begin_suppress_tokens": token}
-    habits |= {"bad_words_ids": [token], "forced_eos_token_id": token[0], "max_time": 1e-9, "guidance_scale": 3.0}
+    habits |= {"bad_words_ids": [token], "forced_eos_token_id": other[0], "max_time": 1e-9, "guidance_scale": 3.0}
     habits |= {"encoder_repetition_penalty": 5.0, "exponential_decay_length_penalty": (1, 2.0)}
     (tmp_path / "generation_config.json").write_text(json.dumps({"eos_token_id": 1, "pad_token_id": 1, **habits}))
     strict = load_model(ModelSpec(name=str(tmp_path), device="cpu"))
