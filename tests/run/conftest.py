@@ -15,11 +15,7 @@ import pytest
 REPOSITORY = Path(__file__).parents[2]
 SHORT_SURVEY = REPOSITORY / "tests" / "short_survey.yaml"
 SMALL = ["budget=40", "optimizer.popsize=8", "survey.respondents=2", "space=random_projection", "space.dimensions=16"]
-SMALL += [
-    "survey.constant=none",
-    "survey.examples=1",
-    f"survey.wording_file={REPOSITORY / 'tests' / 'short_survey.yaml'}",
-]
+SMALL += ["survey.constant=none", "survey.examples=1", f"survey.wording_file={SHORT_SURVEY}"]
 
 Command = Callable[..., subprocess.CompletedProcess[str]]
 
@@ -61,10 +57,15 @@ def begin(folder: Path, *arguments: str, stderr: IO[str] | int = subprocess.PIPE
 
 
 @pytest.fixture(scope="session")
-def finished(command: Command, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
+def finished(command: Command, made_once: Callable[[str, Callable[[Path], object]], Path]) -> tuple[Path, str]:
     """One small finished run of `+culture=arab` in an empty folder: its run directory and its output."""
-    folder = tmp_path_factory.mktemp("empty")
-    done = command(folder, "+culture=arab", *SMALL)
-    assert done.returncode == 0, done.stderr
-    (directory,) = (folder / "outputs" / "arab").iterdir()
-    return directory, done.stdout
+
+    def make(folder: Path) -> None:
+        (folder / "empty").mkdir()
+        done = command(folder / "empty", "+culture=arab", *SMALL)
+        assert done.returncode == 0, done.stderr
+        (folder / "said.txt").write_text(done.stdout)
+
+    folder = made_once("finished", make)
+    (directory,) = (folder / "empty" / "outputs" / "arab").iterdir()
+    return directory, (folder / "said.txt").read_text()
