@@ -16,6 +16,7 @@ import pytest
 if TYPE_CHECKING:
     from evoprompt.llm import FrozenModel
 
+LONGEST = [f"tests/{room}/" for room in ("run", "study", "serving", "parallel", "llm", "experiments", "optim")]
 MadeOnce = Callable[[str, Callable[[Path], object]], Path]
 
 for _threads in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
@@ -49,7 +50,8 @@ def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """A file's tests run on one worker, for what they share; `-m system` has the properties, thoroughly, as well."""
+    """A file's tests run on one worker, for what they share, long ones first; `-m system` has the properties too."""
+    items.sort(key=lambda item: next((n for n, folder in enumerate(LONGEST) if item.nodeid.startswith(folder)), 99))
     for item in items:
         if item.get_closest_marker("xdist_group") is None:
             item.add_marker(pytest.mark.xdist_group(item.nodeid.split("::")[0]))

@@ -114,7 +114,12 @@ def closing(outcome: RunResult) -> str:
     return printed.getvalue()
 
 
-@pytest.mark.parametrize("placement", ["prefix", "system", "suffix"])
+LONGER = pytest.mark.system  # of the cases of one claim, one runs in the fast suite
+
+
+@pytest.mark.parametrize(
+    "placement", ["system", pytest.param("prefix", marks=LONGER), pytest.param("suffix", marks=LONGER)]
+)
 def test_an_expert_asked_where_it_was_evolved_scores_as_the_run_says(
     placement: str, chatting: str, job: Job, short_survey: str, tmp_path: Path
 ) -> None:
@@ -213,7 +218,9 @@ def test_demographics_say_who_is_asked(job: Job, tmp_path: Path) -> None:
     assert all(re.fullmatch(r"Respondent: [\w ]+, (woman|man)\.", line) for line in people)
 
 
-@pytest.mark.parametrize("kind", ["full", "random_projection", "vocab_pca", "low_rank"])
+@pytest.mark.parametrize(
+    "kind", ["vocab_pca", *(pytest.param(kind, marks=LONGER) for kind in ("full", "random_projection", "low_rank"))]
+)
 def test_the_expert_can_be_built_again_from_z_in_every_space(kind: str, job: Job, tmp_path: Path) -> None:
     outcome, _ = job(tmp_path / "run", space={"kind": kind, "tokens": 2})
     directory = outcome.directory
