@@ -385,17 +385,21 @@ def _copied(target: Path) -> Path:
 
 
 def _found_by(fault: Fault, copy: Path) -> str | None:
-    """The test that fails, None where none does."""
+    """The test that fails with the fault and not without it, None where none fails."""
     file = copy / fault.path
     right = file.read_text(encoding="utf-8")
-    file.write_text(fault.applied(right), encoding="utf-8")
-    try:
-        for paths in (fault.near.split(), [f"tests/{fault.room}", f"evoprompt/{fault.room}"]):
+    for paths in (fault.near.split(), [f"tests/{fault.room}", f"evoprompt/{fault.room}"]):
+        file.write_text(fault.applied(right), encoding="utf-8")
+        try:
             found = _first_failure(paths, copy)
-            if found:
-                return found
-    finally:
-        file.write_text(right, encoding="utf-8")
+        except subprocess.TimeoutExpired:
+            return f"{' '.join(paths)}, which did not end"
+        finally:
+            file.write_text(right, encoding="utf-8")
+        if found:
+            if _first_failure([found], copy):
+                raise RuntimeError(f"{found} fails without any fault too")
+            return f"`{found}`"
     return None
 
 
@@ -403,16 +407,13 @@ def _first_failure(paths: list[str], copy: Path) -> str | None:
     options = ["-x", "-n", "0", "-q", "-p", "no:cacheprovider", "--durations=0", "-rfE", "--tb=no"]
     environment = {**os.environ, "PYTHONPATH": str(copy), "PYTHONDONTWRITEBYTECODE": "1"}
     command = [sys.executable, "-m", "pytest", *options, *paths]
-    try:
-        done = subprocess.run(command, cwd=copy, env=environment, capture_output=True, text=True, timeout=PATIENCE_S)
-    except subprocess.TimeoutExpired:
-        return f"{' '.join(paths)}, which did not end"
+    done = subprocess.run(command, cwd=copy, env=environment, capture_output=True, text=True, timeout=PATIENCE_S)
     if done.returncode == 0:
         return None
-    failed = re.search(r"^(?:FAILED|ERROR) (\S+)", done.stdout, re.MULTILINE)
-    if done.returncode != 1 or not failed:
+    failed = re.search(r"^(?:FAILED|ERROR) (.+?)(?: - .*)?$", done.stdout, re.MULTILINE)
+    if done.returncode not in (1, 2) or not failed:  # 2: a module cannot be imported
         raise RuntimeError(f"{' '.join(command)} ended with {done.returncode}:\n{done.stdout}{done.stderr}")
-    return f"`{failed[1]}`"
+    return failed[1]
 
 
 if __name__ == "__main__":
