@@ -9,7 +9,7 @@ from collections.abc import Iterator
 import numpy as np
 import pytest
 from faulty_workers import Chances, FaultyWorkers
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from evoprompt.optim import Trials
@@ -44,7 +44,6 @@ def _told_to_nobody() -> Iterator[None]:
     logger.setLevel(before)
 
 
-@settings(max_examples=150, deadline=None)
 @given(
     seed=st.integers(0, 10**6),
     seconds=st.sampled_from([0.001, 0.05, 0.3, 2.0]),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from benchmarks.virtual_workers import VirtualWorkers
@@ -31,7 +31,6 @@ def collected(pool: Pool) -> list[int]:
     return [number for part, _ in pool.collect() for number in part.ids.tolist()]
 
 
-@settings(max_examples=60, deadline=None)
 @given(
     slowness=st.lists(st.floats(0.1, 20), min_size=1, max_size=6),
     seconds=st.sampled_from([1e-4, 0.01, 0.2, 3.0]),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from evoprompt.surveys import Plan, balanced_plan, full_plan, raw_scores, sample_respondents, vsm13
@@ -22,7 +22,6 @@ def answers_of_a_biased_model(plan: Plan, bias: list[float]) -> np.ndarray:
 
 
 @given(bias=biases)
-@settings(max_examples=60, deadline=None)
 def test_every_pure_bias_scores_exactly_like_no_bias(bias: list[float]) -> None:
     plan = balanced_plan(vsm13(), respondents=sample_respondents(4, 1))
     scores = raw_scores(plan.item_means(answers_of_a_biased_model(plan, bias)))
@@ -30,7 +29,6 @@ def test_every_pure_bias_scores_exactly_like_no_bias(bias: list[float]) -> None:
 
 
 @given(bias=biases, seed=st.integers(0, 2**31), missing=st.floats(0, 0.5), shape=st.sampled_from(["search", "full"]))
-@settings(max_examples=60, deadline=None)
 def test_a_pure_bias_scores_like_no_bias_whichever_answers_are_missing(
     bias: list[float], seed: int, missing: float, shape: str
 ) -> None:
@@ -48,6 +46,14 @@ def test_a_pure_bias_scores_like_no_bias_whichever_answers_are_missing(
         np.testing.assert_allclose(by_respondent[np.isfinite(by_respondent)], 3.0, atol=1e-9)
     if missing < 0.3:
         assert np.isfinite(means).sum() >= 20
+
+
+def test_a_search_deals_out_all_searched_wordings_of_an_item() -> None:
+    survey = vsm13()
+    asked: dict[int, set[str]] = {}
+    for question in balanced_plan(survey).questions:
+        asked.setdefault(question.item, set()).add(question.wording)
+    assert asked == {index: set(item.searched) for index, item in enumerate(survey.items)}
 
 
 def test_missing_answers_move_no_item_where_forms_add_the_same_to_all() -> None:
