@@ -23,6 +23,21 @@ def test_a_batch_size_that_is_no_positive_whole_number_is_refused_by_its_value(b
         cut(numbered_trials(3), batch_size)
 
 
+@pytest.mark.parametrize("number", [1, 2, 3])
+@pytest.mark.parametrize("raising", [0, -1])
+def test_a_batch_of_any_size_loses_the_raising_candidate_alone(number: int, raising: int) -> None:
+    trials = numbered_trials(number)
+    bad = trials.x[raising, 0]
+
+    def objective(x: np.ndarray) -> np.ndarray:
+        if bad in x[:, 0]:
+            raise ArithmeticError("not to be had")
+        return x[:, 0]
+
+    found = evaluate_batch(objective, trials)[0].loss
+    np.testing.assert_array_equal(found, np.where(trials.x[:, 0] == bad, np.nan, trials.x[:, 0]))
+
+
 def test_one_raising_candidate_costs_only_itself() -> None:
     evaluation, error = evaluate_batch(Raises()(), numbered_trials(8), "w")
     np.testing.assert_array_equal(evaluation.loss, [0, 1, 2, 3, np.nan, 5, np.nan, np.inf])
