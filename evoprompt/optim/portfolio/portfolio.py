@@ -7,7 +7,7 @@ from typing import Any
 from numpy.typing import ArrayLike, DTypeLike
 
 from evoprompt.optim.engine.asktell import AskTell
-from evoprompt.optim.portfolio.staged import StagedSearch
+from evoprompt.optim.portfolio.staged import StagedAlgorithm
 
 __all__ = ["Portfolio"]
 
@@ -61,7 +61,7 @@ class Portfolio(AskTell):
         tol: float | None = None,
     ) -> None:
         super().__init__(
-            bounds, StagedSearch, name="auto", budget=budget, seconds=seconds, seed=seed, popsize=popsize, dtype=dtype,
-            x0=x0, updating=updating, integrality=integrality, noise=noise, constrained=constrained, target=target,
-            tol=tol,
+            bounds, StagedAlgorithm, name="auto", budget=budget, seconds=seconds, seed=seed, popsize=popsize,
+            dtype=dtype, x0=x0, updating=updating, integrality=integrality, noise=noise, constrained=constrained,
+            target=target, tol=tol,
         )  # fmt: skip

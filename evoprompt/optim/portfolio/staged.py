@@ -31,7 +31,7 @@ from evoprompt.optim.portfolio.opening import Opening
 from evoprompt.optim.portfolio.turns import Contest, Reached, Restarts
 from evoprompt.typing import Bools, Doubles, Floats, Indices
 
-__all__ = ["StagedSearch"]
+__all__ = ["StagedAlgorithm"]
 
 _SIGMA = 0.2
 _INTEGER_DEVIATION = 0.3  # one sample in ten goes to another integer
@@ -52,7 +52,7 @@ class Explorer(NamedTuple):
     members: int
 
 
-class StagedSearch(Stateful):
+class StagedAlgorithm(Stateful):
     """Opening, line searches, learnt distributions and differential evolution, one after the other.
 
     Parameters
