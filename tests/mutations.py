@@ -283,7 +283,7 @@ FAULTS = (
         "[losses[number] for number in trials.ids.tolist()]",
         "[losses[number] for number in losses]",
         "a generation's losses are told in the order in which they came",
-        "tests/parallel/test_faulty_pool.py tests/parallel/test_batching.py",
+        "tests/parallel/test_loops.py",
     ),
     Fault(
         "routing/router.py",
