@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from importlib import resources
 from pathlib import Path
 
@@ -313,3 +314,13 @@ def test_a_sentence_transformers_model_can_be_the_encoder(tmp_path: Path) -> Non
     assert load_router(tmp_path / "router").route("What do I bring as omiyage?").chosen[0].culture == "japan"
     with pytest.raises(UserError, match="cannot be loaded"):
         make_encoder("sentence-transformers", str(tmp_path / "nowhere"))
+
+
+def test_whether_experts_are_asked_has_a_threshold_of_its_own(router: Router) -> None:
+    query = "How do people in Japan greet their neighbours?"
+    needs = router.route(query).needs_experts
+    none = replace(router, threshold=0.0, need_threshold=min(1.0, needs + 1e-6)).route(query)
+    asked = replace(router, threshold=needs + 1e-6, need_threshold=0.0).route(query, available=("japan",))
+    assert not none.chosen
+    assert none.needs_experts == needs
+    assert none.reason == "needs no culture" != asked.reason
