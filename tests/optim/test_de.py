@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from evoprompt.optim import DifferentialEvolution, Trials
@@ -118,7 +118,6 @@ def test_the_tolerance_does_not_care_for_a_constant_added(offset):
     assert 100 < engine.evaluations < 2000
 
 
-@settings(max_examples=60, deadline=None)
 @given(
     sides=st.lists(
         st.sampled_from([(None, None), (0.0, None), (None, 1.0), (-1.0, 1.0), (2.0, 2.0), (0.1, 0.1)]), min_size=1

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from evoprompt.optim import DifferentialEvolution, Evaluation, Trials
@@ -17,7 +17,6 @@ def points(n, start=0):
     return np.arange(start, start + 2.0 * n).reshape(n, 2)
 
 
-@settings(max_examples=80, deadline=None)
 @given(data=st.data())
 def test_every_split_and_order_of_tells_adds_up(data):
     accounts = ledger()

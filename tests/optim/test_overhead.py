@@ -6,7 +6,7 @@ import tracemalloc
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from evoprompt.optim import DifferentialEvolution, make_optimizer
@@ -82,7 +82,6 @@ def test_crossover_rates_follow_the_normal_distribution(name):
     np.testing.assert_allclose(rates, np.clip(0.4 + 0.1 * ndtri(u[:, 2]), 0, 1), rtol=1e-12, atol=1e-14)
 
 
-@settings(max_examples=50, deadline=None)
 @given(
     seed=st.integers(0, 10**6),
     reach=st.sampled_from([0.5, 3.0, 1e3, np.inf, np.nan]),

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from evoprompt.optim import DifferentialEvolution
@@ -32,7 +32,6 @@ def assert_same(one, other):
     assert (one.evaluations, one.generation, one.best.id) == (other.evaluations, other.generation, other.best.id)
 
 
-@settings(max_examples=40, deadline=None)
 @given(data=st.data())
 def test_with_parts_told_and_guests_waiting_the_copy_goes_on_alike(tmp_path_factory, data):
     updating = data.draw(st.sampled_from(["deferred", "immediate"]))

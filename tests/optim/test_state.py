@@ -5,7 +5,7 @@ import os
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
@@ -43,7 +43,6 @@ def assert_same(left, right):
         assert left == right
 
 
-@settings(max_examples=60, deadline=None)
 @given(tree=st.dictionaries(st.text("xyz", max_size=3), TREES, max_size=4))
 def test_whatever_is_saved_comes_back_exactly(tmp_path_factory, tree):
     folder = tmp_path_factory.mktemp("state")

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from evoprompt.optim import DifferentialEvolution, Portfolio, make_optimizer
@@ -58,7 +58,6 @@ def test_the_default_search_takes_results_that_are_generations_late(in_flight):
     assert engine.best.loss < -0.99
 
 
-@settings(max_examples=25, deadline=None)
 @given(
     in_flight=st.integers(1, 12),
     order=st.integers(0, 10**6),
