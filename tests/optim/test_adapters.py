@@ -187,7 +187,7 @@ def test_a_state_that_the_library_would_continue_differently_is_refused():
     optimizer = make("cma")
     run(optimizer)
     state = optimizer.state_dict()
-    state["digests"][1] = "0" * 16
+    state["log"]["asked"]["digest"][1] = "0" * 16
     with pytest.raises(ValueError, match="same release of the library behind 'cma'"):
         make("cma").load_state_dict(state)
 

@@ -93,7 +93,7 @@ def test_a_state_of_another_optimizer_is_refused_by_name(saved, loaded):
     [({"variant": "auto", "f": None}, "auto"), ({"variant": "jso", "f": None}, "de"), ({"name": "cma"}, "cma")],
 )
 def test_a_state_from_before_the_portfolio_had_its_name_is_refused_and_says_whose_it_was(config, maker):
-    with pytest.raises(ValueError, match=f"^this state has version 2 and was made by '{maker}'; 'de' needs version 3$"):
+    with pytest.raises(ValueError, match=f"^this state has version 2 and was made by '{maker}'; 'de' needs version 4$"):
         DifferentialEvolution([(0, 1)] * 3, budget=50).load_state_dict({"version": 2, "config": config})
 
 

@@ -2,6 +2,8 @@
 
 import json
 import os
+from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import pytest
@@ -10,7 +12,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from evoprompt.optim.engine import state as states
-from evoprompt.optim.engine.state import has_state, load_state, save_state
+from evoprompt.optim.engine.state import Stateful, has_state, load_state, save_state
 
 LEAVES = st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8)
 ARRAYS = hnp.arrays(
@@ -98,3 +100,60 @@ def test_an_absent_state_and_another_schema_are_told_apart(tmp_path):
 def test_what_cannot_be_saved_is_refused_saying_where(tmp_path, value):
     with pytest.raises(ValueError, match=r"state\['deep'\]\[0\]"):
         save_state(tmp_path, {"deep": [value]})
+
+
+class Point(NamedTuple):
+    x: np.ndarray
+    note: str
+
+
+@dataclass
+class Line(Stateful):
+    slope: float
+    steps: list[float]
+    points: list[Point]
+    best: Point | None
+    _tried: dict[int, Point]
+
+
+class Sheet(Stateful):
+    lines: list[Line]
+    pairs: list[tuple[int, float]]
+
+
+POINTS = st.builds(Point, hnp.arrays(np.float32, hnp.array_shapes(min_dims=1, max_dims=2, max_side=3)), st.text("ab"))
+LINES = st.builds(
+    Line,
+    st.floats(),
+    st.lists(st.floats(), max_size=3),
+    st.lists(POINTS, max_size=3),
+    st.none() | POINTS,
+    st.dictionaries(st.integers(0, 9), POINTS, max_size=2),
+)
+
+
+@given(lines=st.lists(LINES, max_size=3), pairs=st.lists(st.tuples(st.integers(0, 9), st.floats()), max_size=2))
+def test_records_within_records_come_back_as_they_were(tmp_path_factory, lines, pairs):
+    sheet, copy = Sheet(), Sheet()
+    sheet.lines, sheet.pairs = lines, pairs
+    folder = tmp_path_factory.mktemp("records")
+    save_state(folder, sheet.state_dict())
+    copy.load_state_dict(load_state(folder))
+    assert repr(copy.pairs) == repr(pairs)
+    assert [type(line) for line in copy.lines] == [Line] * len(lines)
+    for mine, theirs in zip(copy.lines, lines, strict=True):
+        for one, other in zip(vars(mine).items(), vars(theirs).items(), strict=True):
+            assert repr(one) == repr(other)  # of floats and small arrays, NaN and dtypes included
+
+
+def test_many_records_are_few_arrays_and_share_nothing_with_the_state():
+    sheet = Sheet()
+    sheet.lines = [Line(0.5, [1.0] * k, [Point(np.ones((k, 2)), "a")], None, {}) for k in range(100)]
+    sheet.pairs = []
+    state = sheet.state_dict()["lines"]
+    assert state["slope"].shape == (100,)
+    assert state["steps"]["joined"].shape == (4950,)
+    sheet.lines[3].points[0].x[:] = 7
+    copy = Sheet()
+    copy.load_state_dict({"lines": state, "pairs": []})
+    assert copy.lines[3].points[0].x.tolist() == [[1.0, 1.0]] * 3

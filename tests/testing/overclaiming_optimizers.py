@@ -57,7 +57,7 @@ class CountsTimeFromItsStart(Faithful):
     """Forgets the time spent before a reload."""
 
     def load_state_dict(self, state):
-        self.inner.load_state_dict({**state, "ledger": {**state["ledger"], "elapsed": 0.0}})
+        self.inner.load_state_dict({**state, "ledger": {**state["ledger"], "watch": {"elapsed": 0.0}}})
 
 
 class HasABarrier(Faithful):

@@ -12,6 +12,7 @@ from __future__ import annotations
 import hashlib
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -19,17 +20,18 @@ from numpy.typing import ArrayLike, DTypeLike
 
 from evoprompt.checks import one_of
 from evoprompt.optim.capabilities import Capabilities, refusal
+from evoprompt.optim.engine.accounts import Accounts
 from evoprompt.optim.engine.box import Box
 from evoprompt.optim.engine.ledger import FOREIGN, Ledger, Told, checked_budget, patience
 from evoprompt.optim.engine.rng import checked_seed
 from evoprompt.optim.engine.starting import checked_popsize, default_popsize
-from evoprompt.optim.engine.state import require_own_state, require_same_config
-from evoprompt.optim.protocol import Best, Evaluation, Losses, Trials
+from evoprompt.optim.engine.state import Stateful, plain, require_own_state, require_same_config
+from evoprompt.optim.protocol import Evaluation, Losses, Trials
 from evoprompt.typing import Doubles, Floats, Indices
 
 __all__ = ["ReplayedOptimizer", "Result"]
 
-_STATE_VERSION = 3
+_STATE_VERSION = 4
 
 
 class Result(NamedTuple):
@@ -41,7 +43,37 @@ class Result(NamedTuple):
     failed: bool
 
 
-class ReplayedOptimizer(ABC):
+class Asked(NamedTuple):
+    """An ask: how many tells came before it, how many trials it got, and a digest of their points."""
+
+    before: int
+    trials: int
+    digest: str
+
+
+class Heard(NamedTuple):
+    """A loss, and the trial it was told for or FOREIGN."""
+
+    id: int
+    loss: float
+
+
+class Guest(NamedTuple):
+    """A point that was told without having been asked, (d,)."""
+
+    x: Floats
+
+
+@dataclass(eq=False)
+class Log(Stateful):
+    """All that an engine was asked and told, in this order."""
+
+    asked: list[Asked] = field(default_factory=list)
+    told: list[Heard] = field(default_factory=list)
+    guests: list[Guest] = field(default_factory=list)
+
+
+class ReplayedOptimizer(Accounts, ABC):
     """Common part of the adapters: accounts, failures, log and replay.
 
     A subclass says how its engine starts, proposes and learns. Results reach it in order of trial number, as
@@ -118,10 +150,7 @@ class ReplayedOptimizer(ABC):
             box=self._box,
             **self._limits,
         )
-        self._log_asked: list[tuple[int, int]] = []  # tells before it, trials handed out
-        self._log_digests: list[str] = []
-        self._log_told: list[tuple[int, float]] = []
-        self._log_foreign: list[Floats] = []
+        self._log = Log()
         self._worst, self._least = -np.inf, np.inf
         self._last: list[Told] = []
         self._pool: list[Told] = []
@@ -173,34 +202,9 @@ class ReplayedOptimizer(ABC):
         """Batches the engine has learnt from."""
 
     @property
-    def budget(self) -> int | None:
-        """Most evaluations that will ever be handed out."""
-        return self._ledger.budget
-
-    @property
     def stages(self) -> dict[str, int]:
         """Evaluations told, all under the optimizer's name."""
         return {self.name: self.evaluations}
-
-    @property
-    def asked(self) -> int:
-        """Trials handed out."""
-        return self._ledger.asked
-
-    @property
-    def evaluations(self) -> int:
-        """Evaluations told, failed ones included."""
-        return self._ledger.evaluations
-
-    @property
-    def failed(self) -> int:
-        """Evaluations told whose loss was not finite."""
-        return self._ledger.failed
-
-    @property
-    def best(self) -> Best | None:
-        """The best finite evaluation so far."""
-        return self._ledger.best
 
     @property
     def population(self) -> tuple[Floats, Doubles]:
@@ -221,8 +225,7 @@ class ReplayedOptimizer(ABC):
             x = np.clip(np.asarray(x).astype(self._box.dtype), self._box.low, self._box.high)
         trials = self._ledger.hand_out(x)
         if len(trials):
-            self._log_asked.append((len(self._log_told), len(trials)))
-            self._log_digests.append(_digest(x))
+            self._log.asked.append(Asked(len(self._log.told), len(trials), _digest(x)))
         return trials
 
     def tell(self, trials: Trials | ArrayLike, losses: Losses, violation: ArrayLike | None = None) -> None:
@@ -238,9 +241,9 @@ class ReplayedOptimizer(ABC):
             raise refusal(self.name, "constraints")
         received = self._ledger.receive(trials, losses)
         for position, told in enumerate(received, start=1):
-            self._log_told.append((told.id, told.loss))
+            self._log.told.append(Heard(told.id, told.loss))
             if told.id == FOREIGN:
-                self._log_foreign.append(told.x)
+                self._log.guests.append(Guest(told.x))
             self._last = [*self._last, told][-self.popsize :]
             self._pool.append(told)
             # As if each had been told by itself, which is how a replay tells them.
@@ -290,13 +293,9 @@ class ReplayedOptimizer(ABC):
         return {
             "version": _STATE_VERSION,
             "optimizer": self.name,
-            "config": dict(self._config),
-            "elapsed": self._ledger.watch.read() if self._ledger.seconds is not None else 0.0,
-            "asked": np.array(self._log_asked, dtype=np.int64).reshape(-1, 2),
-            "digests": list(self._log_digests),
-            "told_ids": np.array([i for i, _ in self._log_told], dtype=np.int64),
-            "told_losses": np.array([loss for _, loss in self._log_told], dtype=np.float64),
-            "foreign_x": np.array(self._log_foreign, dtype=self._box.dtype).reshape(-1, self.d),
+            "config": plain(self._config),
+            "watch": self._ledger.watch.state_dict(),
+            "log": self._log.state_dict(),
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
@@ -312,33 +311,36 @@ class ReplayedOptimizer(ABC):
         require_own_state(state, self.name, _STATE_VERSION)
         config = {**self._config, **({"popsize": state["config"]["popsize"]} if self._own_popsize else {})}
         require_same_config(state["config"], config, but=() if self._plans_by_budget else ("budget",))
-        spent = int(np.asarray(state["asked"])[:, 1].sum()) + len(state["foreign_x"])
+        log = Log()
+        log.load_state_dict(state["log"])
+        spent = sum(ask.trials for ask in log.asked) + len(log.guests)
         if self.budget is not None and self.budget < spent:
             raise ValueError(f"the state has spent {spent} evaluations, more than the budget of {self.budget}")
         self._config, self.popsize = config, int(config["popsize"])
-        self._replay_log(state)
-        self._ledger.watch.set(float(state["elapsed"]))
+        self._replay_log(log)
+        self._ledger.watch.load_state_dict(state["watch"])
 
-    def _replay_log(self, state: Mapping[str, Any]) -> None:
-        ids, losses = np.asarray(state["told_ids"]), np.asarray(state["told_losses"])
-        foreign = iter(np.asarray(state["foreign_x"]))
+    def _replay_log(self, log: Log) -> None:
         self._begin()
+        guests = iter(log.guests)
         done = 0
-        for (before, n), digest in zip(np.asarray(state["asked"]).tolist(), state["digests"], strict=True):
-            self._replay(ids[done:before], losses[done:before], foreign)
-            done = before
-            if _digest(self._hand_out(n).x) != digest:
+        for ask in log.asked:
+            self._replay(log.told[done : ask.before], guests)
+            done = ask.before
+            if _digest(self._hand_out(ask.trials).x) != ask.digest:
                 raise ValueError(
                     f"replaying the state gives other points from trial {self.asked} on than the run that saved it; it "
                     f"needs the same release of the library behind {self.name!r}"
                 )
-        self._replay(ids[done:], losses[done:], foreign)
+        self._replay(log.told[done:], guests)
 
-    def _replay(self, ids: Indices, losses: Doubles, foreign: Iterator[Floats]) -> None:
-        x = np.zeros((len(ids), self.d), self._box.dtype)
-        for row in np.flatnonzero(ids == FOREIGN).tolist():
-            x[row] = next(foreign)
-        self.tell(Trials(ids, x), losses)
+    def _replay(self, heard: list[Heard], guests: Iterator[Guest]) -> None:
+        x = np.zeros((len(heard), self.d), self._box.dtype)
+        for row, told in zip(x, heard, strict=True):
+            if told.id == FOREIGN:
+                row[:] = next(guests).x
+        ids = np.array([told.id for told in heard], dtype=np.int64)
+        self.tell(Trials(ids, x), np.array([told.loss for told in heard]))
 
 
 def _digest(x: Floats) -> str:

@@ -15,19 +15,20 @@ from numpy.typing import ArrayLike, DTypeLike
 from evoprompt.checks import is_number, one_of, real_number
 from evoprompt.errors import UserError
 from evoprompt.optim.capabilities import Capabilities
+from evoprompt.optim.engine.accounts import Accounts
 from evoprompt.optim.engine.algorithm import MakeAlgorithm
 from evoprompt.optim.engine.box import Box, Rounding
 from evoprompt.optim.engine.generations import Generations
 from evoprompt.optim.engine.ledger import FOREIGN, Ledger, cleaned, patience
 from evoprompt.optim.engine.record import GenerationRecord
 from evoprompt.optim.engine.rng import Purpose, TrialStreams, checked_seed
-from evoprompt.optim.engine.state import require_own_state, require_same_config
-from evoprompt.optim.protocol import Best, Evaluation, Losses, Trials
+from evoprompt.optim.engine.state import Stateful, plain, require_own_state, require_same_config
+from evoprompt.optim.protocol import Evaluation, Losses, Trials
 from evoprompt.typing import Doubles, Floats, Indices
 
 __all__ = ["AskTell", "Recommendation"]
 
-STATE_VERSION = 3
+STATE_VERSION = 4
 
 
 class Recommendation(NamedTuple):
@@ -41,7 +42,7 @@ class Recommendation(NamedTuple):
     loss: float
 
 
-class AskTell:
+class AskTell(Accounts, Stateful):
     """An algorithm driven by ask and tell, with a hard budget and exact resumption.
 
     :class:`~evoprompt.optim.DifferentialEvolution` and :class:`~evoprompt.optim.Portfolio` are this with an algorithm;
@@ -110,6 +111,14 @@ class AskTell:
 
     capabilities: ClassVar[Capabilities] = Capabilities()
 
+    popsize: int
+    _ledger: Ledger
+    _generations: Generations
+    _by_stage: Indices
+    """Evaluations told of each of the algorithm's stages."""
+    _spread: float
+    _initial_spread: float
+
     def __init__(
         self,
         bounds: Any,
@@ -163,11 +172,11 @@ class AskTell:
     def _begin(self) -> None:
         box = self._box if self._rounding is None else self._rounding.box
         self._algorithm = self._make_algorithm(box, **self._algorithm_arguments)
-        self.popsize: int = self._algorithm.popsize
+        self.popsize = self._algorithm.popsize
         enough = patience(self.popsize, self._ledger_arguments["budget"])
         self._ledger = Ledger(self.d, self._box.dtype, patience=enough, **self._ledger_arguments)
         self._generations = Generations(self._algorithm, self._ledger, self._fresh, immediate=self._immediate)
-        self._by_stage: Indices = np.zeros(len(self._algorithm.stages), dtype=np.int64)
+        self._by_stage = np.zeros(len(self._algorithm.stages), dtype=np.int64)
         self._spread = self._initial_spread = np.inf
 
     @property
@@ -175,36 +184,6 @@ class AskTell:
         """Evaluations told, by the stage that made their points; "guests" are points that were never asked for."""
         told = dict(zip(self._algorithm.stages, self._by_stage.tolist(), strict=True))
         return told | ({"guests": self._ledger.foreign} if self._ledger.foreign else {})
-
-    @property
-    def budget(self) -> int | None:
-        """Most evaluations that will ever be handed out."""
-        return self._ledger.budget
-
-    @property
-    def seconds(self) -> float | None:
-        """The limit of wall-clock time in seconds, or None."""
-        return self._ledger.seconds
-
-    @property
-    def elapsed(self) -> float:
-        """Seconds at the last ask or tell; kept with a time limit only."""
-        return self._ledger.watch.elapsed
-
-    @property
-    def asked(self) -> int:
-        """Trials handed out."""
-        return self._ledger.asked
-
-    @property
-    def evaluations(self) -> int:
-        """Evaluations told, failed ones included."""
-        return self._ledger.evaluations
-
-    @property
-    def failed(self) -> int:
-        """Evaluations told whose loss was not finite."""
-        return self._ledger.failed
 
     @property
     def generation(self) -> int:
@@ -215,23 +194,6 @@ class AskTell:
     def record(self) -> GenerationRecord | None:
         """Who replaced whom in the last generation closed."""
         return self._generations.record
-
-    @property
-    def outstanding(self) -> Trials:
-        """Trials handed out and not told yet; after a reload they can be evaluated again."""
-        blocks = self._ledger.blocks.values()
-        x = np.concatenate([np.empty((0, self.d), self._box.dtype), *(block.x[block.pending] for block in blocks)])
-        return Trials(self._ledger.outstanding, x)
-
-    @property
-    def best(self) -> Best | None:
-        """The best finite evaluation so far; among those that violate constraints least, the one of least loss."""
-        return self._ledger.best
-
-    @property
-    def best_violation(self) -> float:
-        """By how much ``best`` violates constraints: 0 if not at all, inf while nothing is known."""
-        return self._ledger.best_violation
 
     @property
     def population(self) -> tuple[Floats, Doubles]:
@@ -381,21 +343,12 @@ class AskTell:
         dict
             Nested dicts, lists, scalars and arrays; nothing in it changes when the optimizer goes on.
         """
-        return {
-            "version": STATE_VERSION,
-            "optimizer": self.name,
-            "config": self._described_config(),
-            "popsize": self.popsize,
-            "ledger": self._ledger.state_dict(),
-            "generations": self._generations.state_dict(),
-            "by_stage": self._by_stage.copy(),
-            "spread": self._spread,
-            "initial_spread": self._initial_spread,
-        }
+        made_by = {"version": STATE_VERSION, "optimizer": self.name, "config": self._described_config()}
+        return made_by | super().state_dict()
 
     def _described_config(self) -> dict[str, Any]:
         """What a state must have been made with, as plain values."""
-        return {**self._config, "low": self._box.low.copy(), "high": self._box.high.copy()}
+        return dict(plain(self._config))
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Become what ``state`` describes.
@@ -420,10 +373,7 @@ class AskTell:
         wanted, self._algorithm_arguments["popsize"] = self._algorithm_arguments["popsize"], int(state["popsize"])
         self._begin()
         self._algorithm_arguments["popsize"] = wanted
-        self._ledger.load_state_dict(state["ledger"])
-        self._generations.load_state_dict(state["generations"])
-        self._by_stage = np.array(state["by_stage"])
-        self._spread, self._initial_spread = float(state["spread"]), float(state["initial_spread"])
+        super().load_state_dict(state)
 
 
 def _require_noise(noise: str | float | None) -> None:

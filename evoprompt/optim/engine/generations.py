@@ -2,22 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from typing import Any
+from collections.abc import Callable
+from typing import NamedTuple
 
 import numpy as np
 
 from evoprompt.optim.engine.algorithm import GUEST, Algorithm, Made, Results, Selection
-from evoprompt.optim.engine.blocks import Block, packed, unpacked
+from evoprompt.optim.engine.blocks import Block
 from evoprompt.optim.engine.ledger import FOREIGN, Ledger, Received
 from evoprompt.optim.engine.record import GenerationRecord
-from evoprompt.optim.engine.results import concatenated, distinct_slots, in_order, packed_results, unpacked_results
+from evoprompt.optim.engine.results import concatenated, distinct_slots, in_order
+from evoprompt.optim.engine.state import Stateful
 from evoprompt.typing import Doubles, Floats, Indices
 
 __all__ = ["Generations"]
 
 
-class Generations:
+class Selected(NamedTuple):
+    """What an algorithm selected in one call."""
+
+    results: Results
+    selection: Selection
+
+
+class Generations(Stateful):
     """Drives an algorithm through its generations.
 
     Parameters
@@ -38,21 +46,36 @@ class Generations:
         Of the last one closed.
     """
 
+    number: int
+    record: GenerationRecord | None
+    _algorithm: Algorithm
+    _todo: Indices
+    """Slots whose trial has not been handed out."""
+    _untouched: bool
+    """Nothing of the generation has been handed out."""
+    _ahead: int
+    """Slot of the next trial that no generation waits for."""
+    _awaited: int
+    """Outstanding trials that the generation waits for."""
+    _told: list[Block]
+    """Of the generation, all told, to be selected when it closes."""
+    _known: list[Results]
+    """Members of the initial population that need no evaluation."""
+    _aside: list[Results]
+    """Guests and trials asked ahead, to be selected between generations."""
+    _selected: list[Selected]
+    """In this generation, without points."""
+    _count: int
+    """How many those are."""
+
     def __init__(
         self, algorithm: Algorithm, ledger: Ledger, draw: Callable[[Indices], Floats], *, immediate: bool
     ) -> None:
         self._algorithm, self._ledger, self._draw, self._immediate = algorithm, ledger, draw, immediate
-        self.number = 0
-        self.record: GenerationRecord | None = None
-        self._todo: Indices = np.arange(algorithm.size)  # slots whose trial has not been handed out
-        self._untouched = True  # nothing of the generation has been handed out
-        self._ahead = 0  # slot of the next trial that no generation waits for
-        self._awaited = 0  # outstanding trials that the generation waits for
-        self._open: list[Block] = []  # of the generation, to be selected when it closes
-        self._known: list[Results] = []  # members of the initial population that need no evaluation
-        self._aside: list[Results] = []  # guests and trials asked ahead, to be selected between generations
-        self._selected: list[tuple[Results, Selection]] = []  # in this generation, without points
-        self._count = 0  # how many those are
+        self.number, self.record = 0, None
+        self._todo, self._untouched = np.arange(algorithm.size), True
+        self._ahead = self._awaited = self._count = 0
+        self._told, self._known, self._aside, self._selected = [], [], [], []
 
     @property
     def natural(self) -> int:
@@ -84,14 +107,14 @@ class Generations:
     def await_block(self, block: Block) -> None:
         """Wait for these trials before the generation closes."""
         self._awaited += block.left
-        if not self._immediate:
-            self._open.append(block)
 
     def take(self, received: Received) -> None:
         """Take in results that came back."""
         for block, which, offsets in received.pieces:
             if block.awaited:
                 self._awaited -= len(received.loss[which])
+                if block.left == 0 and not self._immediate:
+                    self._told.append(block)
             if self._immediate or not block.awaited:
                 columns = block.ids[offsets], block.slots[offsets], block.made[offsets]
                 loss, violation = received.loss[which], received.violation[which]
@@ -142,15 +165,15 @@ class Generations:
         spent = self._ledger.exhausted
         if self._immediate and self.number > 0:
             return self._count >= self._algorithm.size or (spent and self._count > 0 and self._ledger.in_flight == 0)
-        if self._awaited or not (self._open or self._known or self._aside or self._count):
+        if self._awaited or not (self._told or self._known or self._aside or self._count):
             return False
         return len(self._todo) == 0 or (spent and (self.number == 0 or not self._untouched))
 
     def _close(self) -> None:
         parts = self._known + [
-            Results(block.ids, block.slots, block.made, block.loss, block.violation, block.tags) for block in self._open
+            Results(block.ids, block.slots, block.made, block.loss, block.violation, block.tags) for block in self._told
         ]
-        self._open, self._known = [], []
+        self._told, self._known = [], []
         if parts:
             self._select(in_order(concatenated(parts)))
         self._select_aside()
@@ -169,36 +192,5 @@ class Generations:
 
     def _select(self, results: Results) -> None:
         selection = self._algorithm.select(results)
-        self._selected.append((results._replace(x=results.x[:, :0].copy()), selection))
+        self._selected.append(Selected(results._replace(x=results.x[:, :0].copy()), selection))
         self._count += len(results.id)
-
-    def state_dict(self) -> dict[str, Any]:
-        """Everything, the algorithm and the blocks outstanding included, copied."""
-        blocks = {id(block): block for block in (*self._ledger.blocks.values(), *self._open)}
-        selected = GenerationRecord.of(self.number, self._algorithm.tags, self._selected)
-        return {
-            "algorithm": self._algorithm.state_dict(),
-            "blocks": packed(blocks.values()),
-            "number": self.number,
-            "todo": self._todo.copy(),
-            "untouched": self._untouched,
-            "ahead": self._ahead,
-            "awaited": self._awaited,
-            "known": packed_results(self._known),
-            "aside": packed_results(self._aside),
-            "selected": selected.state_dict(),
-            "record": None if self.record is None else self.record.state_dict(),
-        }
-
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        self._algorithm.load_state_dict(state["algorithm"])
-        blocks = unpacked(state["blocks"])
-        self._ledger.blocks = {int(block.ids[0]): block for block in blocks if block.left}
-        self._open = [] if self._immediate else [block for block in blocks if block.awaited]
-        self.number, self._ahead = int(state["number"]), int(state["ahead"])
-        self._todo, self._untouched = np.array(state["todo"]), bool(state["untouched"])
-        self._awaited = int(state["awaited"])
-        self._known, self._aside = unpacked_results(state["known"]), unpacked_results(state["aside"])
-        self._selected = GenerationRecord.from_state(state["selected"]).parts()
-        self._count = sum(len(results.id) for results, _ in self._selected)
-        self.record = None if state["record"] is None else GenerationRecord.from_state(state["record"])

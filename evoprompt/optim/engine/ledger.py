@@ -7,7 +7,6 @@ its size.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -16,6 +15,7 @@ from numpy.typing import ArrayLike, NDArray
 from evoprompt.checks import whole_number
 from evoprompt.optim.engine.blocks import Block
 from evoprompt.optim.engine.box import Box
+from evoprompt.optim.engine.state import Stateful
 from evoprompt.optim.engine.stopwatch import Stopwatch, checked_seconds
 from evoprompt.optim.protocol import Best, Evaluation, Losses, Trials
 from evoprompt.typing import Doubles, Floats, Indices
@@ -71,7 +71,7 @@ class Received(NamedTuple):
         return row
 
 
-class Ledger:
+class Ledger(Stateful):
     """Budget, outstanding trials, failures and the best evaluation of one optimizer.
 
     Parameters
@@ -92,6 +92,17 @@ class Ledger:
         Points told without being asked must lie in it.
     """
 
+    asked: int
+    evaluations: int
+    failed: int
+    failed_in_a_row: int
+    foreign: int
+    watch: Stopwatch
+    best: Best | None
+    best_violation: float
+    blocks: dict[int, Block]
+    """Trials outstanding, by the first id of each block."""
+
     def __init__(
         self,
         d: int,
@@ -111,9 +122,9 @@ class Ledger:
         self.watch = Stopwatch()
         self._box = box
         self.asked = self.evaluations = self.failed = self.failed_in_a_row = self.foreign = 0
-        self.best: Best | None = None
+        self.best = None
         self.best_violation = np.inf
-        self.blocks: dict[int, Block] = {}
+        self.blocks = {}
 
     @property
     def remaining(self) -> int | None:
@@ -183,9 +194,9 @@ class Ledger:
         n = len(ids)
         if n == 0:
             return None
-        ids.flags.writeable = x.flags.writeable = False
         loss, violation = np.full((2, n), np.nan)
-        block = Block(ids, x, made, slots, tags, stage, awaited, np.ones(n, bool), loss, violation)
+        rounded_from = None if made is x else made
+        block = Block(ids, x, rounded_from, slots, tags, stage, awaited, np.ones(n, bool), loss, violation)
         self.blocks[int(ids[0])] = block
         self.asked += n
         return block
@@ -340,31 +351,6 @@ class Ledger:
             rows = x.astype(self.dtype)
         found = [waiting.get(row.tobytes(), []) for row in rows]
         return np.array([ids.pop(0) if ids else FOREIGN for ids in found], dtype=np.int64)
-
-    def state_dict(self) -> dict[str, Any]:
-        """The accounts without the blocks."""
-        best = self.best
-        return {
-            "asked": self.asked,
-            "evaluations": self.evaluations,
-            "failed": self.failed,
-            "failed_in_a_row": self.failed_in_a_row,
-            "foreign": self.foreign,
-            "elapsed": self.watch.read() if self.seconds is not None else 0.0,
-            "best": None if best is None else {"x": best.x.copy(), "loss": best.loss, "id": best.id},
-            "best_violation": self.best_violation,
-        }
-
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Take the accounts over; nothing is outstanding then."""
-        self.asked, self.evaluations = int(state["asked"]), int(state["evaluations"])
-        self.failed, self.failed_in_a_row = int(state["failed"]), int(state["failed_in_a_row"])
-        self.foreign = int(state["foreign"])
-        self.watch.set(state["elapsed"])
-        best = state["best"]
-        self.best = None if best is None else Best(np.array(best["x"]), float(best["loss"]), int(best["id"]))
-        self.best_violation = float(state["best_violation"])
-        self.blocks = {}
 
 
 def checked_budget(budget: int | None) -> int | None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -48,7 +48,7 @@ class GenerationRecord:
     replaced: Bools
     parent_id: Indices
     parent_loss: Doubles
-    tags: Mapping[str, Doubles]
+    tags: dict[str, Doubles]
 
     @classmethod
     def of(
@@ -69,21 +69,3 @@ class GenerationRecord:
 
     def __len__(self) -> int:
         return len(self.id)
-
-    def state_dict(self) -> dict[str, Any]:
-        columns = {name: getattr(self, name).copy() for name in _COLUMNS}
-        return {"generation": self.generation, **columns, "tags": {k: v.copy() for k, v in self.tags.items()}}
-
-    @classmethod
-    def from_state(cls, state: Mapping[str, Any]) -> GenerationRecord:
-        columns = {name: np.array(state[name]) for name in _COLUMNS}
-        tags = {name: np.array(values) for name, values in state["tags"].items()}
-        return cls(generation=int(state["generation"]), **columns, tags=tags)
-
-    def parts(self) -> list[tuple[Results, Selection]]:
-        """The rows as one selection again, without points."""
-        if len(self) == 0:
-            return []
-        tags = np.column_stack([np.empty((len(self), 0)), *self.tags.values()])
-        results = Results(self.id, self.slot, np.empty((len(self), 0)), self.loss, self.violation, tags)
-        return [(results, Selection(self.replaced, self.parent_id, self.parent_loss))]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from evoprompt.optim.engine.algorithm import GUEST, Results
 
-__all__ = ["concatenated", "distinct_slots", "in_order", "packed_results", "unpacked_results"]
+__all__ = ["concatenated", "distinct_slots", "in_order"]
 
 
 def concatenated(parts: Sequence[Results]) -> Results:
@@ -59,16 +59,3 @@ def distinct_slots(results: Results) -> Iterator[Results]:
 def _rows(results: Results, index: NDArray[Any]) -> Results:
     columns: Any = results
     return Results(*(column[index] for column in columns))
-
-
-def packed_results(parts: Sequence[Results]) -> dict[str, Any] | None:
-    """Results as plain arrays, copied; None without any."""
-    if not parts:
-        return None
-    whole = concatenated(parts)
-    return {name: column.copy() for name, column in zip(Results._fields, whole, strict=True)}
-
-
-def unpacked_results(state: Mapping[str, Any] | None) -> list[Results]:
-    """The results again, as one or none."""
-    return [] if state is None else [Results(*(np.array(state[name]) for name in Results._fields))]

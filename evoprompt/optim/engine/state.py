@@ -73,32 +73,77 @@ _DECLARED: dict[type, dict[str, Any]] = {}  # reading annotations is slow
 
 
 def _declared(kind: type) -> dict[str, Any]:
-    if kind in _DECLARED:
-        return _DECLARED[kind]
-    hints = {name: hint for name, hint in get_type_hints(kind).items() if get_origin(hint) is not ClassVar}
-    _DECLARED[kind] = {name: hint for name, hint in hints.items() if hint is not ClassVar}
+    if kind not in _DECLARED:
+        hints = get_type_hints(kind).items()
+        ours = {name: hint for name, hint in hints if hint is not ClassVar and get_origin(hint) is not ClassVar}
+        _DECLARED[kind] = ours
     return _DECLARED[kind]
 
 
 def plain(value: Any) -> Any:
-    """A value as nested dicts, lists, scalars and arrays, copied."""
+    """A value as nested dicts, lists, scalars and arrays, copied; records in a list are written as columns."""
     if isinstance(value, np.ndarray):
         return value.copy()
+    if (fields := _fields(value)) is not None:
+        return {name: plain(item) for name, item in fields.items()}
     if hasattr(value, "state_dict"):
         return value.state_dict()
-    if isinstance(value, tuple) and hasattr(value, "_asdict"):
-        return {name: plain(item) for name, item in value._asdict().items()}
-    if dataclasses.is_dataclass(value):
-        return {one.name: plain(getattr(value, one.name)) for one in dataclasses.fields(value)}
     if isinstance(value, list | tuple):
-        return [plain(item) for item in value]
+        return _columns(value) or [plain(item) for item in value]
     if isinstance(value, set):
         return sorted(plain(item) for item in value)
     if isinstance(value, Mapping):
         if all(isinstance(key, str) for key in value):
             return {key: plain(item) for key, item in value.items()}
-        return [[plain(key), plain(item)] for key, item in value.items()]
+        return [plain(list(value)), plain(list(value.values()))]
     return value.item() if isinstance(value, np.generic) else value
+
+
+def _fields(value: Any) -> dict[str, Any] | None:
+    """What a record consists of, by the names in a state; None for anything else."""
+    if getattr(type(value), "state_dict", Stateful.state_dict) is not Stateful.state_dict:
+        return None
+    if isinstance(value, Stateful):
+        return {name.lstrip("_"): getattr(value, name) for name in _declared(type(value))}
+    if isinstance(value, tuple) and hasattr(value, "_asdict"):
+        return dict(value._asdict())
+    if dataclasses.is_dataclass(value):
+        return {one.name: getattr(value, one.name) for one in dataclasses.fields(value) if one.init}
+    return None
+
+
+def _columns(values: Sequence[Any]) -> dict[str, Any] | None:
+    """Records of one kind as a few arrays, since hundreds of small ones are slow to save; None for anything else."""
+    if len({type(value) for value in values}) != 1 or _fields(values[0]) is None:
+        return None
+    rows: list[Any] = [_fields(value) for value in values]
+    return {name: _column([row[name] for row in rows]) for name in rows[0]}
+
+
+def _column(values: list[Any]) -> Any:
+    if (columns := _columns(values)) is not None:
+        return columns
+    if all(isinstance(value, int | float) for value in values):
+        return np.array(values)
+    if all(isinstance(value, np.ndarray) and value.ndim for value in values):
+        alike = len({(value.dtype, value.shape[1:]) for value in values}) == 1
+    else:
+        alike = all(isinstance(value, list) and all(isinstance(x, int | float) for x in value) for value in values)
+    if alike:
+        return {"joined": np.concatenate(values), "lengths": np.array([len(value) for value in values])}
+    return [plain(value) for value in values]
+
+
+def _rows(column: Any) -> list[Any]:
+    """The inverse of :func:`_column`, each value as :func:`plain` gives it."""
+    if isinstance(column, np.ndarray):
+        values: list[Any] = column.tolist()
+        return values
+    if not isinstance(column, Mapping):
+        return list(column)
+    if column.keys() == {"joined", "lengths"}:
+        return np.split(column["joined"], np.cumsum(column["lengths"])[:-1])
+    return [dict(zip(column, row, strict=True)) for row in zip(*map(_rows, column.values()), strict=True)]
 
 
 def restored(kind: Any, value: Any, current: Any = None) -> Any:
@@ -111,12 +156,13 @@ def restored(kind: Any, value: Any, current: Any = None) -> Any:
     if origin is np.ndarray or kind is np.ndarray:
         return np.array(value)
     if origin is list:
-        return [restored(parts[0], item) for item in value]
+        return [restored(parts[0], item) for item in (_rows(value) if isinstance(value, Mapping) else value)]
     if origin is set:
         return {restored(parts[0], item) for item in value}
     if origin is dict:
-        pairs = value.items() if isinstance(value, Mapping) else value
-        return {restored(parts[0], key): restored(parts[1], item) for key, item in pairs}
+        both = (value.keys(), value.values()) if isinstance(value, Mapping) else value
+        lists = (restored(types.GenericAlias(list, part), side) for part, side in zip(parts, both, strict=True))
+        return dict(zip(*lists, strict=True))
     if origin is tuple:
         kinds = (parts[0],) * len(value) if parts[-1] is ... else parts
         return tuple(restored(one, item) for one, item in zip(kinds, value, strict=True))
@@ -125,7 +171,7 @@ def restored(kind: Any, value: Any, current: Any = None) -> Any:
         found.load_state_dict(value)
         return found
     if isinstance(value, Mapping) and kind is not Any:
-        hints = get_type_hints(kind)
+        hints = _declared(kind)
         return kind(**{name: restored(hints[name], item) for name, item in value.items()})
     return kind(value) if kind in (int, float, bool, str) else value
 

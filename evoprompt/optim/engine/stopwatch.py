@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from time import monotonic
+from typing import Any
 
 from evoprompt.checks import real_number
+from evoprompt.optim.engine.state import Stateful
 
 __all__ = ["Stopwatch", "checked_seconds"]
 
 
-class Stopwatch:
+class Stopwatch(Stateful):
     """Seconds since the first :meth:`tick`, on top of those of earlier processes.
 
     Whatever happens within one ask or tell sees one time, that of its tick.
@@ -27,6 +29,8 @@ class Stopwatch:
     >>> watch.tick(), watch.tick()
     (0.0, 2.5)
     """
+
+    elapsed: float
 
     def __init__(self, now: Callable[[], float] = monotonic) -> None:
         self._now = now
@@ -45,9 +49,12 @@ class Stopwatch:
             self._start = now - self.elapsed
         return now - self._start
 
-    def set(self, elapsed: float) -> None:
-        """Go on from here, in another process perhaps; the watch starts again at the next tick."""
-        self._start, self.elapsed = None, float(elapsed)
+    def state_dict(self) -> dict[str, Any]:
+        """The time now; another watch goes on from there at its next tick."""
+        return {"elapsed": self.elapsed if self._start is None else self.read()}
+
+    def _was_restored(self) -> None:
+        self._start = None
 
 
 def checked_seconds(seconds: float | None) -> float | None:

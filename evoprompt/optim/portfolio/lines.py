@@ -6,8 +6,7 @@ function", ICEC 1994) with parabolic and golden-section refinement between its s
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import numpy as np
 
@@ -26,7 +25,7 @@ _GIVE_UP = 50  # misses in a row that end a line whose bracket is fine
 _FINEST = 1e-9  # of the width: a bracket that need not be refined
 
 
-class LineSearch:
+class LineSearch(Stateful):
     """Global minimisation of a function of one variable on an interval, one evaluation at a time.
 
     Parameters
@@ -45,6 +44,15 @@ class LineSearch:
     >>> round(line.best, 3)
     1.257
     """
+
+    _low: float
+    _high: float
+    _t: list[float]
+    _v: list[float]
+    """Values at these points, which ascend."""
+    _asked: int
+    _misses: int
+    _stepping: bool
 
     def __init__(self, low: float, high: float, start: float) -> None:
         self._low, self._high = low, high
@@ -124,32 +132,6 @@ class LineSearch:
         return float(t[j] + gap[j] * np.clip(root[j] / (root[j] + root[j + 1]), 0.25, 0.75))
 
 
-def _packed(lines: list[LineSearch]) -> dict[str, Any]:
-    """Line searches as a few arrays."""
-    return {
-        "low": np.array([line._low for line in lines]), "high": np.array([line._high for line in lines]),
-        "length": np.array([len(line._t) for line in lines], dtype=np.int64),
-        "t": np.concatenate([line._t for line in lines]), "v": np.concatenate([line._v for line in lines]),
-        "asked": np.array([line._asked for line in lines], dtype=np.int64),
-        "misses": np.array([line._misses for line in lines], dtype=np.int64),
-        "stepping": np.array([line._stepping for line in lines]),
-    }  # fmt: skip
-
-
-def _unpacked(state: Mapping[str, Any]) -> list[LineSearch]:
-    """Line searches from the arrays that they were packed into."""
-    columns = {name: np.asarray(values).tolist() for name, values in state.items()}
-    lines, start = [], 0
-    for k, length in enumerate(columns["length"]):
-        line = LineSearch(columns["low"][k], columns["high"][k], 0.0)
-        line._t, line._v = columns["t"][start : start + length], columns["v"][start : start + length]
-        line._asked, line._misses = columns["asked"][k], columns["misses"][k]
-        line._stepping = bool(columns["stepping"][k])
-        lines.append(line)
-        start += length
-    return lines
-
-
 class LineStage(Stateful):
     """A line search along every coordinate at once, for losses that are sums over coordinates.
 
@@ -183,6 +165,7 @@ class LineStage(Stateful):
     _targets: list[float]
     _checking: bool
     _handed: set[int]
+    _lines: list[LineSearch]
 
     _QUIET_ROUNDS: ClassVar[int] = 12
 
@@ -272,10 +255,3 @@ class LineStage(Stateful):
         self.misfit = self.over = abs(checked - self._loss) > slack  # not a sum over coordinates after all
         self._checked, self._loss, self._failed_checks = (self._z.copy(), checked), checked, 0
         return self.over
-
-    def state_dict(self) -> dict[str, Any]:
-        return super().state_dict() | {"lines": _packed(self._lines)}
-
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        super().load_state_dict(state)
-        self._lines = _unpacked(state["lines"])
