@@ -42,6 +42,7 @@ class Sampling(Stateful):
         Standard deviations below which no coordinate is sampled: those that are rounded would stand still.
     """
 
+    kind: str = "gaussian"
     size: int
     distribution: SearchDistribution
     _model: QuadraticModel | None

@@ -146,6 +146,7 @@ class LineStage(Stateful):
         Most lines in a generation. Where the best coordinates have changed, one more point checks their combination.
     """
 
+    kind: str = "lines"
     _z: Doubles
     _loss: float
     _checked: tuple[Doubles, float]

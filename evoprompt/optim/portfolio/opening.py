@@ -80,6 +80,7 @@ class Opening(Stateful):
         Points that known ones could stand in for: those of the hypercube.
     """
 
+    kind: str = "opening"
     free: int
     _x: Floats
     _losses: Doubles

@@ -2,19 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
-
-import numpy as np
 
 from evoprompt.optim.engine.starting import default_popsize
 from evoprompt.optim.engine.state import Stateful
+from evoprompt.optim.portfolio.exploration import Exploration
+from evoprompt.optim.portfolio.known import NOTHING, Reached
 
-__all__ = ["Contest", "Reached", "Restarts"]
-
-Reached = tuple[float, float]
-"""Violation and loss of the best point."""
+__all__ = ["Contest", "Restarts"]
 
 _BELOW = 100  # evaluations per coordinate
 _SHARE = 0.15  # of the budget, for each contestant
@@ -28,29 +23,36 @@ class Contest(Stateful):
     ----------
     turn : str
         Whose part it is: "de" first, then "gaussian"; "" without a contest.
+    part : int
+        Evaluations of each.
     rival : tuple
         What differential evolution reached.
-    waiting : mapping, optional
-        Its state meanwhile.
+    waiting : Exploration, optional
+        It, meanwhile.
     """
 
     turn: str = ""
-    rival: Reached = (np.inf, np.inf)
-    waiting: Any = None
+    part: int = 0
+    rival: Reached = NOTHING
+    waiting: Exploration | None = None
 
     @staticmethod
-    def part(budget: int | None, d: int) -> int | None:
+    def share(budget: int | None, d: int) -> int | None:
         """Evaluations for each, where the budget is too small for turns and large enough to tell them apart."""
         part = 0 if budget is None else int(_SHARE * budget)
         worth = budget is not None and budget < _BELOW * d and part >= 5 * default_popsize(budget)
         return part if worth else None
 
-    def hand_over(self, reached: Reached, state: Mapping[str, Any]) -> None:
-        """Differential evolution has had its part."""
-        self.turn, self.rival, self.waiting = "gaussian", reached, state
+    def begin(self, part: int) -> None:
+        """Differential evolution has its part first."""
+        self.turn, self.part = "de", part
 
-    def settle(self, reached: Reached) -> Mapping[str, Any] | None:
-        """End it: the state of differential evolution if that goes on, None if the distribution does."""
+    def hand_over(self, reached: Reached, explored: Exploration) -> None:
+        """Differential evolution has had its part."""
+        self.turn, self.rival, self.waiting = "gaussian", reached, explored
+
+    def settle(self, reached: Reached) -> Exploration | None:
+        """End it: differential evolution if that goes on, None if the distribution does."""
         waiting = None if reached <= self.rival else self.waiting
         self.turn, self.waiting = "", None
         return waiting
