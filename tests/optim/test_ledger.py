@@ -113,3 +113,15 @@ def test_what_is_outstanding_can_be_asked_for_again():
     engine.tell(engine.outstanding, Evaluation(np.ones(4)))
     assert engine.generation == 1
     assert len(engine.outstanding) == 0
+
+
+def test_a_run_is_as_far_as_the_more_spent_of_budget_and_time_says():
+    accounts = Ledger(2, np.dtype(np.float64), budget=10, target=None, patience=5, seconds=1000.0)
+    accounts.watch.set(300.0)
+    trials = accounts.hand_out(points(8))
+    assert accounts.progress == 0.3
+    accounts.take(trials, np.zeros(8))
+    assert accounts.progress == 0.8
+    for elapsed, share in ((900.0, 0.9), (2000.0, 1.0)):
+        accounts.watch.set(elapsed)
+        assert accounts.progress == share

@@ -4,8 +4,13 @@ import numpy as np
 import pytest
 
 from evoprompt.optim import DifferentialEvolution, Portfolio
+from evoprompt.optim.engine.algorithm import Results
+from evoprompt.optim.engine.box import Box
+from evoprompt.optim.engine.rng import TrialStreams
 from evoprompt.optim.engine.state import load_state, save_state
+from evoprompt.optim.engine.unit_box import UnitSpace
 from evoprompt.optim.portfolio.covariance import SearchDistribution
+from evoprompt.optim.portfolio.gaussian import Sampling
 from evoprompt.optim.portfolio.lines import LineSearch
 from evoprompt.optim.portfolio.opening import TESTS, exchanged, is_separable
 from evoprompt.optim.portfolio.quadratic import QuadraticModel
@@ -347,3 +352,15 @@ def test_the_widest_box_is_searched_in_double_precision():
         trials = engine.ask()
         assert np.isfinite(trials.x).all()
         engine.tell(trials, np.abs(trials.x / 1e300 - 1.0).sum(axis=1))
+
+
+def test_the_sampling_stage_follows_the_less_violated_before_the_better():
+    space, size = UnitSpace(Box([(-5.0, 5.0)] * 3, "float64")), 8
+    stage = Sampling(space, TrialStreams(0), np.full(3, 0.5), 0.1, size)
+    for generation in range(60):
+        ids, slots = np.arange(size) + generation * size, np.arange(size)
+        x = stage.make(ids, slots)
+        violation = np.maximum(2.0 - x[:, 0], 0.0)  # the better the loss, the more is violated
+        stage.select(Results(ids, slots, x, (x**2).sum(axis=1), violation, np.empty((size, 0))))
+        stage.end_generation()
+    np.testing.assert_allclose(space.point(stage.centre[None])[0], [2.0, 0.0, 0.0], atol=0.3)

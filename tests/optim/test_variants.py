@@ -128,6 +128,14 @@ def test_a_better_guest_enters_and_a_worse_one_does_not(name):
 
 
 @EVERY
+def test_on_a_plateau_trials_replace_their_parents_except_where_the_paper_wants_them_better(name):
+    run = Run(name, popsize=8, noise=None)
+    run.generation(lambda x: np.ones(len(x)))
+    _, outcome = run.generation(lambda x: np.ones(len(x)))
+    assert (outcome.replaced == (name not in ("jde", "jade"))).all()
+
+
+@EVERY
 def test_single_results_in_any_order_are_taken_as_they_come(name):
     run, rng = Run(name, popsize=8), np.random.default_rng(0)
     run.generation()
