@@ -206,6 +206,12 @@ def test_a_plain_text_has_the_system_prompt_right_after_its_beginning() -> None:
     assert one(tokenizer, "Rain?", ("1", "2"), "prefix").before == ((),)
 
 
+def test_a_plain_text_that_brings_its_beginning_gets_no_second_one() -> None:
+    tokenizer = characters()
+    brought, given = (one(tokenizer, text, ("1", "2"), "prefix").after[0] for text in ("<s>Rain?", "Rain?"))
+    assert pieces(tokenizer, brought) == pieces(tokenizer, given) == ["<s>", *"Rain? "]
+
+
 def test_an_end_that_the_tokenizer_writes_is_left_away() -> None:
     end = processors.TemplateProcessing("<s> $A </s>", "<s> $A $B </s>", [("<s>", 1), ("</s>", 2)])
     tokenizer = characters(post_processor=end)
