@@ -166,10 +166,10 @@ def shares(stages: Mapping[str, int]) -> str:
     Examples
     --------
     >>> shares({"opening": 20, "lines": 0, "gaussian": 380, "de": 1})
-    'opening 5 %, gaussian 95 %, de 0 %'
+    'opening 5%, gaussian 95%, de 0%'
     """
     total = sum(stages.values())
-    return ", ".join(f"{name} {100 * n / total:.0f} %" for name, n in stages.items() if n)
+    return ", ".join(f"{name} {n / total:.0%}" for name, n in stages.items() if n)
 
 
 class Objective(Protocol):

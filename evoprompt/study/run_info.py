@@ -9,6 +9,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
+from evoprompt.optim.protocol import shares
 from evoprompt.study.json_files import read_json, write_json
 
 if TYPE_CHECKING:
@@ -76,10 +77,15 @@ def versions() -> dict[str, str]:
 
 
 def optimizer_info(optimizer: Optimizer, options: Mapping[str, Any]) -> dict[str, Any]:
-    """Which algorithm searches, its variant where it has any, and how many evaluations each of its stages took."""
-    variant = getattr(getattr(optimizer, "variant", None), "name", options.get("variant"))
+    """Which algorithm searches, its variant where it has any, and how many evaluations each of its stages took.
+
+    A variant of one's own has a `variant_place` too, from where it was imported.
+    """
+    asked = options.get("variant")
+    variant = getattr(getattr(optimizer, "variant", None), "name", asked)
     named = {"name": optimizer.name, **({"variant": str(variant)} if variant else {})}
-    return {**named, "stages": dict(optimizer.stages)}
+    placed = {"variant_place": asked} if isinstance(asked, str) and ":" in asked else {}
+    return {**named, **placed, "stages": dict(optimizer.stages)}
 
 
 def optimizer_words(info: Mapping[str, Any]) -> str:
@@ -91,7 +97,6 @@ def optimizer_words(info: Mapping[str, Any]) -> str:
     ('de jde', 'cma')
     """
     stages = info.get("stages") or {}
-    total = sum(stages.values())
-    shares = [f"{name} {count / total:.0%}" for name, count in stages.items() if count]
+    several = sum(count > 0 for count in stages.values()) > 1
     named = " ".join(filter(None, (str(info.get("name") or "–"), info.get("variant"))))
-    return f"{named} ({', '.join(shares)})" if len(shares) > 1 else named
+    return f"{named} ({shares(stages)})" if several else named

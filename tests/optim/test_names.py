@@ -67,7 +67,7 @@ def test_minimize_says_what_ran_and_which_share_each_stage_had():
     assert result.method == "auto"
     assert set(result.stages) == {"opening", "lines", "gaussian", "de"}
     assert sum(result.stages.values()) == 300
-    assert f"auto: opening {100 * result.stages['opening'] / 300:.0f} %, gaussian" in result.message
+    assert f"auto: opening {100 * result.stages['opening'] / 300:.0f}%, gaussian" in result.message
     assert minimize(sphere, [(-5, 5)] * 4, budget=40, vectorized=True, method="jso").method == "jso"
 
 

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from evoprompt.errors import UserError
+from evoprompt.optim.protocol import shares
 from evoprompt.study import RunDirectory, RunResult
 from evoprompt.study.run_info import RunInfo
 
@@ -42,8 +43,23 @@ def test_a_run_says_what_searched_and_how_many_evaluations_each_stage_took(job: 
     assert run.items() <= expert.items()
     assert (run["name"], run["variant"]) == ("de", "rand/1/bin")
     assert run["stages"] == {"initial": 8, "evolved": 8}
+    assert "variant_place" not in run
     assert "by de rand/1/bin" in printed
     assert "16/16 evaluations by de rand/1/bin (initial 50%, evolved 50%)" in printed
+
+
+def test_a_run_with_a_variant_of_ones_own_says_from_where_it_was_imported(
+    job: Job, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "own_variant.py").write_text(
+        "from evoprompt.optim import Variant\nMINE = Variant('mine', 'best/1', cr=0.5)\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    result, printed = job(tmp_path / "run", optimizer={"name": "de", "popsize": 8, "variant": "own_variant:MINE"})
+    for path in (result.directory.run, result.directory.metrics, result.directory.expert / "expert.json"):
+        said = json.loads(path.read_text(encoding="utf-8"))["optimizer"]
+        assert (said["name"], said["variant"], said["variant_place"]) == ("de", "mine", "own_variant:MINE"), path
+    assert f"16/16 evaluations by de mine ({shares(said['stages'])})" in printed, "in minimize's words"
 
 
 def earlier(folder: Path) -> dict[str, Any]:
