@@ -116,7 +116,8 @@ def minimize(
     -------
     scipy.optimize.OptimizeResult
         ``x`` (d,), ``fun``, ``nfev``, ``nit`` (generations), ``nfail`` (evaluations without a finite loss),
-        ``method`` and ``stages`` (what ran, and the evaluations that each of its stages had),
+        ``method`` and ``stages`` (what was asked for, and the evaluations that each of its stages had),
+        ``variant`` (the name of the variant that ran, where the method is differential evolution),
         ``success`` (False if nothing finite was found, the constraints are not met or the callback stopped the
         run), ``message`` (with the text of the last exception, if any), ``stop_reason`` (one word),
         ``population`` (m, d) and ``population_energies`` (m,). With constraints ``violation``, by how much x
@@ -126,7 +127,7 @@ def minimize(
     ------
     ValueError
         If an argument is out of range, ``fun`` returns something other than one number per candidate, or the
-        checkpoint belongs to a run with other settings; the message names them.
+        checkpoint belongs to a run with other settings or cannot hold the variant; the message names them.
 
     Examples
     --------
@@ -148,6 +149,8 @@ def minimize(
         method, bounds=bounds, budget=budget, seed=seed, popsize=popsize, dtype=dtype, x0=x0, **options
     )
     method = name_of(method)
+    if checkpoint is not None:
+        optimizer.state_dict()  # refuses a variant that cannot be saved before anything is evaluated
     if checkpoint is not None and has_state(checkpoint):
         _continue_from(optimizer, method, load_state(checkpoint))
     workers = Calls(fun, args, vectorized, hurried=seconds is not None) if evaluator is None else evaluator
@@ -245,7 +248,11 @@ class _Run:
         result, optimizer = self._snapshot(), self._optimizer
         result.stop_reason = reason
         result.method, result.stages = self._method, optimizer.stages
-        result.message = f"{_MESSAGES.get(reason, reason)} ({optimizer.name}: {shares(optimizer.stages) or 'nothing'})"
+        searched = optimizer.name
+        if (variant := getattr(optimizer, "variant", None)) is not None:
+            result.variant = variant.name
+            searched += f" {variant.name}"
+        result.message = f"{_MESSAGES.get(reason, reason)} ({searched}: {shares(optimizer.stages) or 'nothing'})"
         violated = len(self._constraints) > 0 and result.violation > 0
         if violated:
             result.message += (

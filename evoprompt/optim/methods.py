@@ -11,6 +11,7 @@ from typing import Any
 from numpy.typing import ArrayLike, DTypeLike
 
 from evoprompt.optim.capabilities import CAPABILITIES, Capabilities, supported
+from evoprompt.optim.de.differential_evolution import as_variant
 from evoprompt.optim.de.papers import VARIANTS
 from evoprompt.optim.de.variant import Variant
 from evoprompt.optim.protocol import Optimizer
@@ -96,7 +97,7 @@ def factory_of(name: str | Variant) -> Callable[..., Optimizer]:
     ValueError
         If the name is unknown.
     """
-    own = isinstance(name, Variant) or (isinstance(name, str) and (":" in name or name in VARIANTS))
+    own = _is_variant(name)
     if not own and name not in OPTIMIZERS:
         close = get_close_matches(str(name), OPTIMIZERS, n=3, cutoff=0.4)
         hint = f"closest: {', '.join(close)}; " if close else ""
@@ -108,8 +109,14 @@ def factory_of(name: str | Variant) -> Callable[..., Optimizer]:
 
 def capabilities_of(name: str | Variant) -> Capabilities:
     """What the optimizer of this name can do."""
+    if _is_variant(name):
+        return CAPABILITIES.get(as_variant(name).name, CAPABILITIES["de"])
     factory_of(name)
-    return CAPABILITIES.get(name_of(name), CAPABILITIES["de"])
+    return CAPABILITIES[str(name)]
+
+
+def _is_variant(name: str | Variant) -> bool:
+    return isinstance(name, Variant) or (isinstance(name, str) and (":" in name or name in VARIANTS))
 
 
 def _option_names(factory: Callable[..., Optimizer]) -> list[str]:

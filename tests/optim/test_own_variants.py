@@ -6,7 +6,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from evoprompt.optim import VARIANTS, DifferentialEvolution, Variant, make_optimizer, minimize
+from evoprompt.errors import UserError
+from evoprompt.optim import VARIANTS, DifferentialEvolution, Variant, capabilities_of, make_optimizer, minimize
 from evoprompt.optim.de.mutation import Recipe, Step, distinct
 from evoprompt.optim.de.papers.lshade import linear
 from evoprompt.optim.de.papers.shade import SuccessHistory
@@ -102,18 +103,29 @@ def test_a_variant_with_a_lambda_runs_but_is_not_saved():
         ({"adaptation": "shade"}, "adaptation of a variant must be callable, got 'shade'"),
         ({"cr": 1.5}, "cr must be a number from 0 to 1, got 1.5"),
         ({"minimum": 3}, "minimum must be an integer >= 4, got 3"),
-        ({"memory": 0}, "memory must be a number from 1"),
+        ({"memory": 0}, "memory must be an integer from 1 to 1000000, got 0"),
+        ({"memory": 1.5}, "memory must be an integer from 1 to 1000000, got 1.5"),
+        ({"mutation": ["x"]}, r"mutation of a variant must be a name or a function, got \['x'\]"),
+        ({"mutation": 3}, "mutation of a variant must be a name or a function, got 3"),
+        ({"crossover": ["x"]}, r"crossover of a variant must be a name or a function, got \['x'\]"),
+        ({"repair": ["x"]}, r"repair of a variant must be a name, got \['x'\]"),
+        ({"algorithm": "nope"}, "algorithm of a variant must be callable, got 'nope'"),
+        ({"name": 3}, "name of a variant must be a text that is not empty, got 3"),
+        ({"name": ""}, "name of a variant must be a text that is not empty, got ''"),
     ],
 )
 def test_a_wrong_part_is_refused_with_what_comes_close(parts, message):
     with pytest.raises(ValueError, match=message):
-        Variant("mine", **parts)
+        Variant(**{"name": "mine", **parts})
 
 
 @pytest.mark.parametrize(
     ("variant", "message"),
     [
         ("lshad", "got 'lshad'; did you mean lshade"),
+        (["x"], r"variant must be a Variant or one of .*, got \['x'\]"),
+        (f"{__name__}:MIEN", f"{__name__} has no 'MIEN'; did you mean MINE"),
+        (f"{__name__}:THING", f"{__name__} has no 'THING'; its variants: MINE"),
         ("no.such:THING", "variant 'no.such:THING' cannot be imported: No module named 'no'"),
         ("evoprompt.optim:NOTHING", "cannot be imported"),
         ("evoprompt.optim:minimize", "'evoprompt.optim:minimize' must be a Variant, got"),
@@ -122,3 +134,84 @@ def test_a_wrong_part_is_refused_with_what_comes_close(parts, message):
 def test_a_variant_that_is_not_there_is_refused_with_what_comes_close(variant, message):
     with pytest.raises(ValueError, match=message):
         DifferentialEvolution([(-5, 5)] * 4, budget=100, variant=variant)
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("def half(:\n", r"SyntaxError: invalid syntax \(broken_variant.py, line 1\)"),
+        ("raise RuntimeError('two\\nlines')\n", "RuntimeError: two lines"),
+        ("import nothing_of_the_sort\n", "No module named 'nothing_of_the_sort'"),
+        ("raise SystemExit(3)\n", "SystemExit: 3"),
+    ],
+)
+def test_whatever_happens_in_the_module_of_a_variant_is_one_line_that_names_it(text, said, tmp_path, monkeypatch):
+    (tmp_path / "broken_variant.py").write_text(text)
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(UserError, match=f"variant 'broken_variant:MINE' cannot be imported: {said}") as caught:
+        DifferentialEvolution([(-5, 5)] * 4, budget=100, variant="broken_variant:MINE")
+    assert len(str(caught.value).splitlines()) == 1
+
+
+@pytest.mark.parametrize("name", ["jso", "rand/1/bin"])
+@pytest.mark.parametrize("method", ["a variant", "an option"])
+def test_a_variant_of_ones_own_has_no_name_of_a_built_in_one(name, method):
+    other = Variant(name, "best/1", cr=0.1)
+    given = {"method": other} if method == "a variant" else {"method": "de", "variant": other}
+    with pytest.raises(UserError, match=f"'{name}' is the name of a built-in variant"):
+        minimize(sphere, [(-5, 5)] * 4, budget=100, vectorized=True, **given)
+    assert minimize(sphere, [(-5, 5)] * 4, budget=100, vectorized=True, method=VARIANTS[name]).variant == name
+
+
+@pytest.mark.parametrize("name", ["auto", "de", "random", "cma"])
+def test_a_variant_of_ones_own_has_no_name_of_a_method(name):
+    with pytest.raises(UserError, match=f"'{name}' is the name of a method"):
+        minimize(sphere, [(-5, 5)] * 4, budget=100, vectorized=True, method=Variant(name, "best/1"))
+
+
+def test_a_variant_can_do_what_differential_evolution_can_whatever_its_name_and_place():
+    assert capabilities_of(MINE) == capabilities_of(WHERE) == capabilities_of("de")
+    place = "evoprompt.optim.de.papers.lsrtde:LSRTDE"
+    assert capabilities_of(VARIANTS["lsrtde"]) == capabilities_of(place) == capabilities_of("lsrtde")
+    assert capabilities_of("lsrtde") != capabilities_of("de")
+    with pytest.raises(UserError, match="'random' is the name of a method"):
+        capabilities_of(Variant("random"))
+
+
+@pytest.mark.parametrize(
+    ("given", "method", "variant"),
+    [
+        ({"method": "de"}, "de", "rand/1/bin"),
+        ({"method": "de", "variant": "jso"}, "de", "jso"),
+        ({"method": "jso"}, "jso", "jso"),
+        ({"method": MINE}, "mine", "mine"),
+        ({"method": WHERE}, WHERE, "mine"),
+    ],
+)
+def test_a_result_says_which_variant_ran(given, method, variant):
+    result = minimize(sphere, [(-5, 5)] * 4, budget=100, vectorized=True, **given)
+    assert (result.method, result.variant) == (method, variant)
+    assert f"(de {variant}: initial " in result.message
+
+
+def test_a_result_without_a_variant_names_none():
+    result = minimize(sphere, [(-5, 5)] * 4, budget=100, vectorized=True)
+    assert "variant" not in result
+    assert "(auto: opening " in result.message
+
+
+def test_a_variant_that_cannot_be_saved_is_refused_before_a_run_with_checkpoints_evaluates_anything(tmp_path):
+    asked = []
+
+    def counted(x):
+        asked.append(len(x))
+        return sphere(x)
+
+    variant = replace(MINE, size=lambda d, budget: 5 * d)
+    with pytest.raises(UserError, match="the size of variant 'mine' has no name to be saved by"):
+        minimize(
+            counted, [(-5, 5)] * 4, budget=100, vectorized=True, method="de", variant=variant,
+            checkpoint=tmp_path / "state",
+        )  # fmt: skip
+    assert not asked
+    assert not (tmp_path / "state").exists()

@@ -10,13 +10,14 @@ from numpy.typing import ArrayLike, DTypeLike
 
 from evoprompt.checks import one_of
 from evoprompt.errors import UserError
+from evoprompt.optim.capabilities import CAPABILITIES
 from evoprompt.optim.de.loop import make_evolution
 from evoprompt.optim.de.papers import VARIANTS
 from evoprompt.optim.de.variant import Variant, described, imported
 from evoprompt.optim.engine.asktell import AskTell
 from evoprompt.optim.engine.box import REPAIRS
 
-__all__ = ["DEFAULT_VARIANT", "DifferentialEvolution"]
+__all__ = ["DEFAULT_VARIANT", "DifferentialEvolution", "as_variant"]
 
 DEFAULT_VARIANT = "rand/1/bin"
 
@@ -98,7 +99,7 @@ class DifferentialEvolution(AskTell):
     ) -> None:
         one_of("repair", repair, (None, *REPAIRS))
         one_of("initial", initial, ("latin", "uniform"))
-        self.variant = _variant(variant)
+        self.variant = as_variant(variant)
         settings: dict[str, Any] = {
             "f": f, "cr": cr, "memory": memory, "archive": archive, "pbest": pbest, "repair": repair,
             "initial": initial,
@@ -115,12 +116,34 @@ class DifferentialEvolution(AskTell):
         return {"variant": parts.pop("variant.name"), **parts, **super()._described_config()}
 
 
-def _variant(variant: str | Variant) -> Variant:
+def as_variant(variant: str | Variant) -> Variant:
+    """The variant of a name in :data:`evoprompt.optim.VARIANTS`, at "package.module:NAME", or that is given itself.
+
+    Raises
+    ------
+    ValueError
+        If there is none, or it has the name of something else.
+
+    Examples
+    --------
+    >>> as_variant(Variant("jso"))
+    Traceback (most recent call last):
+    evoprompt.errors.UserError: 'jso' is the name of a built-in variant; a variant of your own needs another name
+    """
+    found = _found(variant)
+    if found.name in VARIANTS and found != VARIANTS[found.name]:
+        raise UserError(f"{found.name!r} is the name of a built-in variant; a variant of your own needs another name")
+    if found.name in CAPABILITIES and found.name not in VARIANTS:
+        raise UserError(f"{found.name!r} is the name of a method; a variant of your own needs another name")
+    return found
+
+
+def _found(variant: str | Variant) -> Variant:
     if isinstance(variant, Variant):
         return variant
     if isinstance(variant, str) and ":" in variant:
         return imported(variant)
-    if variant not in VARIANTS:
+    if not isinstance(variant, str) or variant not in VARIANTS:
         hint = " (the portfolio is the method 'auto')" if variant == "auto" else ""
         close = get_close_matches(str(variant), VARIANTS, n=3, cutoff=0.5)
         hint = hint or (f"; did you mean {' or '.join(close)}?" if close else "")

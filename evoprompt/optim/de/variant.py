@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, fields, is_dataclass, replace
+from difflib import get_close_matches
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from evoprompt.checks import is_whole, real_number, whole_number
+from evoprompt.checks import real_number, whole_number
 from evoprompt.errors import UserError, unknown_name
 from evoprompt.optim.de.crossover import CROSSOVERS, Crossover
 from evoprompt.optim.de.memory import Adaptation, FixedParameters
@@ -106,16 +107,17 @@ class Variant:
     algorithm: Callable[..., Algorithm] | None = None
 
     def __post_init__(self) -> None:
-        for part, value, known in (
-            ("mutation", self.mutation, STRATEGIES), ("crossover", self.crossover, CROSSOVERS),
-        ):  # fmt: skip
-            if not callable(value) and value not in known:
-                raise unknown_name(part, value, known)
-        if self.repair not in REPAIRS:
-            raise unknown_name("repair", self.repair, REPAIRS)
-        for part in ("adaptation", "size", "schedule", "leaders", "weight"):
-            if not callable(getattr(self, part)):
-                raise UserError(f"{part} of a variant must be callable, got {getattr(self, part)!r}")
+        if not isinstance(self.name, str) or not self.name.strip():
+            raise UserError(f"name of a variant must be a text that is not empty, got {self.name!r}")
+        if not callable(self.mutation):
+            _require_known("mutation", self.mutation, STRATEGIES, "a name or a function")
+        if not callable(self.crossover):
+            _require_known("crossover", self.crossover, CROSSOVERS, "a name or a function")
+        _require_known("repair", self.repair, REPAIRS, "a name")
+        for part in ("adaptation", "size", "schedule", "leaders", "weight", "algorithm"):
+            value = getattr(self, part)
+            if not callable(value) and not (part == "algorithm" and value is None):
+                raise UserError(f"{part} of a variant must be callable, got {value!r}")
         whole_number("minimum", self.minimum, MINIMUM)
         for part, (low, high, whole) in _RANGES.items():
             if part != "pbest" and (value := getattr(self, part)) is not None:
@@ -143,9 +145,17 @@ _RANGES: dict[str, tuple[float, float, bool]] = {
 
 
 def _checked(name: str, value: Any, low: float, high: float, whole: bool) -> None:
-    if whole and not is_whole(value):
-        raise UserError(f"{name} must be an integer from {low:g} to {high:g}, got {value!r}")
-    real_number(name, value, low, high)
+    if whole:
+        whole_number(name, value, int(low), int(high))
+    else:
+        real_number(name, value, low, high)
+
+
+def _require_known(part: str, value: Any, known: Iterable[str], what: str) -> None:
+    if not isinstance(value, str):
+        raise UserError(f"{part} of a variant must be {what}, got {value!r}")
+    if value not in known:
+        raise unknown_name(part, value, known)
 
 
 def customised(spec: Variant, **options: Any) -> Variant:
@@ -230,7 +240,7 @@ def imported(place: str) -> Variant:
     Raises
     ------
     ValueError
-        If there is none.
+        If there is none, or importing the module fails, in whatever way; in one line, with the names that come close.
 
     Examples
     --------
@@ -239,9 +249,16 @@ def imported(place: str) -> Variant:
     """
     module, _, name = place.partition(":")
     try:
-        found = getattr(import_module(module), name)
-    except (ImportError, AttributeError, ValueError) as error:
-        raise UserError(f"variant {place!r} cannot be imported: {error}") from error
+        home = import_module(module)
+    except (Exception, SystemExit) as error:  # a module may do anything
+        kind = "" if isinstance(error, ImportError) else f"{type(error).__name__}: "
+        raise UserError(f"variant {place!r} cannot be imported: {kind}{' '.join(str(error).split())}") from error
+    if not hasattr(home, name):
+        own = [known for known, value in vars(home).items() if isinstance(value, Variant)]
+        close = get_close_matches(name, own, n=3, cutoff=0.5)
+        hint = f"did you mean {' or '.join(close)}?" if close else f"its variants: {', '.join(own) or 'none'}"
+        raise UserError(f"variant {place!r} cannot be imported: {module} has no {name!r}; {hint}")
+    found = getattr(home, name)
     if not isinstance(found, Variant):
         raise UserError(f"{place!r} must be a Variant, got {found!r:.100}")
     return found
