@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from evoprompt.errors import UserError
 from evoprompt.llm import FrozenModel, ModelSpec, load_model
 from evoprompt.llm.load.memory import TokenBudget
-from evoprompt.llm.speak.decoding import Decoder, Sampling, Stream, Text, Token, decode, mixture
+from evoprompt.llm.speak.decoding import Decoder, Sampling, Stream, Text, Token, decode, draw, mixture
 from evoprompt.llm.write.conversation import make_context
 
 QUESTIONS = ("How do I greet my host?", "How do I praise a colleague?", "Why?", "May I disagree with my teacher?")
@@ -132,6 +132,16 @@ def test_sampling_is_repeatable_and_does_not_depend_on_neighbours(pocket: Frozen
     another = Stream([row], sampling=Sampling(12, temperature=1.0, top_p=0.9, seed=6))
     decode(endless(pocket), [another])
     assert ids(another) != ids(alone)
+
+
+def test_the_nucleus_is_the_fewest_likely_tokens_that_reach_top_p() -> None:
+    drawn = [Sampling(temperature=1.0, top_p=0.6, seed=seed) for seed in range(400)]
+    streams = [Stream([torch.zeros(1, 1)], sampling=sampling) for sampling in drawn]
+    tokens = draw(streams, torch.tensor([0.2, 0.5, 0.3]).log().repeat(400, 1))
+    ids = [token.id for token in tokens if token is not None]
+    assert len(ids) == 400
+    assert set(ids) == {1, 2}
+    assert ids.count(1) / 400 == pytest.approx(0.5 / 0.8, abs=0.07)
 
 
 def test_a_mixture_of_one_opinion_with_itself_is_that_opinion() -> None:
