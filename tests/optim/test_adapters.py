@@ -179,8 +179,18 @@ def test_a_state_continues_under_a_larger_budget_and_not_under_one_that_is_spent
     longer.load_state_dict(optimizer.state_dict())
     assert longer.popsize == optimizer.popsize
     assert len(run(longer)) == 30
-    with pytest.raises(ValueError, match="spent 60 evaluations, more than the budget of 50"):
+    with pytest.raises(ValueError, match="budget is 60 in the state and 50 here, where 60 evaluations"):
         make(name, budget=50).load_state_dict(optimizer.state_dict())
+
+
+@every_adapter
+def test_a_state_whose_guests_spent_more_than_was_left_is_continued_under_its_own_budget(name):
+    optimizer = make(name)
+    run(optimizer)
+    optimizer.tell(optimizer.best.x[None] * 0.5, [3.0])
+    copy = make(name)
+    copy.load_state_dict(optimizer.state_dict())
+    assert (copy.evaluations, copy.budget, len(copy.ask())) == (61, 60, 0)
 
 
 def test_a_state_that_the_library_would_continue_differently_is_refused():

@@ -18,12 +18,9 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike
 
-from evoprompt.checks import one_of
 from evoprompt.optim.capabilities import Capabilities, refusal
 from evoprompt.optim.engine.accounts import Accounts
-from evoprompt.optim.engine.box import Box
-from evoprompt.optim.engine.ledger import FOREIGN, Ledger, Told, checked_budget, patience
-from evoprompt.optim.engine.rng import checked_seed
+from evoprompt.optim.engine.ledger import FOREIGN, Told
 from evoprompt.optim.engine.starting import checked_popsize, default_popsize
 from evoprompt.optim.engine.state import Stateful, plain, require_own_state, require_same_config
 from evoprompt.optim.protocol import Evaluation, Losses, Trials
@@ -125,31 +122,18 @@ class ReplayedOptimizer(Accounts, ABC):
         updating: str = "deferred",
         config: Mapping[str, Any] | None = None,
     ) -> None:
-        one_of("updating", updating, ("deferred", "immediate"))
-        self._immediate = updating == "immediate"
-        self._box = Box(bounds, dtype)
-        self.d = self._box.d
-        self.seed = checked_seed(seed)
-        budget = checked_budget(budget)
+        super().__init__(
+            bounds, budget=budget, seconds=seconds, seed=seed, dtype=dtype, target=target, updating=updating
+        )
+        budget = self._limits["budget"]
         self.popsize = checked_popsize(self._default_popsize(budget) if popsize is None else popsize, budget)
         self._first = np.empty((0, self.d), self._box.dtype) if x0 is None else self._box.points(x0, "x0")
         self._own_popsize = popsize is None
-        self._limits: dict[str, Any] = {"budget": budget, "target": target, "seconds": seconds}
-        self._config = {
-            "low": self._box.low, "high": self._box.high, "dtype": str(self._box.dtype),
-            "seed": self.seed, "budget": budget, "popsize": self.popsize, "x0": self._first,
-            "target": None if target is None else float(target), "updating": updating, **(config or {}),
-        }  # fmt: skip
+        self._config |= {"popsize": self.popsize, "x0": self._first, **(config or {})}
         self._begin()
 
     def _begin(self) -> None:
-        self._ledger = Ledger(
-            self.d,
-            self._box.dtype,
-            patience=patience(self.popsize, self._limits.get("budget")),
-            box=self._box,
-            **self._limits,
-        )
+        self._open_ledger(self.popsize)
         self._log = Log()
         self._worst, self._least = -np.inf, np.inf
         self._last: list[Told] = []
@@ -310,12 +294,13 @@ class ReplayedOptimizer(Accounts, ABC):
         """
         require_own_state(state, self.name, _STATE_VERSION)
         config = {**self._config, **({"popsize": state["config"]["popsize"]} if self._own_popsize else {})}
-        require_same_config(state["config"], config, but=() if self._plans_by_budget else ("budget",))
+        require_same_config(
+            state["config"], config, but=("seconds",) if self._plans_by_budget else ("seconds", "budget")
+        )
         log = Log()
         log.load_state_dict(state["log"])
         spent = sum(ask.trials for ask in log.asked) + len(log.guests)
-        if self.budget is not None and self.budget < spent:
-            raise ValueError(f"the state has spent {spent} evaluations, more than the budget of {self.budget}")
+        self._require_affordable(spent, state["config"]["budget"])
         self._config, self.popsize = config, int(config["popsize"])
         self._replay_log(log)
         self._ledger.watch.load_state_dict(state["watch"])

@@ -1,19 +1,70 @@
-"""What every optimizer can tell of its accounts."""
+"""What every optimizer has: a box, a seed, limits, and the accounts of what it was asked and told."""
 
 from __future__ import annotations
 
-import numpy as np
+from typing import Any
 
-from evoprompt.optim.engine.ledger import Ledger
+import numpy as np
+from numpy.typing import DTypeLike
+
+from evoprompt.checks import one_of
+from evoprompt.optim.engine.box import Box
+from evoprompt.optim.engine.ledger import Ledger, checked_budget, patience
+from evoprompt.optim.engine.rng import checked_seed
+from evoprompt.optim.engine.stopwatch import checked_seconds
 from evoprompt.optim.protocol import Best, Trials
 
 __all__ = ["Accounts"]
 
 
 class Accounts:
-    """An optimizer that keeps a ledger, and what that says: budget, time, counts and the best evaluation."""
+    """A box, a seed and limits, and a ledger: what came of the trials, and what that says.
+
+    Parameters
+    ----------
+    bounds, budget, seconds, seed, dtype, target, updating
+        See :class:`~evoprompt.optim.AskTell`.
+    """
 
     _ledger: Ledger
+
+    def __init__(
+        self,
+        bounds: Any,
+        *,
+        budget: int | None,
+        seconds: float | None,
+        seed: int | None,
+        dtype: DTypeLike,
+        target: float | None,
+        updating: str,
+    ) -> None:
+        one_of("updating", updating, ("deferred", "immediate"))
+        self._immediate = updating == "immediate"
+        self._box = Box(bounds, dtype)
+        self.d, self.seed = self._box.d, checked_seed(seed)
+        self._limits: dict[str, Any] = {
+            "budget": checked_budget(budget), "seconds": checked_seconds(seconds),
+            "target": None if target is None else float(target),
+        }  # fmt: skip
+        self._config: dict[str, Any] = {
+            "low": self._box.low, "high": self._box.high, "dtype": str(self._box.dtype), "seed": self.seed,
+            **self._limits, "updating": updating,
+        }  # fmt: skip
+
+    def _open_ledger(self, popsize: int) -> None:
+        """Begin the accounts, of a search with so many candidates in a generation."""
+        enough = patience(popsize, self._limits["budget"])
+        self._ledger = Ledger(self.d, self._box.dtype, patience=enough, box=self._box, **self._limits)
+
+    def _require_affordable(self, spent: int, was: int | None) -> None:
+        """Refuse a state that has spent more than the budget here; its own budget ``was`` will always do."""
+        # Guests may have spent more than was left; that state is as good as any other under its own budget.
+        budget = self._limits["budget"]
+        if budget is not None and spent > budget and (was is None or budget < was):
+            raise ValueError(
+                f"budget is {was} in the state and {budget} here, where {spent} evaluations are already spent"
+            )
 
     @property
     def budget(self) -> int | None:

@@ -12,16 +12,16 @@ from typing import Any, ClassVar, NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike
 
-from evoprompt.checks import is_number, one_of, real_number
+from evoprompt.checks import is_number, real_number
 from evoprompt.errors import UserError
 from evoprompt.optim.capabilities import Capabilities
 from evoprompt.optim.engine.accounts import Accounts
 from evoprompt.optim.engine.algorithm import MakeAlgorithm
-from evoprompt.optim.engine.box import Box, Rounding
+from evoprompt.optim.engine.box import Rounding
 from evoprompt.optim.engine.generations import Generations
-from evoprompt.optim.engine.ledger import FOREIGN, Ledger, cleaned, patience
+from evoprompt.optim.engine.ledger import FOREIGN, Ledger, cleaned
 from evoprompt.optim.engine.record import GenerationRecord
-from evoprompt.optim.engine.rng import Purpose, TrialStreams, checked_seed
+from evoprompt.optim.engine.rng import Purpose, TrialStreams
 from evoprompt.optim.engine.state import Stateful, plain, require_own_state, require_same_config
 from evoprompt.optim.protocol import Evaluation, Losses, Trials
 from evoprompt.typing import Doubles, Floats, Indices
@@ -139,42 +139,33 @@ class AskTell(Accounts, Stateful):
         tol: float | None = None,
         config: Mapping[str, Any] | None = None,
     ) -> None:
-        one_of("updating", updating, ("deferred", "immediate"))
+        super().__init__(
+            bounds, budget=budget, seconds=seconds, seed=seed, dtype=dtype, target=target, updating=updating
+        )
         _require_noise(noise)
         self._tol = None if tol is None else real_number("tol", tol, 0.0, 1.0)
         self.name = name
-        self._box = Box(bounds, dtype)
         self._rounding = None if integrality is None else Rounding(self._box, integrality)
         if self._rounding is not None and not self._rounding.mask.any():
             self._rounding = None
-        self.d = self._box.d
-        self.seed = checked_seed(seed)
         self._streams = TrialStreams(self.seed)
         self._make_algorithm = algorithm
-        mask = None if self._rounding is None else self._rounding.mask
+        problem: dict[str, Any] = {
+            "noise": noise, "constrained": bool(constrained),
+            "integrality": None if self._rounding is None else self._rounding.mask,
+        }  # fmt: skip
         self._algorithm_arguments: dict[str, Any] = {
-            "streams": self._streams, "budget": budget, "popsize": popsize, "noise": noise,
-            "x0": None if x0 is None else self._box.points(x0, "x0"), "constrained": bool(constrained),
-            "integrality": mask,
+            "streams": self._streams, "budget": self._limits["budget"], "popsize": popsize,
+            "x0": None if x0 is None else self._box.points(x0, "x0"), **problem,
         }  # fmt: skip
-        self._immediate = updating == "immediate"
-        self._ledger_arguments: dict[str, Any] = {
-            "budget": budget, "seconds": seconds, "target": target, "box": self._box,
-        }  # fmt: skip
+        self._config |= {"popsize": popsize, **(config or {}), **problem, "tol": self._tol}
         self._begin()
-        self._config = {
-            "low": self._box.low, "high": self._box.high, "dtype": str(self._box.dtype), "seed": self.seed,
-            "budget": self._ledger.budget, "seconds": self._ledger.seconds, "popsize": popsize, **(config or {}),
-            "updating": updating, "integrality": mask, "noise": noise, "constrained": bool(constrained),
-            "target": None if target is None else float(target), "tol": self._tol,
-        }  # fmt: skip
 
     def _begin(self) -> None:
         box = self._box if self._rounding is None else self._rounding.box
         self._algorithm = self._make_algorithm(box, **self._algorithm_arguments)
         self.popsize = self._algorithm.popsize
-        enough = patience(self.popsize, self._ledger_arguments["budget"])
-        self._ledger = Ledger(self.d, self._box.dtype, patience=enough, **self._ledger_arguments)
+        self._open_ledger(self.popsize)
         self._generations = Generations(self._algorithm, self._ledger, self._fresh, immediate=self._immediate)
         self._by_stage = np.zeros(len(self._algorithm.stages), dtype=np.int64)
         self._spread = self._initial_spread = np.inf
@@ -364,12 +355,7 @@ class AskTell(Accounts, Stateful):
         require_own_state(state, self.name, STATE_VERSION)
         require_same_config(state["config"], self._described_config(), but=("budget", "seconds"))
         spent = int(state["ledger"]["asked"]) + int(state["ledger"]["foreign"])
-        was = state["config"]["budget"]
-        # Guests may have spent more than was left; that state is as good as any other under its own budget.
-        if self.budget is not None and spent > self.budget and (was is None or self.budget < was):
-            raise ValueError(
-                f"budget is {was} in the state and {self.budget} here, where {spent} evaluations are already spent"
-            )
+        self._require_affordable(spent, state["config"]["budget"])
         wanted, self._algorithm_arguments["popsize"] = self._algorithm_arguments["popsize"], int(state["popsize"])
         self._begin()
         self._algorithm_arguments["popsize"] = wanted

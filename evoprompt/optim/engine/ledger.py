@@ -16,7 +16,7 @@ from evoprompt.checks import whole_number
 from evoprompt.optim.engine.blocks import Block
 from evoprompt.optim.engine.box import Box
 from evoprompt.optim.engine.state import Stateful
-from evoprompt.optim.engine.stopwatch import Stopwatch, checked_seconds
+from evoprompt.optim.engine.stopwatch import Stopwatch
 from evoprompt.optim.protocol import Best, Evaluation, Losses, Trials
 from evoprompt.typing import Doubles, Floats, Indices
 
@@ -115,8 +115,8 @@ class Ledger(Stateful):
         box: Box | None = None,
     ) -> None:
         self.d, self.dtype = d, dtype
-        self.budget = checked_budget(budget)
-        self.seconds = checked_seconds(seconds)
+        self.budget = budget
+        self.seconds = seconds
         self.target = target
         self.patience = patience
         self.watch = Stopwatch()
