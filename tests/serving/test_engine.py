@@ -19,6 +19,7 @@ from evoprompt.llm import FrozenModel
 from evoprompt.llm.speak.decoding import Sampling, Stream
 from evoprompt.routing import Committee
 from evoprompt.serving import Engine, Limits, make_app
+from evoprompt.serving.engine import Piece
 
 
 def endless(pocket: FrozenModel) -> Engine:
@@ -47,6 +48,24 @@ def test_an_answer_that_is_left_early_is_computed_no_further(pocket: FrozenModel
         said = engine.tokens
         time.sleep(0.3)
         assert engine.tokens == said < 400
+    finally:
+        engine.close()
+
+
+def test_the_news_of_answers_have_each_of_their_tokens_once(pocket: FrozenModel) -> None:
+    engine, lengths = endless(pocket), (9, 6)
+    streams = [Stream([torch.zeros(4, pocket.hidden)], (1.0,), Sampling(length)) for length in lengths]
+
+    async def heard() -> list[Piece]:
+        async with aclosing(engine.run(streams)) as news:
+            return [piece async for piece in news]
+
+    try:
+        pieces = asyncio.run(heard())
+        for place, stream in enumerate(streams):
+            assert [token for piece in pieces if piece.stream == place for token in piece.tokens] == stream.said
+        assert [len(stream.said) for stream in streams] == list(lengths)
+        assert engine.tokens == sum(lengths)
     finally:
         engine.close()
 
