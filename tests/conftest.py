@@ -45,7 +45,8 @@ def pytest_configure(config: pytest.Config) -> None:
 def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
     """A worker for each of up to four CPUs where folders are asked for, none for a few files."""
     files = all(Path(argument.split("::")[0]).is_file() for argument in config.args)
-    return 0 if files else min(4, len(os.sched_getaffinity(0)))
+    cpus = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return 0 if files else min(4, cpus)
 
 
 @pytest.hookimpl(tryfirst=True)

@@ -27,6 +27,8 @@ from types import ModuleType
 from typing import Any
 
 REPOSITORY = Path(__file__).parents[1]
+FORKS = hasattr(os, "pidfd_open") and Path("/proc/self/task").is_dir()
+"""Whether this system has what the server needs; without it commands are started."""
 IMPORTED = (
     *("torch", "transformers.models.llama.modeling_llama", "transformers.models.auto.tokenization_auto", "hydra.main"),
     *("pandas", "pyarrow.parquet", "scipy.optimize", "scipy.stats", "rich.table", "jinja2", "uvicorn"),
@@ -63,7 +65,8 @@ class Python(subprocess.Popen[Any]):
     ) -> None:
         environment = dict(os.environ if env is None else env)
         if (
-            not args[1:]
+            not FORKS
+            or not args[1:]
             or os.fspath(args[0]) != sys.executable
             or preexec_fn
             or pass_fds

@@ -49,6 +49,15 @@ def test_a_forked_command_ends_and_speaks_like_a_started_one(code: str, way: str
     assert forked.stderr.splitlines()[-1:] == started.stderr.splitlines()[-1:]
 
 
+def test_where_the_system_cannot_fork_so_the_command_is_started(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(forkserver, "FORKS", False)
+    (tmp_path / "parents.py").write_text("import os; print(os.getppid())")
+    done = forkserver.run([sys.executable, "parents.py"], cwd=tmp_path, capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (0, f"{os.getpid()}\n")
+
+
 def test_a_module_that_is_not_there_is_said_as_python_says_it(tmp_path: Path) -> None:
     forked, started = both(["-m", "no_such_story"], tmp_path)
     assert (forked.returncode, forked.stderr) == (started.returncode, started.stderr)
