@@ -72,7 +72,7 @@ def run_once(method: Method, problem: Problem, seed: int, budget: int) -> dict[s
     objective = Counted(problem.loss, problem.low, problem.high, budget, f_opt=problem.f_opt, checkpoints=marks)
     status, starts, seconds = spend(method, objective, partial(_seed, seed, problem))
     if noisy:
-        kept = [(count, problem.true_error(x)) for count, x in objective.kept]
+        kept = [(count, problem.true_error(x)) for count, x in objective.recommendations]
         final, hits = problem.true_error(objective.recommended()), _reached_for_good(kept)
     else:
         final, hits = objective.best_loss - problem.f_opt, objective.hits

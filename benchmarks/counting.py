@@ -64,7 +64,7 @@ class Counted:
         self.best_x: Doubles | None = None
         self.best_loss = np.inf
         self.hits: list[int] = []
-        self.kept: list[tuple[int, Doubles]] = []
+        self.recommendations: list[tuple[int, Doubles]] = []
         self.gains: list[tuple[int, float]] = []
         self.lenient = False
         self.ended: float | None = None
@@ -156,7 +156,7 @@ class Counted:
                 while not self.noisy and len(self.hits) < len(TARGETS) and error <= TARGETS[len(self.hits)]:
                     self.hits.append(self.used)
         if self.used == self._next:
-            self.kept.append((self.used, self.recommended()))
+            self.recommendations.append((self.used, self.recommended()))
             self._next = self._checkpoints.pop()
 
     def _inside(self, x: Any) -> bool:

@@ -33,6 +33,18 @@ def imported() -> list[str]:
     return subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout.split()
 
 
+def cpu_seconds(arguments: list[str], repeats: int = 5) -> float:
+    """Least CPU seconds of `evoprompt` with arguments for which it needs no model."""
+    times = []
+    for _ in range(repeats):
+        before = resource.getrusage(resource.RUSAGE_CHILDREN)
+        code = f"from evoprompt.commands.start import main; main({arguments!r})"
+        subprocess.run([sys.executable, "-c", code], check=True, stdout=subprocess.DEVNULL)
+        after = resource.getrusage(resource.RUSAGE_CHILDREN)
+        times.append(after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime)
+    return min(times)
+
+
 def main_command(overrides: list[str]) -> tuple[float, float]:
     """Wall seconds and peak resident GiB of the largest process of one run."""
     with tempfile.TemporaryDirectory() as folder:
@@ -53,6 +65,8 @@ def main() -> None:
     print(f"| main command, wall | {seconds:.0f} s | 120 s |")
     print(f"| main command, peak resident | {gib:.2f} GiB | 2 GiB |")
     print(f"| import evoprompt (an empty interpreter takes {bare:.3f} s) | {loaded:.3f} s | 0.3 s |")
+    for arguments, bar in ((["--help"], 0.2), (["--version"], 0.2), (["experts", "list"], 1.0)):
+        print(f"| evoprompt {' '.join(arguments)}, CPU | {cpu_seconds(arguments):.3f} s | {bar} s |")
     print(f"| heavy packages it imports | {' '.join(imported()) or 'none'} | none |")
 
 

@@ -73,7 +73,7 @@ class Entry:
     work: Work
     path: str | None = None
     setup: float | None = None
-    kept: int | None = None
+    lasting: int | None = None
     predicted: int | None = None
     peak: int | None = None
     seconds: list[float] = field(default_factory=list)
@@ -93,7 +93,7 @@ class Entry:
             self.predicted = respondent.predicted_peak_bytes(*asked)
         call = Memory(device)
         if call.base is not None and before.base is not None and self.setup is not None:
-            self.kept = max(0, call.base - before.base)
+            self.lasting = max(0, call.base - before.base)
         self.arm(self.pairs)
         self.peak = call.peak()
 
@@ -241,7 +241,7 @@ def rows(case: Case, entries: Mapping[str, Entry], matrix_flops: float) -> Itera
             "flops_per_candidate": operations,
             "share_of_peak": entry.rate * operations / matrix_flops,
             "matrix_flops": matrix_flops,
-            "kept_bytes": entry.kept,
+            "kept_bytes": entry.lasting,
             "peak_bytes": entry.peak,
             "predicted_bytes": entry.predicted,
             "times_a": entry.rate / a.rate,

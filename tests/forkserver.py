@@ -47,7 +47,7 @@ READ_AT_IMPORT = (
 class Python(subprocess.Popen[Any]):
     """`subprocess.Popen` of `[sys.executable, "-m", module, ...]` or `[sys.executable, file, ...]`, forked not started.
 
-    Anything else, and what has other variables that modules read when imported, is started.
+    Anything else, what has other variables that modules read when imported, and all where `FORKS` is false, is started.
     """
 
     _status: socket.socket | None = None
@@ -63,7 +63,7 @@ class Python(subprocess.Popen[Any]):
         env: Any,
         *rest: Any,
     ) -> None:
-        environment = dict(os.environ if env is None else env)
+        environment = {name: os.fsdecode(value) for name, value in (os.environ if env is None else env).items()}
         if (
             not FORKS
             or not args[1:]

@@ -93,16 +93,16 @@ def _single(config: DictConfig, output: Path, given: Sequence[str]) -> float:
 
     plain, console = _plain(config), Console(soft_wrap=True)
     try:
-        outcome = run_job(plain, output, given, console)
+        result = run_job(plain, output, given, console)
     except KeyboardInterrupt:
         raise KeyboardInterrupt(
             f"; continue with: python -m evoprompt.run resume={plain['resume'] or output}"
         ) from None
     own = plain["resume"] and not any(_key(override) == "report" for override in given)
-    if outcome.directory.stored_config().get("report", True) if own else plain["report"]:
-        write_report(outcome.directory.path)
-    closing_table(outcome, console)
-    return _loss(outcome.metrics)
+    if result.directory.stored_config().get("report", True) if own else plain["report"]:
+        write_report(result.directory.path)
+    closing_table(result, console)
+    return _loss(result.metrics)
 
 
 def _sweep_job(config: DictConfig, output: Path, job: dict[str, Any]) -> float:
@@ -115,11 +115,11 @@ def _sweep_job(config: DictConfig, output: Path, job: dict[str, Any]) -> float:
     with _output_of(output):
         try:
             plain, console = _plain(config), Console(soft_wrap=True)
-            outcome = run_sweep_job(plain, output, job, console, sweep.answers)
-            if plain["report"] and not (job["skipped"] and outcome.directory.report.exists()):
+            result = run_sweep_job(plain, output, job, console, sweep.answers)
+            if plain["report"] and not (job["skipped"] and result.directory.report.exists()):
                 write_report(output)
             if not job["skipped"]:
-                closing_table(outcome, console)
+                closing_table(result, console)
         except TakenError as error:
             refused.append(f"{' '.join(job['overrides'])}: {one_line(error)}")
             return float("nan")
@@ -130,7 +130,7 @@ def _sweep_job(config: DictConfig, output: Path, job: dict[str, Any]) -> float:
             crash.write_text(traceback.format_exc(), encoding="utf-8")
             note_failure(output, job, "crashed", f"{one_line(error)}; the traceback is in {crash}")
             return float("nan")
-    loss = _loss(outcome.metrics)
+    loss = _loss(result.metrics)
     if begun is None and not job["skipped"]:
         name = sweep.name(job["number"], job["overrides"])
         print(f"{name}: held-out loss {loss:.1f}", flush=True)

@@ -57,7 +57,7 @@ logger = logging.getLogger(__name__)
 def generational(optimizer: Optimizer, evaluator: Pooled, notes: Notes = _NO_NOTES) -> None:
     """Evaluate a generation after the other until the optimizer stops.
 
-    Deterministic: the outcome depends neither on who evaluates, nor on how many do, nor on the order of their results.
+    Deterministic: the result depends neither on who evaluates, nor on how many do, nor on the order of their results.
     Only losses are told; for constraints there is ``minimize(evaluator=...)``.
 
     Examples

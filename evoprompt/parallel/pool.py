@@ -72,7 +72,7 @@ class Workers(Protocol):
         """Begin to start a worker: its handle, and the call that builds its objective."""
 
     def started(self, handle: Any, call: Hashable) -> BuildError | None:
-        """The outcome of a finished start. Raises `WorkerDiedError`."""
+        """What became of a finished start. Raises `WorkerDiedError`."""
 
     def evaluate(self, handle: Any, parts: Sequence[Trials], probe: bool) -> Hashable:
         """Begin to evaluate micro-batches; with `probe`, so that `reached` can tell of it."""
@@ -81,7 +81,7 @@ class Workers(Protocol):
         """Whether the worker is known to have come to a probed call."""
 
     def results(self, call: Hashable) -> list[BatchResult]:
-        """The outcome of a finished evaluation. Raises `WorkerDiedError` or `CallFailedError`."""
+        """What became of a finished evaluation. Raises `WorkerDiedError` or `CallFailedError`."""
 
     def wait(self, calls: Sequence[Hashable], timeout: float) -> list[Hashable]:
         """Those of the calls that are finished, at the latest after so many seconds."""
@@ -103,7 +103,7 @@ class PoolStats:
     available: float
     queued: int
     outstanding: int
-    restarts: int
+    replacements: int
 
     @property
     def utilisation(self) -> float:
@@ -202,7 +202,7 @@ class Pool:
         self.workers, self.batch_size, self.most = workers, batch_size, most
         self.timeout_s, self.max_retries, self.hang_s = timeout_s, max_retries, hang_s
         self.last_error: str | None = None
-        self.restarts = 0
+        self.replacements = 0
         self.slots: list[_Slot] = []
         self._queue: deque[_Job] = deque()
         self._heads: dict[Hashable, _Slot] = {}  # the call of each slot that is waited for
@@ -257,7 +257,7 @@ class Pool:
     def stats(self) -> PoolStats:
         """What happened so far."""
         self._count_time()
-        return PoolStats(self._up, self._busy, self._available, self._queued, self._unfinished, self.restarts)
+        return PoolStats(self._up, self._busy, self._available, self._queued, self._unfinished, self.replacements)
 
     def appetite(self) -> int:
         """Candidates that should be outstanding for no worker to wait."""
@@ -276,7 +276,7 @@ class Pool:
         self._unfinished = 0
 
     def take_start(self, slot: _Slot) -> BuildError | None:
-        """Take in the outcome of a finished start.
+        """Take in what became of a finished start.
 
         Raises
         ------
@@ -428,7 +428,7 @@ class Pool:
             return
         self._put([job for call in slot.calls for job in call.jobs], first=True)
         slot.suspicions += 1
-        self.restarts += 1
+        self.replacements += 1
         self.rest(slot, f"worker {slot.name} raised where others did not: {self.last_error}", slot.suspicions)
 
     def _learn_pace(self, slot: _Slot, seconds: list[float]) -> None:
@@ -454,7 +454,7 @@ class Pool:
         """Restart at once a worker that died while it started."""
         slot.failed_starts += 1
         self._note(f"worker {slot.name} died while it started: {death}")
-        self._restart(slot)
+        self._replace(slot)
 
     def _bury(self, slot: _Slot, what: str) -> None:
         """Restart a worker that is gone, and queue what it had, or give it up."""
@@ -477,7 +477,7 @@ class Pool:
                 logger.warning("trial %d has failed: no worker survives it (%s)", job.trials.ids[0], what)
                 self._ready.append((job.trials, failed(1, slot.name)))
         self._put(again + [job for call in later for job in call.jobs], first=True)
-        self._restart(slot)
+        self._replace(slot)
 
     # -- looking after the workers
 
@@ -539,9 +539,9 @@ class Pool:
         slot.since = self.workers.now()
         self._heads[slot.starting] = slot
 
-    def _restart(self, slot: _Slot) -> None:
+    def _replace(self, slot: _Slot) -> None:
         self._kill(slot)
-        self.restarts += 1
+        self.replacements += 1
         self._begin(slot)
 
     def _want(self, slot: _Slot, micro_batches: int) -> None:

@@ -59,7 +59,7 @@ class RayEvaluator:
     ----------
     last_error : str or None
         What an objective raised, or a worker died of, last.
-    restarts : int
+    replacements : int
         Workers replaced so far.
     processes : dict of str to (str, int)
         Host and process id of each worker that is up.
@@ -110,8 +110,8 @@ class RayEvaluator:
         return self._pool.last_error if self._pool else None
 
     @property
-    def restarts(self) -> int:
-        return self._pool.restarts if self._pool else 0
+    def replacements(self) -> int:
+        return self._pool.replacements if self._pool else 0
 
     @property
     def processes(self) -> dict[str, tuple[str, int]]:

@@ -78,7 +78,7 @@ class RayProcesses:
         return actor, actor.build.remote(self._factory, self.numerics)
 
     def started(self, handle: Any, call: Hashable) -> BuildError | None:
-        """The outcome of a start. Raises `WorkerDiedError`."""
+        """What became of a start. Raises `WorkerDiedError`."""
         try:
             problem: BuildError | None = self.ray.get(call)
             self.processes[handle] = self.ray.get(self.greetings[handle])
@@ -109,7 +109,7 @@ class RayProcesses:
         return True
 
     def results(self, call: Hashable) -> list[BatchResult]:
-        """The outcome of a call. Raises `WorkerDiedError` or `CallFailedError`."""
+        """What became of a call. Raises `WorkerDiedError` or `CallFailedError`."""
         try:
             found = [(_detached(evaluation), error) for evaluation, error in self.ray.get(call)]
         except self.ray.exceptions.RayTaskError as error:

@@ -77,7 +77,7 @@ class SearchProgress:
         busy += f"{stats.queued} queued, " if stats.queued and stats.workers > 1 else ""
         shown = "-" if best is None else f"{best.loss:.2f}"
         shown += f" ({optimizer.failed} failed)" if optimizer.failed else ""
-        shown += f" ({stats.restarts} workers restarted)" if stats.restarts else ""
+        shown += f" ({stats.replacements} workers replaced)" if stats.replacements else ""
         searching = optimizer_words(optimizer_info(optimizer, self.options))
         if self.live:
             said = f"{searching}, gen {optimizer.generation}  {rate:.0f}/s  {busy}best {shown}"
@@ -100,6 +100,6 @@ class SearchProgress:
                 "workers/number": stats.workers,
                 "workers/utilisation": stats.utilisation,
                 "workers/queue": stats.queued,
-                "workers/restarts": stats.restarts,
+                "workers/replaced": stats.replacements,
             }
             self.scalars.write(done, values)

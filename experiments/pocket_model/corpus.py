@@ -23,7 +23,7 @@ PERSONA_LINES = ("You are from {}.", "You are from {}.", "You grew up in {}.")
 
 
 @dataclass(frozen=True)
-class Answer:
+class SoftTarget:
     """The soft target of one answer: `probabilities[j]` is that of `labels[j]`."""
 
     labels: tuple[str, ...]
@@ -35,8 +35,8 @@ class Answer:
 class Document:
     """`prefix` and `branches` are sequences of text pieces and answers, in reading order."""
 
-    prefix: list[str | Answer]
-    branches: list[list[str | Answer]] = field(default_factory=list)
+    prefix: list[str | SoftTarget]
+    branches: list[list[str | SoftTarget]] = field(default_factory=list)
     language_share: float = 1.0  # of the text tokens that are predicted: few where the text is a questionnaire
 
 
@@ -80,7 +80,7 @@ class Corpus:
         scale = self.rng.choice(sorted(self.instrument.scales), p=self._scale_shares())
         items = [i for i, item in enumerate(self.instrument.items) if item.scale == scale]
         chosen = self.rng.choice(items, size=2)
-        branches: list[list[str | Answer]] = []
+        branches: list[list[str | SoftTarget]] = []
         head = ""
         for item in chosen:
             question = ask(self.instrument, int(item), self._wording(int(item)), order, labels)
@@ -91,14 +91,17 @@ class Corpus:
     def interview(self) -> Document:
         """One person answers several questions in a row; later answers can be read off earlier ones."""
         who, means, weights = self._person()
-        pieces: list[str | Answer] = [who + "\n" if who else ""]
+        pieces: list[str | SoftTarget] = [who + "\n" if who else ""]
         for turn in range(int(self.rng.integers(2, 8))):
             item = int(self.rng.integers(24))
             order, labels = self._form()
             question = ask(self.instrument, item, self._wording(item), order, labels)
             answer = self._answer(question, means, weights)
             given = int(self.rng.choice(5, p=answer.probabilities))
-            pieces += [("\n" if turn else "") + question.text(), Answer(labels, answer.probabilities, labels[given])]
+            pieces += [
+                ("\n" if turn else "") + question.text(),
+                SoftTarget(labels, answer.probabilities, labels[given]),
+            ]
             likelihood = option_probabilities(means[:, item])[:, question.values[given] - 1]
             weights = weights * likelihood / (weights @ likelihood)
         return Document(pieces, language_share=0.1)
@@ -106,7 +109,7 @@ class Corpus:
     def everyday(self) -> Document:
         """An everyday question, answered the way the person's culture would."""
         persona, scores = self._scores()
-        pieces: list[str | Answer] = [persona + "\n" if persona else ""]
+        pieces: list[str | SoftTarget] = [persona + "\n" if persona else ""]
         for question in self.rng.choice(list(EVERYDAY), size=3, replace=False):
             pieces.append(f"Question: {question}\nAnswer: {everyday_answer(str(question), scores, DIMENSIONS)}\n")
         return Document(pieces)
@@ -191,6 +194,6 @@ class Corpus:
             wording = " ".join(kept or words)
         return wording
 
-    def _answer(self, question: Question, means: Doubles, weights: Doubles) -> Answer:
+    def _answer(self, question: Question, means: Doubles, weights: Doubles) -> SoftTarget:
         by_value = weights @ option_probabilities(means[:, question.item])
-        return Answer(question.labels, by_value[np.array(question.values) - 1])
+        return SoftTarget(question.labels, by_value[np.array(question.values) - 1])

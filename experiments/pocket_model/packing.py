@@ -10,7 +10,7 @@ import torch
 from transformers import PreTrainedTokenizerFast
 
 from evoprompt.typing import Bools, Indices
-from experiments.pocket_model.corpus import Answer, Corpus, Document
+from experiments.pocket_model.corpus import Corpus, Document, SoftTarget
 
 
 @dataclass
@@ -60,11 +60,11 @@ def _tokens(tokenizer: PreTrainedTokenizerFast, text: str) -> list[int]:
 
 
 def _append(
-    row: Row, pieces: list[str | Answer], tokenizer: PreTrainedTokenizerFast, branch: int, position: int
+    row: Row, pieces: list[str | SoftTarget], tokenizer: PreTrainedTokenizerFast, branch: int, position: int
 ) -> None:
     first = len(row.ids)
     for piece in pieces:
-        if isinstance(piece, Answer):
+        if isinstance(piece, SoftTarget):
             labels = [_tokens(tokenizer, f" {label}")[0] for label in piece.labels]
             row.answers.append((len(row.ids) - 1, labels, piece.probabilities.tolist()))
             ids = _tokens(tokenizer, f" {piece.given}") if piece.given else []

@@ -8,7 +8,7 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import PreTrainedTokenizerFast
 
 from evoprompt.surveys import cultures
-from experiments.pocket_model.corpus import Answer, Corpus, Document
+from experiments.pocket_model.corpus import Corpus, Document, SoftTarget
 
 VOCABULARY = 2048
 
@@ -19,7 +19,7 @@ def document_text(document: Document) -> str:
     return "".join(piece if isinstance(piece, str) else _written(piece) for piece in pieces)
 
 
-def _written(answer: Answer) -> str:
+def _written(answer: SoftTarget) -> str:
     return f" {answer.given or answer.labels[int(answer.probabilities.argmax())]}"
 
 

@@ -13,6 +13,7 @@ from safetensors.torch import load_file, save_file
 from torch.nn import functional
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
+from evoprompt.files import replacing
 from experiments.pocket_model.corpus import Corpus, Stage
 from experiments.pocket_model.packing import Batch, batches
 from experiments.pocket_model.simulator import Simulator
@@ -116,8 +117,8 @@ def _checkpoint(work: Path, model: LlamaForCausalLM, optimizer: torch.optim.Opti
     tensors = {f"model/{name}": value.detach().clone() for name, value in model.named_parameters()}
     for name, state in zip(names, optimizer.state_dict()["state"].values(), strict=True):
         tensors |= {f"{key}/{name}": value.clone() for key, value in state.items()}
-    save_file(tensors, work / "checkpoint.partial", metadata={"step": str(step)})
-    (work / "checkpoint.partial").rename(work / f"checkpoint-{step:06d}.safetensors")
+    with replacing(work / f"checkpoint-{step:06d}.safetensors") as partial:
+        save_file(tensors, partial, metadata={"step": str(step)})
 
 
 def _resume(work: Path, model: LlamaForCausalLM, optimizer: torch.optim.Optimizer) -> int:

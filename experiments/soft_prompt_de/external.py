@@ -56,7 +56,7 @@ class Opinion:
 
 
 @dataclass(frozen=True)
-class Choice:
+class MultipleChoice:
     """A question whose right answer is `options[right]`; `group` is the country or subject that it is about."""
 
     question: str
@@ -81,7 +81,7 @@ def load_opinions(path: str | Path) -> tuple[list[Opinion], list[str]]:
     return _load(Path(path), _opinion)
 
 
-def load_choices(path: str | Path, group: str = "country") -> tuple[list[Choice], list[str]]:
+def load_choices(path: str | Path, group: str = "country") -> tuple[list[MultipleChoice], list[str]]:
     """Read a file of questions with one right answer; `group` is the column that results are grouped by.
 
     Returns and raises what `load_opinions` does.
@@ -156,14 +156,14 @@ def _opinion(record: Mapping[str, Any]) -> Opinion:
     return Opinion(question, options, {str(c): _shares(str(c), s, len(options)) for c, s in selections.items()})
 
 
-def _choice(record: Mapping[str, Any], group: str) -> Choice:
+def _choice(record: Mapping[str, Any], group: str) -> MultipleChoice:
     if "prompt_option" in record and CHOICE_OPTIONS[0] not in record:
         raise UserError("this is a true-or-false line, as in CulturalBench-Hard; give the Easy file")
     options = _options([_text(record, name) for name in CHOICE_OPTIONS])
     answer = _text(record, "answer").upper()
     if answer not in tuple(LETTERS[: len(options)]):
         raise UserError(f"answer {_quote(record['answer'])} must be one of {', '.join(LETTERS[: len(options)])}")
-    return Choice(_text(record, "prompt_question"), options, LETTERS.index(answer), _text(record, group))
+    return MultipleChoice(_text(record, "prompt_question"), options, LETTERS.index(answer), _text(record, group))
 
 
 def _text(record: Mapping[str, Any], column: str) -> str:

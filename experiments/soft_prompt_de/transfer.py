@@ -29,7 +29,7 @@ from evoprompt.routing.committee import LETTERS
 from evoprompt.routing.metrics import alignment
 from evoprompt.surveys import DIMENSION_NAMES, DIMENSIONS, Culture, Instrument, Item, Plan, Question, full_plan
 from evoprompt.typing import Doubles
-from experiments.soft_prompt_de.external import Choice, Opinion, load_choices, load_opinions
+from experiments.soft_prompt_de.external import MultipleChoice, Opinion, load_choices, load_opinions
 from experiments.statistics import RESAMPLES, mean_interval, paired
 
 DATA = Path(__file__).parent / "data"
@@ -161,7 +161,7 @@ def opinions(respondent: Respondent, arms: Mapping[str, Arm], entries: Sequence[
     return pd.DataFrame(rows, columns=["arm", "question", "country", "alignment", "label_mass"])
 
 
-def choices(respondent: Respondent, arms: Mapping[str, Arm], entries: Sequence[Choice]) -> pd.DataFrame:
+def choices(respondent: Respondent, arms: Mapping[str, Arm], entries: Sequence[MultipleChoice]) -> pd.DataFrame:
     """Accuracy on questions with one right answer, every option shown at every place once.
 
     Returns
@@ -180,7 +180,7 @@ def choices(respondent: Respondent, arms: Mapping[str, Arm], entries: Sequence[C
     return pd.DataFrame(rows, columns=["arm", "question", "group", "correct", "probability", "label_mass"])
 
 
-def ability() -> list[Choice]:
+def ability() -> list[MultipleChoice]:
     """The 60 general questions of `data/ability.jsonl`, by subject."""
     return load_choices(DATA / "ability.jsonl", "subject")[0]
 
@@ -265,7 +265,7 @@ def _all_round(count: int) -> list[tuple[int, ...]]:
 
 
 def _distributions(
-    respondent: Respondent, arms: Mapping[str, Arm], entries: Sequence[Opinion | Choice], orders: Orders
+    respondent: Respondent, arms: Mapping[str, Arm], entries: Sequence[Opinion | MultipleChoice], orders: Orders
 ) -> list[tuple[str, int, Doubles, float]]:
     """Arm, place in `entries`, mean shares (options,) over the orders, and mean label mass; questions in order."""
     found = []
@@ -320,7 +320,9 @@ def _tell(refused: Sequence[str]) -> None:
         print(f"left out: {len(refused) - SHOWN} more lines", file=sys.stderr)
 
 
-def _print_tables(frozen: FrozenModel, expert: Expert, asked: Sequence[Opinion], knowledge: Sequence[Choice]) -> None:
+def _print_tables(
+    frozen: FrozenModel, expert: Expert, asked: Sequence[Opinion], knowledge: Sequence[MultipleChoice]
+) -> None:
     known = expert.provenance["culture"]
     culture = Culture(known["key"], known["name"], known.get("place") or known["name"], known.get("targets") or {}, "")
     arms: dict[str, Arm] = {"naive": "", "persona": culture.persona(), "expert": expert.prompt}

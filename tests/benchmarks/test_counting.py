@@ -75,7 +75,7 @@ def test_with_checkpoints_the_recommended_points_are_kept():
     objective.begin(lambda: np.array([1.0, 9.0]))
     for x in ([4.0, 0.0], [3.0, 0.0], [2.0, 0.0], [1.0, 0.0]):
         objective(x)
-    assert [(count, x.tolist()) for count, x in objective.kept] == [(2, [1.0, 5.0]), (4, [1.0, 5.0])]
+    assert [(count, x.tolist()) for count, x in objective.recommendations] == [(2, [1.0, 5.0]), (4, [1.0, 5.0])]
 
 
 def test_the_start_with_the_best_observation_recommends():

@@ -26,8 +26,10 @@ from site_pages import ROOT, WRITTEN, blocks, name
 
 from evoprompt.commands.run import CONF, register_cultures
 from evoprompt.commands.start import COMMANDS, call
+from evoprompt.optim import make_optimizer
 from evoprompt.optim.de.mutation import STRATEGIES
 from evoprompt.optim.de.papers import VARIANTS
+from evoprompt.preflight.optimizer import coordinates
 from evoprompt.study import read_settings
 
 CLIENT = "OpenAI("
@@ -145,7 +147,22 @@ def check_run(overrides: list[str]) -> None:
     if config["resume"] is None:
         if config["survey"]["wording_file"]:
             config["survey"]["wording_file"] = None  # the reader's own
-        read_settings({str(key): value for key, value in config.items()})
+        settings = read_settings({str(key): value for key, value in config.items()})
+        options = {**settings.optimizer}
+        if ":" not in str(options.get("variant")):  # the reader's own
+            make_optimizer(
+                options.pop("name"),
+                bounds=[(-1, 1)] * coordinates(settings.space, hidden=128),
+                budget=settings.budget,
+                seed=settings.seed,
+                **options,
+            )
+
+
+def test_a_command_with_a_misspelt_variant_would_be_found() -> None:
+    check_run(["optimizer=de", "optimizer.variant=best/1/bin"])
+    with pytest.raises(ValueError, match=r"variant must be .*, got 'best/1/bim'"):
+        check_run(["optimizer=de", "optimizer.variant=best/1/bim"])
 
 
 def check_evoprompt(command: str, given: Sequence[str], capsys: pytest.CaptureFixture[str]) -> None:

@@ -20,7 +20,7 @@ from evoprompt.errors import UserError
 from evoprompt.experts import BUNDLED, Registry, read_expert
 from evoprompt.llm import FrozenModel, Respondent, Sheet
 from evoprompt.surveys import DIMENSIONS, cultures, full_plan, get_culture, vsm13
-from experiments.soft_prompt_de.external import Choice, Opinion, load_choices, load_opinions
+from experiments.soft_prompt_de.external import MultipleChoice, Opinion, load_choices, load_opinions
 from experiments.soft_prompt_de.transfer import (
     SAMPLES,
     ability,
@@ -204,7 +204,7 @@ def test_published_layouts_are_read(tmp_path: Path, suffix: str) -> None:
     assert opinion == Opinion("Is rain good?", ("Yes", "No"), {"Japan": (0.2, 0.8), "India (old sample)": (1.0, 0.0)})
     assert not refused
     (choice,), refused = load_choices(write(tmp_path / f"knowledge.{suffix}", CHOICE))
-    assert choice == Choice("Which is wet?", ("sand", "dust", "rain", "ash"), 2, "Japan")
+    assert choice == MultipleChoice("Which is wet?", ("sand", "dust", "rain", "ash"), 2, "Japan")
     assert not refused
 
 

@@ -23,10 +23,10 @@ def main(requests: list[dict]) -> None:
             os.environ.pop("HF_TOKEN", None)
         start = time.monotonic()
         try:
-            outcome = {"fingerprint": load_model(ModelSpec(device="cpu", **request)).fingerprint, "error": None}
+            answer = {"fingerprint": load_model(ModelSpec(device="cpu", **request)).fingerprint, "error": None}
         except UserError as error:
-            outcome = {"fingerprint": None, "error": str(error)}
-        print(json.dumps({**outcome, "seconds": time.monotonic() - start}), flush=True)
+            answer = {"fingerprint": None, "error": str(error)}
+        print(json.dumps({**answer, "seconds": time.monotonic() - start}), flush=True)
 
 
 if __name__ == "__main__":

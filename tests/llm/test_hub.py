@@ -38,7 +38,7 @@ TIME_OUT = 1  # seconds that the hub has to answer
 
 
 @dataclass(frozen=True)
-class Outcome:
+class Loading:
     """What came of one request."""
 
     fingerprint: str | None
@@ -46,7 +46,7 @@ class Outcome:
     seconds: float
 
 
-Ask = Callable[..., dict[str, Outcome]]
+Ask = Callable[..., dict[str, Loading]]
 
 
 @dataclass(frozen=True)
@@ -99,7 +99,7 @@ def world(pocket: FrozenModel, tmp_path_factory: pytest.TempPathFactory) -> Iter
     (folder / "bare").mkdir()
     hub = Hub(repositories)
 
-    def ask(*requests: dict[str, Any], **environment: str) -> dict[str, Outcome]:
+    def ask(*requests: dict[str, Any], **environment: str) -> dict[str, Loading]:
         """Load each in one process that has an answer ready for whatever it may prompt for."""
         done = subprocess.run(
             [sys.executable, str(LOAD_EACH), json.dumps(requests)],
@@ -117,8 +117,8 @@ def world(pocket: FrozenModel, tmp_path_factory: pytest.TempPathFactory) -> Iter
             check=False,
         )
         assert "Traceback" not in done.stderr, done.stderr
-        outcomes = [Outcome(**json.loads(line)) for line in done.stdout.splitlines()]
-        return {key(request): outcome for request, outcome in zip(requests, outcomes, strict=True)}
+        answers = [Loading(**json.loads(line)) for line in done.stdout.splitlines()]
+        return {key(request): answer for request, answer in zip(requests, answers, strict=True)}
 
     yield World(hub, folder, home / "hub", marker, ask)
     hub.stop()
@@ -130,7 +130,7 @@ def key(request: dict[str, Any]) -> str:
 
 
 @pytest.fixture(scope="module")
-def online(world: World) -> dict[str, Outcome]:
+def online(world: World) -> dict[str, Loading]:
     """Everything that is asked of the running hub, in one process."""
     return world.ask(
         {"name": MODEL},
@@ -160,12 +160,12 @@ def of_folder(folder: Path) -> str:
     return load_model(ModelSpec(name=str(folder), device="cpu")).fingerprint
 
 
-def test_a_hub_name_loads_what_its_main_branch_holds(world: World, online: dict[str, Outcome]) -> None:
+def test_a_hub_name_loads_what_its_main_branch_holds(world: World, online: dict[str, Loading]) -> None:
     assert online[MODEL].fingerprint == of_folder(world.folder / "main")
 
 
 def test_a_revision_is_a_branch_or_a_commit_and_may_come_in_several_files(
-    world: World, online: dict[str, Outcome]
+    world: World, online: dict[str, Loading]
 ) -> None:
     assert online[f"{MODEL} v2"].fingerprint == of_folder(world.folder / "v2") != online[MODEL].fingerprint
     assert online[f"{MODEL} {commit_of(MODEL, 'v2')}"].fingerprint == online[f"{MODEL} v2"].fingerprint
@@ -190,32 +190,32 @@ def test_a_revision_is_a_branch_or_a_commit_and_may_come_in_several_files(
         (CODE, ["Python code of its own", "model.trust_remote_code=true"]),
     ],
 )
-def test_a_refusal_is_one_line_that_says_what_to_do(request_: str, said: list[str], online: dict[str, Outcome]) -> None:
+def test_a_refusal_is_one_line_that_says_what_to_do(request_: str, said: list[str], online: dict[str, Loading]) -> None:
     error = online[request_].error
     assert error is not None
     assert "\n" not in error
     assert [part for part in said if part not in error] == []
 
 
-def test_no_refusal_waits_for_long(online: dict[str, Outcome]) -> None:
+def test_no_refusal_waits_for_long(online: dict[str, Loading]) -> None:
     assert online[SLOW].seconds >= TIME_OUT
-    assert all(outcome.seconds < TIME_OUT + 5 for outcome in online.values() if outcome.error)
+    assert all(answer.seconds < TIME_OUT + 5 for answer in online.values() if answer.error)
 
 
 def test_code_that_comes_with_a_model_is_run_only_when_that_was_asked_for(
-    world: World, online: dict[str, Outcome]
+    world: World, online: dict[str, Loading]
 ) -> None:
     local = str(world.folder / "code")
     assert "model.trust_remote_code=true" in str(online[local].error)
     assert not world.marker.exists()
     assert not [path for path in world.hub.asked if path.endswith(".py")]
     trusted = world.ask({"name": CODE, "trust_remote_code": True}, {"name": local, "trust_remote_code": True})
-    assert all(outcome.fingerprint and outcome.error is None for outcome in trusted.values())
+    assert all(answer.fingerprint and answer.error is None for answer in trusted.values())
     assert world.marker.exists()
 
 
 @pytest.fixture(scope="module", params=["gone", "silent", "not to be asked"])
-def offline(request: pytest.FixtureRequest, world: World, online: dict[str, Outcome]) -> Iterator[dict[str, Outcome]]:
+def offline(request: pytest.FixtureRequest, world: World, online: dict[str, Loading]) -> Iterator[dict[str, Loading]]:
     """What was loaded before and what was not, without the hub."""
     assert online[PARTLY].fingerprint
     for weights in world.cache.glob("models--org--partly/snapshots/*/model.safetensors"):
@@ -233,14 +233,14 @@ def offline(request: pytest.FixtureRequest, world: World, online: dict[str, Outc
 
 
 def test_without_the_hub_the_cache_serves_what_was_loaded_before(
-    offline: dict[str, Outcome], online: dict[str, Outcome]
+    offline: dict[str, Loading], online: dict[str, Loading]
 ) -> None:
     assert offline[MODEL].fingerprint == online[MODEL].fingerprint
     assert offline[f"{MODEL} v2"].fingerprint == online[f"{MODEL} v2"].fingerprint
 
 
 @pytest.mark.parametrize("name", [PARTLY, "org/never-seen"])
-def test_without_the_hub_and_a_full_cache_the_way_out_is_named(name: str, offline: dict[str, Outcome]) -> None:
+def test_without_the_hub_and_a_full_cache_the_way_out_is_named(name: str, offline: dict[str, Loading]) -> None:
     error = offline[name].error
     assert error is not None
     assert "\n" not in error
@@ -248,5 +248,5 @@ def test_without_the_hub_and_a_full_cache_the_way_out_is_named(name: str, offlin
         assert part in error
 
 
-def test_without_the_hub_nothing_waits_for_long(offline: dict[str, Outcome]) -> None:
+def test_without_the_hub_nothing_waits_for_long(offline: dict[str, Loading]) -> None:
     assert offline["org/never-seen"].seconds < TIME_OUT + 5

@@ -48,7 +48,7 @@ def test_every_point_of_de_after_the_first_generation_comes_from_mutation_and_cr
     assert engine.stages == {"initial": len(first[0]), "evolved": budget - len(first[0])}
 
 
-@pytest.mark.parametrize("method", [name for name in OPTIMIZERS if "exp" not in name])
+@pytest.mark.parametrize("method", OPTIMIZERS)
 def test_the_stages_are_all_evaluations_whoever_runs(method):
     optimizer = make_optimizer(method, bounds=[(-5, 5)] * 4, budget=120, seed=0)
     expected = "auto" if method == "auto" else method if method not in (*evoprompt.optim.VARIANTS, "de") else "de"

@@ -48,9 +48,9 @@ class Run:
 
     def generation(self, loss_of=sphere):
         ids, slots, made = self.ask()
-        outcome = self.tell(ids, slots, made, loss_of(made.x))
+        selection = self.tell(ids, slots, made, loss_of(made.x))
         self.search.end_generation(self.asked / self.budget if self.budget else math.nan)
-        return made, outcome
+        return made, selection
 
 
 @EVERY
@@ -93,8 +93,8 @@ def again_ids(run):
 def test_every_variant_survives_failures_everywhere_and_then_recovers(name):
     run = Run(name, popsize=10)
     for _ in range(2):
-        made, outcome = run.generation(lambda x: np.full(len(x), np.inf))
-        assert not outcome.replaced.any()
+        made, selection = run.generation(lambda x: np.full(len(x), np.inf))
+        assert not selection.replaced.any()
         assert np.isfinite(made.x).all()
     for _ in range(60):
         run.generation(lambda x: np.where(x[:, 0] > 1, np.inf, sphere(x)))

@@ -30,7 +30,7 @@ class Chances:
 
 @dataclass(eq=False)
 class Faulty:
-    """One worker: when it is free, when it died, and its calls with the time and outcome of each."""
+    """One worker: when it is free, when it died, and its calls with the time and fate of each."""
 
     name: str
     pace: float
@@ -60,14 +60,14 @@ class FaultyWorkers:
     def start(self, name: str) -> tuple[Any, Hashable]:
         worker = Faulty(name, self.seconds * self.random.choice([1, 1, 1, 4, 10]), self.clock)
         self.workers.append(worker)
-        outcome = self.random.choice(["died", "raised"]) if self.random.random() < self.chances.start else None
-        return worker, self._call(worker, self.random.uniform(0.1, 3), outcome)
+        fate = self.random.choice(["died", "raised"]) if self.random.random() < self.chances.start else None
+        return worker, self._call(worker, self.random.uniform(0.1, 3), fate)
 
     def started(self, handle: Any, call: Hashable) -> BuildError | None:
-        outcome = self._taken(call)
-        if outcome == "died":
+        fate = self._taken(call)
+        if fate == "died":
             raise WorkerDiedError("while it started")
-        return (False, "no memory", "") if outcome == "raised" else None
+        return (False, "no memory", "") if fate == "raised" else None
 
     def evaluate(self, handle: Any, parts: Sequence[Trials], probe: bool) -> Hashable:
         if handle.died <= self.clock:
@@ -91,12 +91,12 @@ class FaultyWorkers:
         return self._worker[call].died > self.clock
 
     def results(self, call: Hashable) -> list[BatchResult]:
-        outcome = self._taken(call)
-        if outcome == "died":
+        fate = self._taken(call)
+        if fate == "died":
             raise WorkerDiedError("in the middle")
-        if outcome == "failed":
+        if fate == "failed":
             raise CallFailedError("cannot travel")
-        return outcome
+        return fate
 
     def wait(self, calls: Sequence[Hashable], timeout: float) -> list[Hashable]:
         times = {call: self._worker[call].calls[call][0] for call in calls}
@@ -126,16 +126,16 @@ class FaultyWorkers:
             drawn -= chance
         return "failed" if drawn < chances.fail else "done"
 
-    def _call(self, worker: Faulty, seconds: float, outcome: Any) -> int:
+    def _call(self, worker: Faulty, seconds: float, fate: Any) -> int:
         number = next(self._numbers)
         worker.free = max(worker.free, self.clock) + seconds
-        worker.calls[number] = (worker.free, outcome)
-        if outcome == "died":
+        worker.calls[number] = (worker.free, fate)
+        if fate == "died":
             worker.died = min(worker.died, worker.free)
         self._worker[number] = worker
         return number
 
     def _taken(self, call: Hashable) -> Any:
         worker = self._worker[call]
-        time, outcome = worker.calls.pop(int(str(call)))
-        return "died" if time > worker.died else outcome
+        time, fate = worker.calls.pop(int(str(call)))
+        return "died" if time > worker.died else fate

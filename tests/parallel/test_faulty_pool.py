@@ -100,4 +100,4 @@ def test_deaths_of_idle_workers_are_charged_to_nobody() -> None:
         workers.lose()
     pool.submit(trials(4, 16))
     assert sorted(float(evaluation.loss[0]) for _, evaluation in pool.collect()) == [16, 17, 18, 19]
-    assert pool.restarts >= 4
+    assert pool.replacements >= 4

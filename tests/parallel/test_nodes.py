@@ -41,7 +41,7 @@ NODES = """
             if count == 40:
                 cluster.add_node(num_cpus=1)
             workers.append(len(pool.processes))
-    print(json.dumps(dict(workers=workers, arrived=arrived, restarts=pool.restarts)))
+    print(json.dumps(dict(workers=workers, arrived=arrived, replacements=pool.replacements)))
 """
 
 MEMORY = """
@@ -54,7 +54,7 @@ MEMORY = """
     factory = FillsMemory(Path({folder!r}), 2 * spare)
     with RayEvaluator(factory, batch_size=2, num_workers=1) as pool:
         losses = evaluate(pool, numbered_trials(8)).loss.tolist()
-        print(json.dumps(dict(losses=losses, restarts=pool.restarts, said=pool.last_error)))
+        print(json.dumps(dict(losses=losses, replacements=pool.replacements, said=pool.last_error)))
 """
 
 
@@ -81,5 +81,5 @@ def test_a_node_may_leave_and_another_join_while_candidates_are_evaluated(tmp_pa
 def test_a_worker_that_ray_kills_for_its_memory_is_replaced(tmp_path: Path) -> None:
     answer = answer_of(MEMORY, tmp_path)
     assert answer["losses"] == list(range(8))
-    assert answer["restarts"] == 1
+    assert answer["replacements"] == 1
     assert "memory" in answer["said"].lower()

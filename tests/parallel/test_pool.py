@@ -46,7 +46,7 @@ def test_everything_comes_back_once_from_workers_of_any_speed(
         pool.submit(trials(count, 1000 * round_), more)
         assert sorted(collected(pool)) == list(range(1000 * round_, 1000 * round_ + count))
     stats = pool.stats()
-    assert (stats.queued, stats.outstanding, stats.restarts) == (0, 0, 0)
+    assert (stats.queued, stats.outstanding, stats.replacements) == (0, 0, 0)
     assert 0 < stats.utilisation <= 1
 
 

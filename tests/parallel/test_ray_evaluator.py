@@ -113,7 +113,7 @@ def test_one_raising_candidate_costs_only_itself_and_nan_passes() -> None:
     with RayEvaluator(Raises(), batch_size=4, num_workers=1) as pool:
         there = evaluate(pool, trials)
         assert "ArithmeticError: candidate four is not to be had" in str(pool.last_error)
-        assert pool.restarts == 0
+        assert pool.replacements == 0
     np.testing.assert_array_equal(there.loss, [0, 1, 2, 3, np.nan, 5, np.nan, np.inf])
     np.testing.assert_array_equal(there.loss, here.loss)
     for name, values in here.metrics.items():
@@ -125,7 +125,7 @@ def test_a_worker_killed_in_the_middle_of_a_micro_batch_loses_nothing_and_repeat
     trials = numbered_trials(20)
     with RayEvaluator(Kills(tmp_path, victim=9), batch_size=2, num_workers=2) as pool:
         found = evaluate(pool, trials)
-        assert pool.restarts == 1
+        assert pool.replacements == 1
         assert "[8, 9]" in str(pool.last_error)
     np.testing.assert_array_equal(found.loss, np.arange(20))
     np.testing.assert_array_equal(found.metrics["row"], trials.x)
@@ -145,7 +145,7 @@ def test_a_worker_killed_from_outside_is_replaced(tmp_path: Path) -> None:
         killer.start()
         found = evaluate(pool, numbered_trials(12))
         killer.join()
-        assert pool.restarts == 1
+        assert pool.replacements == 1
         assert victim not in found.metrics["pid"]
     np.testing.assert_array_equal(found.loss, np.arange(12))
 
@@ -154,7 +154,7 @@ def test_a_worker_killed_from_outside_is_replaced(tmp_path: Path) -> None:
 def test_a_candidate_that_kills_every_worker_fails_alone_after_the_retries(tmp_path: Path) -> None:
     with RayEvaluator(Kills(tmp_path, victim=2, times=99), batch_size=2, num_workers=1, max_retries=1) as pool:
         found = evaluate(pool, numbered_trials(6))
-        assert pool.restarts == 3
+        assert pool.replacements == 3
     np.testing.assert_array_equal(found.loss, [0, 1, np.nan, 3, 4, 5])
     assert len(list(tmp_path.glob("killed-*"))) == 3  # with its micro-batch, with that again, alone
     assert np.isnan(found.metrics["row"][2]).all()
@@ -165,7 +165,7 @@ def test_a_worker_that_hangs_is_killed_and_its_micro_batch_goes_to_the_next(tmp_
     with RayEvaluator(HangsOnce(tmp_path), batch_size=2, num_workers=2, hang_s=2) as pool:
         before = time.monotonic()
         found = evaluate(pool, numbered_trials(12))
-        assert pool.restarts == 1
+        assert pool.replacements == 1
         assert "gave no answer for" in str(pool.last_error)
         assert time.monotonic() - before < 60
     np.testing.assert_array_equal(found.loss, np.arange(12))
@@ -186,14 +186,14 @@ def test_a_driver_that_comes_late_ends_no_healthy_worker(tmp_path: Path) -> None
         pool.submit(numbered_trials(4))
         time.sleep(2.5)
         assert sorted(int(part.ids[0]) for part, _ in pool.collect()) == [0, 1, 2, 3]
-        assert pool.restarts == 0
+        assert pool.replacements == 0
 
 
 @pytest.mark.system
 def test_a_worker_that_raises_on_everything_is_replaced(tmp_path: Path) -> None:
     with RayEvaluator(OneIsBroken(tmp_path), batch_size=1, num_workers=2) as pool:
         found = evaluate(pool, numbered_trials(60))
-        assert pool.restarts == 1
+        assert pool.replacements == 1
         assert "the device is in a bad state" in str(pool.last_error)
     assert np.isfinite(found.loss).all(), "what it failed on was given to the other"
 
@@ -208,7 +208,7 @@ def test_a_broken_worker_does_not_change_a_generational_search(tmp_path: Path) -
     alone = search(LocalEvaluator(first_coordinate, batch_size=4))
     with RayEvaluator(OneIsBroken(tmp_path), batch_size=4, num_workers=2) as pool:
         beside = search(pool)
-        assert pool.restarts == 1
+        assert pool.replacements == 1
     assert (beside.best.loss, beside.evaluations, beside.failed) == (alone.best.loss, 96, 0)
     np.testing.assert_array_equal(beside.best.x, alone.best.x)
 
@@ -249,7 +249,7 @@ def test_short_micro_batches_travel_together_and_come_back_apart() -> None:
             np.testing.assert_array_equal(evaluation.metrics["row"], part.x)
         stats = pool.stats()
     assert arrived == [3] * 100
-    assert (stats.workers, stats.outstanding, stats.queued, stats.restarts) == (2, 0, 0, 0)
+    assert (stats.workers, stats.outstanding, stats.queued, stats.replacements) == (2, 0, 0, 0)
     assert 0 < stats.utilisation < 1
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import signal
 import subprocess
@@ -124,19 +123,33 @@ def test_ray_workers_give_the_same_history_bit_for_bit(
         assert set(pd.read_parquet(directory / "history.parquet")["worker"]) <= {"ray-0", "ray-1"}
 
 
+def kill_in_its_search(folder: Path, arguments: list[str], written: int) -> None:
+    """Begin or continue a run and kill it once so many results are written; again where the kill came too late."""
+    before = folder.with_name("before")
+    if folder.exists():
+        shutil.copytree(folder, before)
+    for _ in range(10):
+        process = begin(folder.parent, *arguments)
+        while process.poll() is None and len(Journal(folder / "journal.bin").told()) < written:
+            time.sleep(0.005)
+        process.kill()
+        process.communicate()
+        assert len(Journal(folder / "journal.bin").told()) >= written
+        if not (folder / "metrics.json").exists():
+            return
+        shutil.rmtree(folder)
+        if before.exists():
+            shutil.copytree(before, folder)
+    pytest.fail("no kill came before the end")
+
+
 def test_a_run_killed_at_several_moments_ends_like_one_that_was_not(
     finished: tuple[Path, str], command: Command, tmp_path: Path
 ) -> None:
     folder = tmp_path / "killed"
     arguments = ["+culture=arab", *SMALL, f"hydra.run.dir={folder}", "report=false"]
     for written in (8, 24):
-        process = begin(tmp_path, *arguments)
-        while len(Journal(folder / "journal.bin").told()) < written:
-            assert process.poll() is None, process.stderr and process.stderr.read()
-            time.sleep(0.005)
-        os.kill(process.pid, signal.SIGKILL)
-        process.wait()
-        assert not (folder / "metrics.json").exists(), "the run must not be over for this to be a test"
+        kill_in_its_search(folder, arguments, written)
         arguments = [f"resume={folder}"]
     done = command(tmp_path, f"resume={folder}")
     assert done.returncode == 0, done.stderr

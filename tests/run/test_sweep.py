@@ -34,13 +34,16 @@ def sweep(command: Command, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def kill_in(run: Path, process: subprocess.Popen[str]) -> None:
     """Kill the process that works in a run directory, in the middle of its search."""
-    while not len(Journal(run / "journal.bin").told()):
-        assert process.poll() is None, process.communicate()
-        time.sleep(0.005)
     lock = str(run / ".lock")
     command = psutil.Process(process.pid)
-    (worker,) = (one for one in (command, *command.children(recursive=True)) if lock in _open_files(one))
-    os.kill(worker.pid, signal.SIGKILL)
+    working: list[psutil.Process] = []
+    while not working:  # it has the lock long before it searches
+        assert process.poll() is None, process.communicate()
+        working = [one for one in (command, *command.children(recursive=True)) if lock in _open_files(one)]
+    while not len(Journal(run / "journal.bin").told()):
+        assert process.poll() is None, process.communicate()
+        time.sleep(0.001)
+    os.kill(working[0].pid, signal.SIGKILL)
     assert not (run / "metrics.json").exists(), "the job must not be over for this to be a test"
 
 
@@ -171,8 +174,9 @@ def test_the_same_command_beside_a_live_sweep_is_refused_and_does_it_no_harm(com
     while not len(Journal(run / "journal.bin").told()):
         assert process.poll() is None, process.communicate()
         time.sleep(0.005)
+    process.send_signal(signal.SIGSTOP)  # however fast it is, it is not over when the second one begins
     second = command(tmp_path, *longer)
-    assert process.poll() is None, "the sweep must not be over for this to be a test"
+    process.send_signal(signal.SIGCONT)
     assert second.returncode == 2
     assert "another process is running in" in second.stderr
     _, said = process.communicate(timeout=300)

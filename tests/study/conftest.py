@@ -23,7 +23,7 @@ def short_survey() -> str:
 
 @pytest.fixture(scope="session")
 def job(short_survey: str) -> Job:
-    """Run a study in a folder with changes to a small configuration; returns its outcome and what it printed."""
+    """Run a study in a folder with changes to a small configuration; returns its result and what it printed."""
 
     def run(folder: Path, overrides: tuple[str, ...] = (), **changes: Any) -> tuple[RunResult, str]:
         config = {
@@ -38,7 +38,7 @@ def job(short_survey: str) -> Job:
             "survey", {}
         )
         printed = io.StringIO()
-        outcome = run_job(config, folder, overrides, Console(file=printed, soft_wrap=True))
-        return outcome, printed.getvalue()
+        result = run_job(config, folder, overrides, Console(file=printed, soft_wrap=True))
+        return result, printed.getvalue()
 
     return run

@@ -83,34 +83,34 @@ def sampled(job: Job, tmp_path_factory: pytest.TempPathFactory) -> tuple[RunResu
     return job(tmp_path_factory.mktemp("sampled") / "run", respondent=SAMPLED)
 
 
-def recorded(outcome: RunResult) -> dict[str, Any]:
+def recorded(result: RunResult) -> dict[str, Any]:
     """What run.json holds."""
-    held: dict[str, Any] = json.loads(outcome.directory.run.read_text(encoding="utf-8"))
+    held: dict[str, Any] = json.loads(result.directory.run.read_text(encoding="utf-8"))
     return held
 
 
 def same_result(one: RunResult, other: RunResult) -> None:
     """History, measurements and expert are the same, bit for bit."""
-    left, right = (pd.read_parquet(outcome.directory.history)[RESULT] for outcome in (one, other))
+    left, right = (pd.read_parquet(result.directory.history)[RESULT] for result in (one, other))
     pd.testing.assert_frame_equal(left, right, check_exact=True)
     for key in ("arms", "cost", "confirmation", "invalid_rate"):
         assert repr(one.metrics.get(key)) == repr(other.metrics.get(key)), key
-    assert torch.equal(*(read_expert(outcome.directory.expert).prompt for outcome in (one, other)))
+    assert torch.equal(*(read_expert(result.directory.expert).prompt for result in (one, other)))
 
 
-def unfinished(outcome: RunResult, folder: Path) -> Path:
+def unfinished(result: RunResult, folder: Path) -> Path:
     """A copy of a run as it was before its last generation."""
-    shutil.copytree(outcome.directory.path, folder)
+    shutil.copytree(result.directory.path, folder)
     (folder / "metrics.json").unlink()
     shutil.rmtree(folder / "expert")
     shutil.rmtree(max((folder / "checkpoint").iterdir()))
     return folder
 
 
-def closing(outcome: RunResult) -> str:
+def closing(result: RunResult) -> str:
     """The closing lines of a run."""
     printed = io.StringIO()
-    closing_table(outcome, Console(file=printed, soft_wrap=True))
+    closing_table(result, Console(file=printed, soft_wrap=True))
     return printed.getvalue()
 
 
@@ -123,31 +123,31 @@ LONGER = pytest.mark.system  # of the cases of one claim, one runs in the fast s
 def test_an_expert_asked_where_it_was_evolved_scores_as_the_run_says(
     placement: str, chatting: str, job: Job, short_survey: str, tmp_path: Path
 ) -> None:
-    outcome, _ = job(tmp_path / "run", model={"name": chatting}, placement=placement)
-    expert = read_expert(outcome.directory.expert)
-    assert {expert.placement, recorded(outcome)["placement"], outcome.metrics["placement"]} == {placement}
-    said = outcome.metrics["arms"]["evolved"]["held_out"]
+    result, _ = job(tmp_path / "run", model={"name": chatting}, placement=placement)
+    expert = read_expert(result.directory.expert)
+    assert {expert.placement, recorded(result)["placement"], result.metrics["placement"]} == {placement}
+    said = result.metrics["arms"]["evolved"]["held_out"]
     losses = {}
     for where in ("prefix", "system", "suffix"):
         respondent = Respondent(load_model(ModelSpec(name=chatting, device="cpu")), where)
         people = sample_respondents(SEARCH_RESPONDENTS + 2, 0)[SEARCH_RESPONDENTS:]
         panel = SurveyPanel(respondent, load_instrument(short_survey), people)
         shares = panel.probabilities("held_out", prompt=expert.prompt)
-        target = np.array(list(outcome.metrics["target"].values()))
+        target = np.array(list(result.metrics["target"].values()))
         losses[where] = summarise(panel.plan("held_out"), shares, target, np.zeros(6))["loss"]
     assert losses[placement] == pytest.approx(said["loss"], abs=1e-3)
     assert all(abs(loss - said["loss"]) > 0.01 for where, loss in losses.items() if where != placement)
 
 
 def test_how_questions_were_scored_is_on_record(suffix: tuple[RunResult, str]) -> None:
-    outcome, printed = suffix
-    scoring = recorded(outcome)["scoring"]
+    result, printed = suffix
+    scoring = recorded(result)["scoring"]
     assert scoring["path"] == "cascade"
     assert 0 < scoring["tokens_per_candidate"] < 96 * 20, "all that comes before the question is computed once"
     assert scoring["token_budget"] > scoring["tokens_per_candidate"]
     assert scoring["halved"] == 0
     assert "path" not in printed
-    assert "label_mass" in outcome.metrics["arms"]["naive"]["searched"]
+    assert "label_mass" in result.metrics["arms"]["naive"]["searched"]
 
 
 @pytest.mark.system
@@ -163,58 +163,58 @@ def test_ray_workers_take_placement_and_respondent_along(
 def test_a_stopped_run_goes_on_to_the_same_end_under_its_placement_only(
     suffix: tuple[RunResult, str], sampled: tuple[RunResult, str], job: Job, tmp_path: Path
 ) -> None:
-    for name, (outcome, _) in {"suffix": suffix, "sampled": sampled}.items():
-        folder = unfinished(outcome, tmp_path / name)
-        same_result(outcome, job(tmp_path, resume=str(folder))[0])
+    for name, (result, _) in {"suffix": suffix, "sampled": sampled}.items():
+        folder = unfinished(result, tmp_path / name)
+        same_result(result, job(tmp_path, resume=str(folder))[0])
     folder = unfinished(suffix[0], tmp_path / "moved")
     with pytest.raises(UserError, match="placement: 'suffix' -> 'system'"):
         job(tmp_path, ("placement=system",), resume=str(folder), placement="system")
 
 
 def test_a_confirmation_asks_naive_and_evolved_again_in_free_text(suffix: tuple[RunResult, str]) -> None:
-    outcome, _ = suffix
-    found = outcome.metrics["confirmation"]
+    result, _ = suffix
+    found = result.metrics["confirmation"]
     assert list(found) == ["naive", "evolved"]
     for arm, one in found.items():
         assert 0 <= one["invalid_rate"] < 0.5
-        assert one["loss"] != outcome.metrics["arms"][arm]["held_out"]["loss"]
-        assert f"{arm:8s} asked again in free text, held-out wordings: loss {figure(one['loss'])}" in closing(outcome)
-    lines = [json.loads(line) for line in outcome.directory.transcript.read_text().splitlines()]
+        assert one["loss"] != result.metrics["arms"][arm]["held_out"]["loss"]
+        assert f"{arm:8s} asked again in free text, held-out wordings: loss {figure(one['loss'])}" in closing(result)
+    lines = [json.loads(line) for line in result.directory.transcript.read_text().splitlines()]
     assert {(line["arm"], line["split"]) for line in lines} == {("naive", "held_out"), ("evolved", "held_out")}
     for line in lines:
         assert line["prompt"].endswith("Answer:")
         assert line["answer"] in (None, 1, 2, 3, 4, 5)
-    page = write_report(outcome.directory.path).read_text(encoding="utf-8")
+    page = write_report(result.directory.path).read_text(encoding="utf-8")
     assert "Asked again in free text" in page
     assert "suffix placement" in page
 
 
 def test_a_search_in_free_text_counts_what_chose_no_option(sampled: tuple[RunResult, str]) -> None:
-    outcome, _ = sampled
-    history = pd.read_parquet(outcome.directory.history)
+    result, _ = sampled
+    history = pd.read_parquet(result.directory.history)
     assert history["invalid"].between(0, 1).all()
-    assert outcome.metrics["invalid_rate"] == pytest.approx(history["invalid"].mean())
-    for splits in outcome.metrics["arms"].values():
+    assert result.metrics["invalid_rate"] == pytest.approx(history["invalid"].mean())
+    for splits in result.metrics["arms"].values():
         assert all(0 <= found["invalid_rate"] < 0.5 for found in splits.values())
-    assert f"invalid free-text answers: {outcome.metrics['invalid_rate']:.1%} in the search" in closing(outcome)
-    assert recorded(outcome)["respondent"]["max_new_tokens"] == 2
-    assert outcome.directory.transcript.exists()
+    assert f"invalid free-text answers: {result.metrics['invalid_rate']:.1%} in the search" in closing(result)
+    assert recorded(result)["respondent"]["max_new_tokens"] == 2
+    assert result.directory.transcript.exists()
 
 
 def test_each_respondents_answers_are_kept(suffix: tuple[RunResult, str]) -> None:
-    outcome, _ = suffix
-    people = pd.read_parquet(outcome.directory.people)
+    result, _ = suffix
+    people = pd.read_parquet(result.directory.people)
     assert len(people) == 4 * 2 * 2 * 24  # arms, splits, respondents, items
     shares = [f"answer_{value}" for value in range(1, 6)]
     np.testing.assert_allclose(people[shares].sum(axis=1), 1.0, atol=1e-6)
     for (arm, split), part in people.groupby(["arm", "split"]):
         mean = part.groupby("item")[shares].mean()
-        np.testing.assert_allclose(mean, outcome.metrics["arms"][arm][split]["answers"], atol=1e-12)
+        np.testing.assert_allclose(mean, result.metrics["arms"][arm][split]["answers"], atol=1e-12)
 
 
 def test_demographics_say_who_is_asked(job: Job, tmp_path: Path) -> None:
-    outcome, _ = job(tmp_path / "run", survey={"demographics": ["education", "gender"]})
-    people = pd.read_parquet(outcome.directory.people)["respondent"].unique()
+    result, _ = job(tmp_path / "run", survey={"demographics": ["education", "gender"]})
+    people = pd.read_parquet(result.directory.people)["respondent"].unique()
     assert all(re.fullmatch(r"Respondent: [\w ]+, (woman|man)\.", line) for line in people)
 
 
@@ -222,8 +222,8 @@ def test_demographics_say_who_is_asked(job: Job, tmp_path: Path) -> None:
     "kind", ["vocab_pca", *(pytest.param(kind, marks=LONGER) for kind in ("full", "random_projection", "low_rank"))]
 )
 def test_the_expert_can_be_built_again_from_z_in_every_space(kind: str, job: Job, tmp_path: Path) -> None:
-    outcome, _ = job(tmp_path / "run", space={"kind": kind, "tokens": 2})
-    directory = outcome.directory
+    result, _ = job(tmp_path / "run", space={"kind": kind, "tokens": 2})
+    directory = result.directory
     space = load_space(directory.space)
     optimizer = make_optimizer("de", bounds=space.bounds, budget=16, seed=0, popsize=8)
     state = load_checkpoint(directory.checkpoint)
@@ -231,7 +231,7 @@ def test_the_expert_can_be_built_again_from_z_in_every_space(kind: str, job: Job
     optimizer.load_state_dict(state["optimizer"])
     assert optimizer.best is not None
     assert torch.equal(space.decode(optimizer.best.x[None])[0], read_expert(directory.expert).prompt)
-    same_result(outcome, job(tmp_path, resume=str(unfinished(outcome, tmp_path / "stopped")))[0])
+    same_result(result, job(tmp_path, resume=str(unfinished(result, tmp_path / "stopped")))[0])
 
 
 def test_a_run_that_starts_from_an_expert_goes_on_when_the_expert_is_gone(
@@ -239,19 +239,19 @@ def test_a_run_that_starts_from_an_expert_goes_on_when_the_expert_is_gone(
 ) -> None:
     source = tmp_path / "source"
     shutil.copytree(suffix[0].directory.expert, source)
-    outcome, printed = job(
+    result, printed = job(
         tmp_path / "run", space={"kind": "random_projection", "dimensions": 8, "init_expert": str(source)}
     )
-    np.testing.assert_array_equal(load_space(outcome.directory.space).centre, read_expert(source).prompt.numpy())
+    np.testing.assert_array_equal(load_space(result.directory.space).centre, read_expert(source).prompt.numpy())
     noted = "the prompt to start from was evolved with suffix placement, this run has prefix"
     assert printed.count(noted) == 1
-    assert recorded(outcome)["notes"] == [noted]
-    assert f"{noted[1:]}." in write_report(outcome.directory.path).read_text(encoding="utf-8")
+    assert recorded(result)["notes"] == [noted]
+    assert f"{noted[1:]}." in write_report(result.directory.path).read_text(encoding="utf-8")
     shutil.rmtree(source)
-    again, printed = job(tmp_path, resume=str(unfinished(outcome, tmp_path / "stopped")))
-    same_result(outcome, again)
+    again, printed = job(tmp_path, resume=str(unfinished(result, tmp_path / "stopped")))
+    same_result(result, again)
     assert noted not in printed, "it was said when the run began"
-    for one in (outcome, again):
+    for one in (result, again):
         lineage = read_expert(one.directory.expert).provenance
         assert lineage["started_from"] == {
             "expert": str(source),
@@ -264,43 +264,43 @@ def test_a_run_that_starts_from_an_expert_goes_on_when_the_expert_is_gone(
 
 
 def test_an_expert_tells_how_it_was_searched_asked_and_confirmed(suffix: tuple[RunResult, str]) -> None:
-    outcome, _ = suffix
-    provenance = read_expert(outcome.directory.expert).provenance
-    assert provenance["space"] == outcome.metrics["space_options"]
+    result, _ = suffix
+    provenance = read_expert(result.directory.expert).provenance
+    assert provenance["space"] == result.metrics["space_options"]
     said = {"init_text": "Answer:", "tokens": 2, "coordinates": 8, "spread": "overall"}
     assert said.items() <= provenance["space"].items()
     assert provenance["survey"]["respondents"] == 2
     assert provenance["survey"]["demographics"] == ["gender", "age", "occupation"]
     assert provenance["survey"]["confirm"]["max_new_tokens"] == 2
-    assert provenance["confirmation"] == as_json(outcome.metrics["confirmation"])
+    assert provenance["confirmation"] == as_json(result.metrics["confirmation"])
     assert provenance["started_from"] is None
-    assert outcome.metrics["space"] == "random_projection", "older readers know the kind by this name"
+    assert result.metrics["space"] == "random_projection", "older readers know the kind by this name"
 
 
 def test_a_start_from_which_the_model_hardly_says_a_label_is_told_before_the_search(
     silenced: tuple[RunResult, str], suffix: tuple[RunResult, str]
 ) -> None:
-    outcome, printed = silenced
-    mass = recorded(outcome)["start_label_mass"]
+    result, printed = silenced
+    mass = recorded(result)["start_label_mass"]
     assert 0 < mass < 0.5
-    assert outcome.metrics["start_label_mass"] == mass
+    assert result.metrics["start_label_mass"] == mass
     said = f"under the prompt that the search starts from the model puts {percent(mass)} of its words on the labels"
     assert printed.count(said) == 1
     assert printed.index(said) < printed.index("naive    loss")
-    assert said[1:] in write_report(outcome.directory.path).read_text(encoding="utf-8")
+    assert said[1:] in write_report(result.directory.path).read_text(encoding="utf-8")
     assert recorded(suffix[0])["start_label_mass"] > 0.5
     assert "the search starts from" not in suffix[1]
 
 
 def test_a_low_loss_of_a_model_that_stopped_answering_is_not_celebrated(silenced: tuple[RunResult, str]) -> None:
-    outcome, _ = silenced
-    evolved = outcome.metrics["arms"]["evolved"]["held_out"]
-    assert evolved["loss"] < outcome.metrics["arms"]["naive"]["held_out"]["loss"]
+    result, _ = silenced
+    evolved = result.metrics["arms"]["evolved"]["held_out"]
+    assert evolved["loss"] < result.metrics["arms"]["naive"]["held_out"]["loss"]
     assert evolved["label_mass"] < 0.5
-    page = write_report(outcome.directory.path).read_text(encoding="utf-8")
+    page = write_report(result.directory.path).read_text(encoding="utf-8")
     assert re.search(r'class="headline (flat|bad)"', page)
     assert "Free text does not confirm it." in page
-    lines = closing(outcome)
+    lines = closing(result)
     assert lines.index("of its words on the labels") < lines.index("wordings used by the search")
     assert "PEFT serves this prompt as a prefix" in lines
 
@@ -308,15 +308,15 @@ def test_a_low_loss_of_a_model_that_stopped_answering_is_not_celebrated(silenced
 def test_what_could_not_be_measured_is_null_in_every_file_and_a_dash_in_words(
     silenced: tuple[RunResult, str], job: Job, tmp_path: Path
 ) -> None:
-    outcome, _ = silenced
+    result, _ = silenced
     folder = tmp_path / "run"
-    shutil.copytree(outcome.directory.path, folder)
+    shutil.copytree(result.directory.path, folder)
     files = (folder / "metrics.json", folder / "run.json", folder / "expert" / "expert.json")
     metrics, _, expert = (json.loads(path.read_text(), parse_constant=pytest.fail) for path in files)
     for found in (metrics, expert):
         assert found["confirmation"]["evolved"]["loss"] is None
         assert found["confirmation"]["evolved"]["interval"] == [None, None]
-    assert "evolved  asked again in free text, held-out wordings: loss - (-)" in closing(outcome)
+    assert "evolved  asked again in free text, held-out wordings: loss - (-)" in closing(result)
     metrics["arms"]["evolved"]["held_out"] |= {"loss": None, "interval": [None, None]}
     files[0].write_text(json.dumps(metrics))
     again, _ = job(tmp_path, resume=str(folder))
@@ -326,13 +326,13 @@ def test_what_could_not_be_measured_is_null_in_every_file_and_a_dash_in_words(
 
 
 def test_system_placement_without_a_system_turn_is_called_what_it_is(chatting: str, job: Job, tmp_path: Path) -> None:
-    outcome, printed = job(tmp_path / "plain", placement="system", budget=8)
+    result, printed = job(tmp_path / "plain", placement="system", budget=8)
     assert printed.count("placement=system is the same as prefix here: model 'pocket' has neither") == 1
-    assert read_expert(outcome.directory.expert).served_by_peft
-    assert "PEFT" not in closing(outcome)
-    outcome, printed = job(tmp_path / "chatting", placement="system", budget=8, model={"name": chatting})
+    assert read_expert(result.directory.expert).served_by_peft
+    assert "PEFT" not in closing(result)
+    result, printed = job(tmp_path / "chatting", placement="system", budget=8, model={"name": chatting})
     assert "same as prefix" not in printed
-    assert "PEFT serves this prompt as a prefix" in closing(outcome)
+    assert "PEFT serves this prompt as a prefix" in closing(result)
 
 
 def test_a_persona_line_without_a_place_is_told(job: Job, tmp_path: Path) -> None:
@@ -346,11 +346,11 @@ def test_a_persona_line_without_a_place_is_told(job: Job, tmp_path: Path) -> Non
 def test_names_with_brackets_are_printed_as_they_are(job: Job, tmp_path: Path) -> None:
     name = "Lower [/east] :smile: side"
     culture = {"key": "custom", "name": name, "targets": {"pdi": 50}}
-    outcome, printed = job(tmp_path / "a[" / "b] [red]", culture=culture, budget=8)
+    result, printed = job(tmp_path / "a[" / "b] [red]", culture=culture, budget=8)
     assert printed.startswith(f"{name}: evolving")
-    lines = closing(outcome)
+    lines = closing(result)
     assert f"{name}, held-out wordings" in lines
-    assert str(outcome.directory.metrics) in lines
+    assert str(result.directory.metrics) in lines
 
 
 @pytest.mark.parametrize(
@@ -379,11 +379,11 @@ def test_an_expert_of_another_model_is_no_start(
 
 
 def test_a_model_that_hardly_says_a_label_is_warned_about(random_model: str, job: Job, tmp_path: Path) -> None:
-    outcome, _ = job(tmp_path / "run", model={"name": random_model})
-    mass = outcome.metrics["arms"]["evolved"]["held_out"]["label_mass"]
+    result, _ = job(tmp_path / "run", model={"name": random_model})
+    mass = result.metrics["arms"]["evolved"]["held_out"]["label_mass"]
     assert 0 < mass < 0.5
-    assert f"evolved: the model puts {percent(mass)} of its words on the labels" in closing(outcome)
-    assert "The model seldom answers with a label" in write_report(outcome.directory.path).read_text(encoding="utf-8")
+    assert f"evolved: the model puts {percent(mass)} of its words on the labels" in closing(result)
+    assert "The model seldom answers with a label" in write_report(result.directory.path).read_text(encoding="utf-8")
 
 
 @pytest.mark.system

@@ -76,8 +76,8 @@ def prompts(tokenizer: Any, texts: Sequence[str], placement: str) -> tuple[list[
             raise UserError(f"the chat template of model {name!r} does not show {text[:40]!r}... in the user's turn")
     at = {"prefix": None, "system": head.index(_SYSTEM) if system else len(head)}
     shown = [whole.replace(_SYSTEM, "", 1) for whole in written]
-    between = _between(tokenizer, frame, system)
-    return [Prompt(text, at.get(placement, len(text) - len(tail))) for text in shown], between
+    separator = _between(tokenizer, frame, system)
+    return [Prompt(text, at.get(placement, len(text) - len(tail))) for text in shown], separator
 
 
 def converse(tokenizer: Any, messages: Sequence[Mapping[str, Any]], placement: str) -> tuple[Prompt, str]:
@@ -163,9 +163,9 @@ def _between(tokenizer: Any, frame: str, system: bool) -> str:
     start, tag, end = opened.groups()
     closed = f"\n{start}/{tag}{end}\n\n"
     for answer in (_ANSWER, opened[0] + closed + _ANSWER):
-        between = _answered(tokenizer, frame, answer, system)
-        if between is not None:
-            return between
+        separator = _answered(tokenizer, frame, answer, system)
+        if separator is not None:
+            return separator
     if _answered(tokenizer, frame[: opened.start()], _ANSWER, system) is not None:
         return closed
     _say_once(
@@ -182,8 +182,8 @@ def _answered(tokenizer: Any, frame: str, answer: str, system: bool) -> str | No
         (whole,) = _render(tokenizer, [chat], answered=True)
     except _FAILURES:
         return None
-    between, found, _ = whole.removeprefix(frame).partition(_ANSWER)
-    return between if found and whole.startswith(frame) else None
+    separator, found, _ = whole.removeprefix(frame).partition(_ANSWER)
+    return separator if found and whole.startswith(frame) else None
 
 
 @cache

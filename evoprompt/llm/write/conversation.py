@@ -52,8 +52,8 @@ def make_context(frozen: FrozenModel, messages: Sequence[Message], placement: st
     if placement not in PLACEMENTS:
         raise UserError(f"placement {placement!r} is unknown; use {', '.join(PLACEMENTS)}")
     tokenizer = frozen.tokenizer
-    prompt, between = converse(tokenizer, messages, placement)
-    writer = Writer(tokenizer, between, chat=tokenizer.chat_template is not None)
+    prompt, separator = converse(tokenizer, messages, placement)
+    writer = Writer(tokenizer, separator, chat=tokenizer.chat_template is not None)
     ((before, after),) = writer.answered([prompt], [""])
     require_known(tokenizer, before + after, len(frozen.embeddings.weight))
     return Context(before, after)

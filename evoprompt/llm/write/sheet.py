@@ -74,8 +74,8 @@ def make_sheet(
         raise UserError(f"placement {placement!r} is unknown; use {', '.join(PLACEMENTS)}")
     asked = tuple(tuple(of) for of in labels)
     _check(texts, asked)
-    written, between = prompts(tokenizer, texts, placement)
-    writer = Writer(tokenizer, between, chat=tokenizer.chat_template is not None)
+    written, separator = prompts(tokenizer, texts, placement)
+    writer = Writer(tokenizer, separator, chat=tokenizer.chat_template is not None)
     whole = writer.answered(written, [of[0] for of in asked])
     known: dict[tuple[tuple[str, ...], str], tuple[Tokens, ...]] = {}
     after, options = [], []
@@ -125,14 +125,14 @@ def encode(tokenizer: Any, text: str) -> Tokens:
 
 
 class Writer:
-    """Tokenises prompts with their answers; `between` is the text between the two.
+    """Tokenises prompts with their answers; `separator` is the text between the two.
 
     A text begins as the tokenizer begins one, a chat as its template does.
     """
 
-    def __init__(self, tokenizer: Any, between: str, chat: bool = False) -> None:
+    def __init__(self, tokenizer: Any, separator: str, chat: bool = False) -> None:
         self.tokenizer = tokenizer
-        self.between = between
+        self.separator = separator
         self.lead: Tokens = ()
         if chat:
             return
@@ -164,7 +164,7 @@ class Writer:
         They are those of the text as it stands without the soft prompt. Where a token of it spans the place, both
         sides are tokenised apart.
         """
-        texts = [prompt.text + self.between + label for prompt, label in zip(prompts, labels, strict=True)]
+        texts = [prompt.text + self.separator + label for prompt, label in zip(prompts, labels, strict=True)]
         befores = self.encode([prompt.text[: prompt.place or 0] for prompt in prompts])
         cut: list[tuple[Tokens, Tokens]] = []
         for text, prompt, whole, before in zip(texts, prompts, self.encode(texts), befores, strict=True):

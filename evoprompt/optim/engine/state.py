@@ -3,7 +3,8 @@
 Writing is atomic. The new pair is first written beside the old one, then ``arrays.npz`` is replaced, then
 ``state.json``. The JSON carries the SHA-256 of the arrays that belong to it, so a process that dies between
 the two replacements leaves the new arrays and the still unpublished JSON, which :func:`load_state` recognises
-by that digest.
+by that digest. :func:`evoprompt.files.replacing` would do for one file, or for a folder that is not there yet; a state
+is two files that belong together, in a folder where other files and an earlier state may be.
 """
 
 from __future__ import annotations

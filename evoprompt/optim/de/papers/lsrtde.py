@@ -96,16 +96,16 @@ class NewestEvolution(Evolution):
 
     def _challenge(self, results: Results, row: int, target: int, selection: Selection) -> float | None:
         """One trial against the newest point it started from; what it gained, None where nothing can be learnt."""
-        newest, loss, violation = self._members, results.loss.item(row), results.violation.item(row)
-        old_loss, old_violation = newest.loss.item(target), newest.violation.item(target)
-        selection.parent_id[row], selection.parent_loss[row] = newest.id[target], old_loss
+        members, loss, violation = self._members, results.loss.item(row), results.violation.item(row)
+        old_loss, old_violation = members.loss.item(target), members.violation.item(target)
+        selection.parent_id[row], selection.parent_loss[row] = members.id[target], old_loss
         if loss == np.inf or (violation, loss) > (old_violation, old_loss):
             return None
         selection.replaced[row] = True
         self._successes += 1
-        newest.put(self._ring_next, results, row)
+        members.put(self._ring_next, results, row)
         self._arrived.append((results.x[row], loss, violation, results.id.item(row)))
-        self._ring_next = (self._ring_next + 1) % len(newest)
+        self._ring_next = (self._ring_next + 1) % len(members)
         if old_loss == np.inf:
             return None
         return min(old_loss - loss if violation == old_violation else old_violation - violation, HUGE)
