@@ -225,7 +225,7 @@ def test_the_expert_can_be_built_again_from_z_in_every_space(kind: str, job: Job
     result, _ = job(tmp_path / "run", space={"kind": kind, "tokens": 2})
     directory = result.directory
     space = load_space(directory.space)
-    optimizer = make_optimizer("de", bounds=space.bounds, budget=16, seed=0, popsize=8)
+    optimizer = make_optimizer("de", bounds=space.bounds, budget=16, seed=0, popsize=8, dtype="float32")
     state = load_checkpoint(directory.checkpoint)
     assert state is not None
     optimizer.load_state_dict(state["optimizer"])
