@@ -15,7 +15,7 @@ import yaml
 from evoprompt import files
 from evoprompt.errors import UserError
 from evoprompt.study.json_files import read_json
-from evoprompt.study.run_info import RunInfo
+from evoprompt.study.run_info import RunInfo, require_optimizer
 from evoprompt.study.rundir import require_schema
 from evoprompt.surveys import DIMENSIONS
 from evoprompt.surveys.instrument import SPLITS
@@ -89,6 +89,7 @@ def read_metrics(folder: Path) -> dict[str, Any]:
     require_schema(path, metrics)
     if not all(isinstance(metrics.get(part), dict) for part in ("arms", "target", "optimizer")):
         raise UserError(f"{path} needs the objects `arms`, `target` and `optimizer`")
+    require_optimizer(path, metrics["optimizer"])
     for arm in ("naive", "evolved", *metrics["arms"]):
         for split in SPLITS:
             _check_measured(path, arm, split, metrics["arms"])

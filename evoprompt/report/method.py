@@ -24,12 +24,24 @@ def method_words(metrics: Metrics, config: Mapping[str, Any]) -> tuple[tuple[str
     others = {key: value for key, value in config.items() if key not in (*METHOD, *NO_METHOD)}
     return (
         (model, *_words(config.get("model"))),
-        (str(metrics["optimizer"].get("name") or "–"), *_words(config.get("optimizer"))),
+        optimizer_method(metrics, config),
         space_words(metrics, config),
         (placement,),
         respondent_words(metrics, config),
         ("", *(word.removeprefix("survey.") for word in _words(others))),
     )
+
+
+def optimizer_method(metrics: Metrics, config: Mapping[str, Any]) -> tuple[str, ...]:
+    """What searched, then `key=value` for each of its options, and the variant also where its own name chose it.
+
+    >>> optimizer_method({"optimizer": {"name": "de", "variant": "jso"}}, {"optimizer": {"name": "jso", "popsize": 8}})
+    ('de', 'popsize=8', 'variant=jso')
+    """
+    found, given = metrics["optimizer"], config.get("optimizer")
+    options = dict(given) if isinstance(given, Mapping) else {}
+    options["variant"] = options.get("variant") or found.get("variant")
+    return (str(found.get("name") or "–"), *_words(options))
 
 
 def respondent_kind(metrics: Metrics) -> str:

@@ -9,13 +9,15 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
+from evoprompt.checks import is_whole
+from evoprompt.errors import UserError
 from evoprompt.optim.protocol import shares
 from evoprompt.study.json_files import read_json, write_json
 
 if TYPE_CHECKING:
     from evoprompt.optim import Optimizer
 
-__all__ = ["RunInfo", "optimizer_info", "optimizer_words", "versions"]
+__all__ = ["RunInfo", "optimizer_info", "optimizer_words", "require_optimizer", "versions"]
 
 PACKAGES = ("evoprompt", "numpy", "scipy", "torch", "transformers", "ray", "hydra-core", "nevergrad", "cma")
 
@@ -53,16 +55,56 @@ class RunInfo:
         Raises
         ------
         UserError
-            It cannot be read.
+            It cannot be read, or a part is of another kind than it should be; says which.
         """
         found = read_json(path) if path.exists() else {}
         known = {one.name: found[one.name] for one in fields(cls) if found.get(one.name) is not None}
-        return cls(**known | {"notes": tuple(map(str, known.get("notes", ())))})
+        for one in fields(cls):
+            if one.name in known:
+                _require_kind(path, one.name, known[one.name], str(one.type))
+        if "optimizer" in known:
+            require_optimizer(path, known["optimizer"])
+        return cls(**known | {"notes": tuple(known.get("notes", ()))})
 
     def save(self, path: Path) -> None:
         """Write what is known."""
         known = {one.name: getattr(self, one.name) for one in fields(self)}
         write_json(path, {name: value for name, value in known.items() if value not in (None, (), {})})
+
+
+_KINDS: dict[str, tuple[tuple[type, ...], str]] = {
+    "str": ((str,), "a text"),
+    "int": ((int,), "a whole number"),
+    "float": ((int, float), "a number"),
+    "Mapping": ((dict,), "an object"),
+    "tuple": ((list,), "a list of texts"),
+}
+"""In JSON, by how the declaration of a part begins."""
+
+
+def _require_kind(path: Path, part: str, value: Any, declared: str) -> None:
+    kinds, words = next(found for begins, found in _KINDS.items() if declared.startswith(begins))
+    fits = isinstance(value, kinds) and not isinstance(value, bool)
+    if not fits or (isinstance(value, list) and not all(isinstance(one, str) for one in value)):
+        raise UserError(f"{path} is damaged: `{part}` must be {words}, is {value!r:.80}")
+
+
+def require_optimizer(path: Path, info: Mapping[str, Any]) -> None:
+    """Check what a file says of an optimizer.
+
+    Raises
+    ------
+    UserError
+        Its name or variant is no text, or its stages are no numbers of evaluations by name.
+    """
+    for part in ("name", "variant"):
+        if not isinstance(info.get(part), str | None):
+            raise UserError(f"{path} is damaged: `optimizer.{part}` must be a text, is {info[part]!r:.80}")
+    stages = info.get("stages", {})
+    if not isinstance(stages, dict) or not all(is_whole(count) and count >= 0 for count in stages.values()):
+        raise UserError(
+            f"{path} is damaged: `optimizer.stages` must be numbers of evaluations by stage, is {stages!r:.80}"
+        )
 
 
 def versions() -> dict[str, str]:

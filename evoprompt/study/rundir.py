@@ -17,7 +17,7 @@ import yaml
 from evoprompt.errors import UserError
 from evoprompt.files import write_text
 from evoprompt.study.json_files import read_json
-from evoprompt.study.run_info import RunInfo
+from evoprompt.study.run_info import RunInfo, require_optimizer
 
 SCHEMA_VERSION = 2  # of 1 `optimizer` was a mere name, and `de` that of the portfolio
 
@@ -42,6 +42,7 @@ class RunDirectory:
         self.people = self.path / "respondents.parquet"
         self.transcript = self.path / "transcript.jsonl"
         self.report = self.path / "report.html"
+        self.lock = self.path / ".lock"
 
     def create(self, config: Mapping[str, Any]) -> None:
         """Make the folder and write the configuration.
@@ -91,7 +92,7 @@ class RunDirectory:
         TakenError
             Another process is running here.
         """
-        with (self.path / ".lock").open("w") as file:
+        with self.lock.open("w") as file:
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except OSError:
@@ -118,6 +119,7 @@ class RunDirectory:
         """
         metrics = read_json(self.metrics)
         require_schema(self.metrics, metrics)
+        require_optimizer(self.metrics, metrics["optimizer"])
         for splits in metrics["arms"].values():
             for found in splits.values():
                 found["loss"] = math.nan if found["loss"] is None else found["loss"]

@@ -294,9 +294,10 @@ def adjusted_of(p: pd.Series) -> pd.Series:
 
 
 def optimizer_of(run: Finished) -> str:
-    """The optimizer's name, for nevergrad's with the one inside."""
+    """The optimizer's name, for nevergrad's with the one inside, for differential evolution with the variant."""
+    found = run.metrics["optimizer"]
     options = [one.partition("=")[2] for one in run.setting.split() if one.startswith("optimizer.optimizer=")]
-    name = str(run.metrics["optimizer"]["name"])
+    name = " ".join(filter(None, (str(found["name"]), found.get("variant"))))
     return f"{name} {options[0]}" if options else f"{name} TwoPointsDE" if name == "nevergrad" else name
 
 

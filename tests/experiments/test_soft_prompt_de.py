@@ -141,6 +141,12 @@ def test_a_readme_gets_its_table_and_nothing_else_changes() -> None:
         with_table("# Title", "| a |")
 
 
+def test_optimizers_are_told_apart_by_their_variants() -> None:
+    found = [{"name": "auto"}, {"name": "de", "variant": "jso"}, {"name": "de", "variant": "shade"}]
+    named = [results.optimizer_of(results.Finished(Path(), "", {"optimizer": one})) for one in found]
+    assert named == ["auto", "de jso", "de shade"]
+
+
 @pytest.mark.system
 def test_real_runs_become_tables(tmp_path: Path) -> None:
     common = ("model.threads=1", "survey.respondents=3", "survey.examples=1")

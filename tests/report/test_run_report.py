@@ -294,6 +294,7 @@ def test_writing_twice_gives_the_same_bytes(write_run: WriteRun, tmp_path: Path)
         (lambda m: m["arms"]["icl"]["held_out"].update(interval=[1.0]), "icl.held_out.interval is [1.0]"),
         (lambda m: m["arms"]["icl"]["held_out"].pop("loss"), "icl.held_out.loss is 'missing'"),
         (lambda m: m.pop("target"), "needs the objects `arms`, `target` and `optimizer`"),
+        (lambda m: m["optimizer"].update(stages=[8, 32]), "`optimizer.stages` must be numbers of evaluations by stage"),
     ],
 )
 def test_metrics_that_cannot_be_reported_are_refused_by_name(

@@ -11,7 +11,10 @@ from typing import Any
 import pytest
 from markupsafe import Markup
 
+from evoprompt.optim import make_optimizer
 from evoprompt.report.sweep import write_sweep
+from evoprompt.report.sweep_rows import read_sweep
+from evoprompt.study.run_info import optimizer_info
 
 WriteRun = Callable[..., Path]
 
@@ -87,6 +90,31 @@ def test_the_page_says_which_share_of_all_evaluations_each_stage_took(
         metrics["optimizer"] = {"name": "auto", "stages": {"opening": 10 + 20 * seed, "de": 30 - 20 * seed}}
 
     assert "optimizer auto (opening 50%, de 50%)" in page(2, searched)
+
+
+def test_variants_are_methods_of_their_own_however_they_were_chosen(
+    write_run: WriteRun, metrics: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    text = "from evoprompt.optim import Variant\nMINE = Variant('mine', 'best/1')\n"
+    (tmp_path / "own_variant.py").write_text(text, encoding="utf-8")
+    monkeypatch.syspath_prepend(tmp_path)
+    chosen: dict[str, dict[str, Any]] = {name: {"name": name} for name in ("shade", "lshade", "jso")}
+    chosen["mine"] = {"name": "de", "variant": "own_variant:MINE"}
+    for folder, options in chosen.items():
+        given = {key: value for key, value in options.items() if key != "name"}
+        optimizer = make_optimizer(options["name"], bounds=[(0, 1)] * 2, budget=8, seed=0, **given)
+        metrics["optimizer"] = optimizer_info(optimizer, options)
+        for seed in (0, 1):
+            metrics["seed"] = seed
+            write_run(tmp_path / "runs" / f"{folder}{seed}", config=f"optimizer: {json.dumps(options)}\n")
+    rows, _ = read_sweep(tmp_path / "runs")
+    assert {row.folder: row.method[1] for row in rows} == {
+        f"{folder}{seed}": ("de", f"variant={options.get('variant', folder)}")
+        for folder, options in chosen.items()
+        for seed in (0, 1)
+    }
+    page = unescape(write_sweep(tmp_path / "runs").read_text(encoding="utf-8"))
+    assert all(f"variant={name}" in page for name in ("shade", "lshade", "jso", "own_variant:MINE"))
 
 
 def test_runs_with_nothing_to_warn_of_have_no_box_of_warnings(page: Callable[..., str]) -> None:

@@ -62,6 +62,28 @@ def test_a_run_with_a_variant_of_ones_own_says_from_where_it_was_imported(
     assert f"16/16 evaluations by de mine ({shares(said['stages'])})" in printed, "in minimize's words"
 
 
+@pytest.mark.parametrize(
+    ("held", "said"),
+    [
+        ({"notes": "abc"}, "`notes` must be a list of texts, is 'abc'"),
+        ({"notes": [1]}, r"`notes` must be a list of texts, is \[1\]"),
+        ({"model": "pocket"}, "`model` must be an object, is 'pocket'"),
+        ({"seed": "one"}, "`seed` must be a whole number, is 'one'"),
+        ({"seconds": True}, "`seconds` must be a number, is True"),
+        ({"status": ["running"]}, r"`status` must be a text, is \['running'\]"),
+        ({"started_from": []}, r"`started_from` must be an object, is \[\]"),
+        ({"optimizer": {"name": "de", "stages": [1, 2]}}, r"`optimizer.stages` must be numbers .*, is \[1, 2\]"),
+        ({"optimizer": {"name": "de", "stages": {"initial": "8"}}}, "`optimizer.stages` must be numbers of"),
+        ({"optimizer": {"name": ["de"]}}, "`optimizer.name` must be a text"),
+    ],
+)
+def test_a_damaged_part_is_refused_in_a_line_that_names_it(held: dict[str, Any], said: str, tmp_path: Path) -> None:
+    (tmp_path / "run.json").write_text(json.dumps(held), encoding="utf-8")
+    with pytest.raises(UserError, match=f"run.json is damaged: {said}") as caught:
+        RunInfo.load(tmp_path / "run.json")
+    assert len(str(caught.value).splitlines()) == 1
+
+
 def earlier(folder: Path) -> dict[str, Any]:
     """Make run.json what an earlier version wrote."""
     held = json.loads((folder / "run.json").read_text(encoding="utf-8"))
