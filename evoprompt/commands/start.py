@@ -31,6 +31,8 @@ COMMANDS = {
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command that the first argument names. Returns its exit code."""
     given = list(sys.argv[1:] if arguments is None else arguments)
+    if os.getcwd() not in sys.path and not sys.flags.safe_path:
+        sys.path.insert(0, os.getcwd())  # as `python -m` does: modules of the user's, such as a variant's
     if given and given[0] in COMMANDS:
         return call(given[0], given[1:])
     if given[:1] == ["-sc"]:

@@ -84,6 +84,9 @@ def hydra_job(config: DictConfig) -> float:
         return _single(config, output, [override for override in given if not override.startswith("resume=")])
     except (UserError, OmegaConfBaseException) as error:
         refused.append(one_line(error))
+        if output.resolve() != Path.cwd():
+            with contextlib.suppress(OSError):  # goes only if nothing is in it
+                output.rmdir()
         return float("nan")
 
 

@@ -22,6 +22,7 @@ def check_optimizer(settings: Settings, hidden: int, workers: int, findings: Fin
     with findings.catching():
         try:
             optimizer = make_optimizer(name, bounds=[(-1, 1)] * d, budget=settings.budget, seed=0, **options)
+            optimizer.state_dict()  # a run refuses a variant that cannot be saved
         except (ValueError, TypeError) as error:
             raise UserError(str(error) if isinstance(error, UserError) else f"optimizer {name!r}: {error}") from None
         findings.line("space", f"{settings.space['kind']}, {d} coordinates")

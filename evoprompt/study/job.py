@@ -141,7 +141,7 @@ def _undone_if_refused(directory: RunDirectory) -> Iterator[None]:
         yield
     except UserError:
         if not (directory.journal.exists() or directory.checkpoint.exists()):
-            for path in (directory.config, directory.space, directory.run):
+            for path in (directory.config, directory.space, directory.run, directory.lock):
                 path.unlink(missing_ok=True)
         raise
 

@@ -73,14 +73,23 @@ class SearchLog(Notes):
         return len(self.known)
 
     def restore(self, optimizer: Optimizer) -> list[NDArray[Any]]:
-        """Bring a new optimizer to the newest good checkpoint; the events behind that are returned."""
+        """Bring a new optimizer to the newest good checkpoint; the events behind that are returned.
+
+        Raises
+        ------
+        UserError
+            The checkpoint is of an earlier version, or of another algorithm or configuration; says what differs.
+        """
         state = load_checkpoint(self.directory.checkpoint)
         if state is None:
             return self.journal.since(0)
         if "journal" not in state:
             raise UserError(f"{self.directory.path} was begun by an earlier version of evoprompt; begin it again")
         events = self.journal.since(state["journal"])
-        optimizer.load_state_dict(state["optimizer"])
+        try:
+            optimizer.load_state_dict(state["optimizer"])
+        except ValueError as error:
+            raise UserError(f"{self.directory.path} cannot be continued: {error}") from error
         self.pending = dict(zip(state["pending"]["ids"].tolist(), state["pending"]["x"], strict=True))
         return events
 

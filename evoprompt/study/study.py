@@ -346,8 +346,10 @@ def _optimizer(settings: Settings, space: Space) -> Optimizer:
     options = {"dtype": "float32", **settings.optimizer}  # the precision of a soft prompt, at half the memory
     name = options.pop("name")
     try:
-        return make_optimizer(name, bounds=space.bounds, budget=settings.budget, seed=settings.seed, **options)
+        optimizer = make_optimizer(name, bounds=space.bounds, budget=settings.budget, seed=settings.seed, **options)
+        optimizer.state_dict()  # refuses a variant that no checkpoint could hold before anything is evaluated
     except UserError:
         raise
     except (ValueError, TypeError) as error:
         raise UserError(f"optimizer {name!r}: {error}") from None
+    return optimizer

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -60,6 +62,12 @@ def test_a_run_with_a_variant_of_ones_own_says_from_where_it_was_imported(
         said = json.loads(path.read_text(encoding="utf-8"))["optimizer"]
         assert (said["name"], said["variant"], said["variant_place"]) == ("de", "mine", "own_variant:MINE"), path
     assert f"16/16 evaluations by de mine ({shares(said['stages'])})" in printed, "in minimize's words"
+    result.directory.metrics.unlink()
+    shutil.rmtree(result.directory.expert)
+    own = import_module("own_variant")
+    monkeypatch.setattr(own, "MINE", replace(own.MINE, cr=0.7))
+    with pytest.raises(UserError, match=r"run cannot be continued: .*variant.cr is 0.5 in the state and 0.7 here$"):
+        job(tmp_path, resume=str(tmp_path / "run"))
 
 
 @pytest.mark.parametrize(
