@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 
 from evoprompt.optim import DifferentialEvolution, Evaluation, Trials
 from evoprompt.optim.engine.ledger import Ledger
+from evoprompt.optim.engine.stopwatch import Stopwatch
 
 
 def ledger(budget=None, d=2):
@@ -116,12 +117,12 @@ def test_what_is_outstanding_can_be_asked_for_again():
 
 
 def test_a_run_is_as_far_as_the_more_spent_of_budget_and_time_says():
-    accounts = Ledger(2, np.dtype(np.float64), budget=10, target=None, patience=5, seconds=1000.0)
-    accounts.watch.set(300.0)
+    accounts, now = Ledger(2, np.dtype(np.float64), budget=10, target=None, patience=5, seconds=1000.0), [0.0]
+    accounts.watch = Stopwatch(lambda: now[0])
+    accounts.tick()
     trials = accounts.hand_out(points(8))
-    assert accounts.progress == 0.3
-    accounts.take(trials, np.zeros(8))
-    assert accounts.progress == 0.8
-    for elapsed, share in ((900.0, 0.9), (2000.0, 1.0)):
-        accounts.watch.set(elapsed)
-        assert accounts.progress == share
+    shares = []
+    for now[0], told in ((300.0, trials[:0]), (310.0, trials), (900.0, trials[:0]), (2000.0, trials[:0])):
+        accounts.take(told, np.zeros(len(told)))
+        shares.append(accounts.progress)
+    assert shares == [0.3, 0.8, 0.9, 1.0]
