@@ -66,7 +66,7 @@ FAULTS = (
         "max(0, self.budget - self.asked - self.foreign)",
         "max(0, self.budget - self.asked)",
         "points told without being asked cost nothing of the budget",
-        "tests/optim/test_ledger.py",
+        "tests/optim/test_conformance.py",
     ),
     Fault(
         "optim/engine/ledger.py",
