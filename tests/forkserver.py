@@ -40,8 +40,9 @@ ROOMS = (
 )
 READ_AT_IMPORT = (
     *("CUDA_", "HF_", "HOME", "LANG", "LC_", "MKL_", "MPL", "OMP_", "OPENBLAS_"),
-    *("PYTHON", "TOKENIZERS_", "TORCH", "TRANSFORMERS_", "XDG_"),
+    *("PYTHON", "TORCH", "TRANSFORMERS_", "XDG_"),
 )
+READ_LATER = ("PYTHONPATH", "PYTHONBREAKPOINT")  # the second is set by Ray, in whoever imports it
 
 
 class Python(subprocess.Popen[Any]):
@@ -172,7 +173,7 @@ def _server() -> _Server:
 def _imports_differ(environment: Mapping[str, str]) -> bool:
     """Whether modules that were imported with the server's environment would be others with this one."""
     ours = _server().environment
-    names = {name for name in {*ours, *environment} if name.startswith(READ_AT_IMPORT) and name != "PYTHONPATH"}
+    names = {name for name in {*ours, *environment} if name.startswith(READ_AT_IMPORT) and name not in READ_LATER}
     return any(ours.get(name) != environment.get(name) for name in names)
 
 

@@ -68,7 +68,7 @@ def waiting(tmp_path: Path) -> forkserver.Python:
     """A process that says `ready` and waits, and that ends with 130 when interrupted."""
     (tmp_path / "waits.py").write_text(
         "import sys, time\nprint('ready', flush=True)\n"
-        "try:\n    time.sleep(600)\nexcept KeyboardInterrupt:\n    sys.exit(130)\n"
+        "try:\n    time.sleep(60)\nexcept KeyboardInterrupt:\n    sys.exit(130)\n"
     )
     process = forkserver.Python([sys.executable, "waits.py"], cwd=tmp_path, stdout=subprocess.PIPE, text=True)
     assert process.stdout is not None

@@ -60,7 +60,7 @@ PROBLEMS = {
     ),
     "an attention that is not installed": (["model.attention=flash_attention_3"], "is not installed here"),
     "a budget below the population": (["budget=5", "optimizer.popsize=8"], "budget"),
-    "an option that no optimizer has": (["+optimizer.no_such=1"], "optimizer 'de'"),
+    "an option that no optimizer has": (["+optimizer.no_such=1"], "optimizer 'auto'"),
     "a launcher's cluster where nothing answers": (
         [*SWEEP, "hydra.launcher.address=127.0.0.1:1"],
         "nothing answers at the Ray address",
