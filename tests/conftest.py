@@ -28,7 +28,7 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # so it is in the backgro
 collect_ignore_glob = ["*/conftest.py"]  # no tests, but they would be imported under one name
 
 hypothesis.settings.register_profile("fast", max_examples=25, deadline=None, derandomize=True)
-hypothesis.settings.register_profile("thorough", max_examples=300, deadline=None)
+hypothesis.settings.register_profile("thorough", max_examples=300, deadline=None, derandomize=True)
 
 
 def _asked_for_system(config: pytest.Config) -> bool:
