@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from evoprompt.extras import require
 
-require("evoprompt.llm", "lm")
+require("evoprompt.llm", "lm", "torch", "transformers", "safetensors")
 
 if TYPE_CHECKING:
     from evoprompt.llm.cost import PromptCost, neutral_texts, prompt_cost, prompt_costs

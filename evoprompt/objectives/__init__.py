@@ -2,7 +2,7 @@
 
 from evoprompt.extras import require
 
-require("evoprompt.objectives", "lm")
+require("evoprompt.objectives", "lm", "torch", "transformers", "safetensors", "yaml")
 
 from evoprompt.objectives.asking import (
     AnyRespondent,

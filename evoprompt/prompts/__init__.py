@@ -2,7 +2,7 @@
 
 from evoprompt.extras import require
 
-require("evoprompt.prompts", "lm")
+require("evoprompt.prompts", "lm", "torch", "transformers", "safetensors")
 
 from evoprompt.prompts.full import FullSpace
 from evoprompt.prompts.low_rank import LowRank
