@@ -27,8 +27,10 @@ from types import ModuleType
 from typing import Any
 
 REPOSITORY = Path(__file__).parents[1]
-FORKS = hasattr(os, "pidfd_open") and Path("/proc/self/task").is_dir()
-"""Whether this system has what the server needs; without it commands are started."""
+ENVIRONMENT = {**os.environ, "PYTHONPATH": str(REPOSITORY), "JE_ARROW_MALLOC_CONF": "background_thread:false"}
+"""Of the server: that of the suite's beginning, whatever a test has changed by the time of its first command."""
+READY = b"ready"
+PATIENCE = 300  # seconds for a server's imports
 IMPORTED = (
     *("torch", "transformers.models.llama.modeling_llama", "transformers.models.auto.tokenization_auto", "hydra.main"),
     *("pandas", "pyarrow.parquet", "scipy.optimize", "scipy.stats", "rich.table", "jinja2", "uvicorn"),
@@ -43,6 +45,18 @@ READ_AT_IMPORT = (
     *("PYTHON", "TORCH", "TRANSFORMERS_", "XDG_"),
 )
 READ_LATER = ("PYTHONPATH", "PYTHONBREAKPOINT")  # the second is set by Ray, in whoever imports it
+
+
+def can_fork() -> bool:
+    """Whether this system has what the server needs; without it commands are started."""
+    try:
+        os.close(os.pidfd_open(os.getpid()))
+    except (AttributeError, OSError):  # an old kernel has none, a sandbox may forbid it
+        return False
+    return Path("/proc/self/task").is_dir()
+
+
+FORKS = can_fork()
 
 
 class Python(subprocess.Popen[Any]):
@@ -82,13 +96,18 @@ class Python(subprocess.Popen[Any]):
             "environment": environment,
         }
         streams = [inherited if given == -1 else given for inherited, given in enumerate((p2cread, c2pwrite, errwrite))]
-        self._status, told = socket.socketpair()
-        with told:
-            _server().send(wanted, [*streams, told.fileno()])
-        self._status.settimeout(60)
+        status, told = socket.socketpair()
+        try:
+            with told:
+                _server().send(wanted, [*streams, told.fileno()])
+            status.settimeout(60)
+            self.pid = int.from_bytes(_exactly(status, 4))
+        except BaseException:
+            status.close()
+            raise
+        self._status = status
         self._close_pipe_fds(p2cread, p2cwrite, c2pread, c2pwrite, errread, errwrite)  # type: ignore[attr-defined]
         self._child_created = True
-        self.pid = int.from_bytes(_exactly(self._status, 4))
 
     def _internal_poll(self, _deadstate: int | None = None) -> int | None:
         if self._status is None:
@@ -136,22 +155,31 @@ def run(
 class _Server:
     """The process that forks; it ends with the one that asked for it."""
 
-    def __init__(self) -> None:
-        ours, theirs = socket.socketpair(type=socket.SOCK_SEQPACKET)
-        self.control = ours
+    def __init__(self, environment: Mapping[str, str] = ENVIRONMENT) -> None:
+        self.environment = environment
+        self.control, theirs = socket.socketpair(type=socket.SOCK_SEQPACKET)
         self.said = tempfile.TemporaryFile("w+")  # noqa: SIM115, read when the server is gone
-        environment = {**os.environ, "PYTHONPATH": str(REPOSITORY), "JE_ARROW_MALLOC_CONF": "background_thread:false"}
         with theirs:
             self.process = subprocess.Popen(
                 [sys.executable, __file__, str(theirs.fileno())],
                 pass_fds=[theirs.fileno()],
+                cwd=REPOSITORY,
                 env=environment,
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
                 stderr=self.said,
                 start_new_session=True,
             )
-        self.environment = environment
+        self.control.settimeout(PATIENCE)
+        try:
+            ready = self.control.recv(len(READY)) == READY
+        except TimeoutError:
+            self.process.kill()
+            ready = False
+        if not ready:
+            self.control.close()
+            self.process.wait()
+            raise self.gone()
 
     def send(self, wanted: Mapping[str, Any], files: list[int]) -> None:
         try:
@@ -272,5 +300,6 @@ if __name__ == "__main__":
     assert _threads() == 1, "a thread would be missing in what is forked"
     gc.collect()
     gc.freeze()
+    _control.sendall(READY)
     _process = _serve(_control)
     _become(*_process)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import select
 import signal
 import subprocess
 import sys
@@ -54,8 +55,25 @@ def test_where_the_system_cannot_fork_so_the_command_is_started(
 ) -> None:
     monkeypatch.setattr(forkserver, "FORKS", False)
     (tmp_path / "parents.py").write_text("import os; print(os.getppid())")
-    done = forkserver.run([sys.executable, "parents.py"], cwd=tmp_path, capture_output=True, text=True)
+    done = forkserver.run([sys.executable, "parents.py"], cwd=tmp_path, capture_output=True, text=True, timeout=120)
     assert (done.returncode, done.stdout) == (0, f"{os.getpid()}\n")
+
+
+def test_where_no_process_can_be_watched_there_is_nothing_to_fork_with(tmp_path: Path) -> None:
+    code = (
+        "import resource, forkserver; resource.setrlimit(resource.RLIMIT_NOFILE, (3, 3)); print(forkserver.can_fork())"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=Path(__file__).parent, capture_output=True, text=True, timeout=120, check=True
+    )
+    assert done.stdout == "False\n"
+
+
+def test_a_server_that_cannot_import_says_why_at_once(tmp_path: Path) -> None:
+    (tmp_path / "torch.py").write_text("raise ImportError('torn in two')")
+    environment = {**forkserver.ENVIRONMENT, "PYTHONPATH": str(tmp_path)}
+    with pytest.raises(RuntimeError, match=r"the server of processes is gone: (?s:.*)ImportError: torn in two"):
+        forkserver._Server(environment)
 
 
 def test_a_module_that_is_not_there_is_said_as_python_says_it(tmp_path: Path) -> None:
@@ -72,6 +90,7 @@ def waiting(tmp_path: Path) -> forkserver.Python:
     )
     process = forkserver.Python([sys.executable, "waits.py"], cwd=tmp_path, stdout=subprocess.PIPE, text=True)
     assert process.stdout is not None
+    assert select.select([process.stdout], [], [], 120)[0], "it says nothing"
     assert process.stdout.readline() == "ready\n"
     return process
 
@@ -123,7 +142,12 @@ def test_variables_that_modules_read_when_imported_start_an_interpreter(tmp_path
     (tmp_path / "loaded.py").write_text("import sys; print('torch' in sys.modules)")
     said = [
         forkserver.run(
-            [sys.executable, "loaded.py"], cwd=tmp_path, env={**os.environ, **more}, capture_output=True, text=True
+            [sys.executable, "loaded.py"],
+            cwd=tmp_path,
+            env={**os.environ, **more},
+            capture_output=True,
+            text=True,
+            timeout=120,
         ).stdout
         for more in ({"COLUMNS": "50"}, {"HF_HOME": str(tmp_path)})
     ]

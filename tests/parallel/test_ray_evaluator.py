@@ -141,10 +141,10 @@ def test_a_worker_killed_from_outside_is_replaced(tmp_path: Path) -> None:
             wait_until((tmp_path / f"begun-{victim}").exists)
             os.kill(victim, signal.SIGKILL)
 
-        killer = threading.Thread(target=kill_when_busy)
+        killer = threading.Thread(target=kill_when_busy, daemon=True)
         killer.start()
         found = evaluate(pool, numbered_trials(12))
-        killer.join()
+        killer.join(60)
         assert pool.replacements == 1
         assert victim not in found.metrics["pid"]
     np.testing.assert_array_equal(found.loss, np.arange(12))

@@ -61,7 +61,9 @@ def test_the_run_directory_holds_what_the_design_promises(finished: tuple[Path, 
 @pytest.mark.system
 def test_the_interpreter_itself_runs_the_job_with_its_own_settings(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "evoprompt.run", "+culture=arab", "budget=40", "optimizer.popsize=8"]
-    done = subprocess.run(command, cwd=tmp_path, env=environment(), capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        command, cwd=tmp_path, env=environment(), capture_output=True, text=True, timeout=300, check=False
+    )
     assert done.returncode == 0, done.stderr
     (directory,) = (tmp_path / "outputs" / "arab").iterdir()
     for name in ("metrics.json", "report.html", "expert/adapter_model.safetensors"):
@@ -133,7 +135,7 @@ def kill_in_its_search(folder: Path, arguments: list[str], written: int) -> None
         while process.poll() is None and len(Journal(folder / "journal.bin").told()) < written:
             time.sleep(0.005)
         process.kill()
-        process.communicate()
+        process.communicate(timeout=60)
         assert len(Journal(folder / "journal.bin").told()) >= written
         if not (folder / "metrics.json").exists():
             return
