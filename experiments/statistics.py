@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.stats import bootstrap, false_discovery_control, permutation_test
 
-from evoprompt.report.certainty import RESAMPLES, mean_interval
+from evoprompt.report.numbers import RESAMPLES, mean_interval
 from evoprompt.typing import Doubles
 
 CONFIDENCE = 0.95

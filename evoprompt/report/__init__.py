@@ -28,16 +28,16 @@ def write_report(folder: Path) -> Path:
         The folder is not a finished run, a file of it cannot be read, or it cannot be written.
     """
     require("evoprompt.report", "lm")
-    from evoprompt.report.drawing import write_plots
+    from evoprompt.report.answers import answer_plots, has_answers
+    from evoprompt.report.dimension_plot import dimensions_plot
+    from evoprompt.report.drawing import write_page
     from evoprompt.report.files import arms_csv, read_run, write_bytes
     from evoprompt.report.page import run_page
-    from evoprompt.report.plots import all_plots
+    from evoprompt.report.search_plots import search_plots
 
     folder = Path(folder)
     run = read_run(folder)
-    plots = all_plots(run)
-    write_plots(folder, plots)
+    plots = [dimensions_plot(run), *search_plots(run), *(answer_plots(run) if has_answers(run) else ())]
+    page = run_page(run, plots)
     write_bytes(folder / "plots" / "arms.csv", arms_csv(run))
-    page = folder / "report.html"
-    write_bytes(page, run_page(run, plots).encode())
-    return page
+    return write_page(folder, plots, page)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from statistics import fmean
 from typing import Any, NamedTuple
@@ -20,15 +20,21 @@ CARRIED_LIMIT = 0.5  # share of the searched gain that held-out wordings should 
 LABEL_SHIFT_LIMIT = 0.1  # change of one option label's mean probability that no change of opinion explains
 SILENCE_LIMIT = 0.5  # share of invalid answers above which a model has stopped answering
 
+_ANSWERS = {  # places that each label stands for when both orders are taken together
+    label: {place, len(labels) - 1 - place} for labels in LABEL_SETS for place, label in enumerate(labels)
+}
+
 Metrics = Mapping[str, Any]
 
 
 @dataclass(frozen=True)
 class Caution:
-    """One thing a reader must know before believing the numbers."""
+    """One thing a reader must know before believing the numbers; more of it is folded under a summary."""
 
     title: str
     text: str
+    summary: str = ""
+    each: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -48,16 +54,15 @@ def doubt(metrics: Metrics) -> Doubt | None:
         return Doubt(f"the model then puts {share(mass)} of its words on the labels", tone)
     if rate > INVALID_LIMIT:
         return Doubt(f"{share(rate)} of the answers then choose no option", _silence(rate))
-    return _contradicted(metrics)
+    return _contradicted(metrics.get("confirmation") or {})
 
 
-def _contradicted(metrics: Metrics) -> Doubt | None:
+def _contradicted(confirmation: Mapping[str, Any]) -> Doubt | None:
     """What a confirmation in free text takes back."""
-    found = _confirmation(metrics)
-    if found is None:
+    if not {"naive", "evolved"} <= set(confirmation):
         return None
-    naive, evolved = found
-    before, after, rate = finite(naive["loss"]), finite(evolved["loss"]), finite(evolved.get("invalid_rate")) or 0.0
+    before, after = (finite(confirmation[arm]["loss"]) for arm in ("naive", "evolved"))
+    rate = finite(confirmation["evolved"].get("invalid_rate")) or 0.0
     if rate > INVALID_LIMIT:
         return Doubt(f"asked in free text {share(rate)} of the answers then choose no option", _silence(rate))
     if after is None:
@@ -73,28 +78,15 @@ def _silence(rate: float) -> str:
     return "bad" if rate > SILENCE_LIMIT else "flat"
 
 
-def _confirmation(metrics: Metrics) -> tuple[Mapping[str, Any], Mapping[str, Any]] | None:
-    """Naive and the evolved prompt as asked again in free text; None where they were not."""
-    found = metrics.get("confirmation") or {}
-    return (found["naive"], found["evolved"]) if {"naive", "evolved"} <= set(found) else None
-
-
 def warnings(metrics: Metrics, config: Mapping[str, Any]) -> list[Caution]:
     """Everything that limits what the numbers mean, most important first."""
-    found = [
-        _simulator(metrics),
-        _label_mass(metrics),
-        _invalid(metrics),
-        _confirmed(metrics),
-        _unmeasured(metrics),
-        _carried(metrics),
-        _perplexity(metrics),
-        _labels(metrics),
-        _missing(metrics),
-        _failed(metrics),
-        _unbalanced(config),
+    return [
+        *_of_answers(metrics),
+        *_of_free_text(metrics.get("confirmation") or {}),
+        *_of_losses(metrics),
+        *_of_prompt(metrics),
+        *_of_search(metrics, config),
     ]
-    return [warning for warning in found if warning is not None]
 
 
 def noted(info: RunInfo) -> list[Caution]:
@@ -102,25 +94,51 @@ def noted(info: RunInfo) -> list[Caution]:
     return [Caution("Noted by the run", f"{note[:1].upper()}{note[1:].rstrip('.')}.") for note in info.notes]
 
 
-def _simulator(metrics: Metrics) -> Caution | None:
-    if metrics.get("model") != "pocket":
-        return None
-    return Caution(
-        "Made with the pocket model",
-        "It is a simulator; it says nothing about people. Use it to check the method, not to describe a culture.",
-    )
+def _of_answers(metrics: Metrics) -> Iterator[Caution]:
+    if metrics.get("model") == "pocket":
+        yield Caution(
+            "Made with the pocket model",
+            "It is a simulator; it says nothing about people. Use it to check the method, not to describe a culture.",
+        )
+    masses, rates = _held_out(metrics, "label_mass"), _held_out(metrics, "invalid_rate")
+    if min(masses.values(), default=1.0) < LABEL_MASS_LIMIT:
+        yield Caution(
+            "The model seldom answers with a label",
+            f"It puts {_by_arm(masses)} of its probability on the option labels; the answer distributions are shares "
+            "of that. A search can win by making the model say something else; free text (respondent=sampled) shows "
+            "what.",
+        )
+    if max(rates.values(), default=0.0) > INVALID_LIMIT:
+        yield Caution(
+            "Many answers chose no option",
+            f"{_by_arm(rates)} of the free-text answers were invalid and left out. Biases of labels and positions "
+            "cancel only where all forms of a question are answered.",
+        )
 
 
-def _perplexity(metrics: Metrics) -> Caution | None:
-    ratio = finite((metrics.get("cost") or {}).get("perplexity_ratio"))
-    if ratio is None:
-        return Caution("Cost unknown", "The perplexity with the prompt is not a finite number.")
-    if ratio <= PERPLEXITY_LIMIT:
-        return None
-    return Caution(
-        "The prompt harms the model's text",
-        f"Perplexity on neutral text rose by {ratio - 1:.0%} (more than {PERPLEXITY_LIMIT - 1:.0%}).",
-    )
+def _held_out(metrics: Metrics, key: str) -> dict[str, float]:
+    """A number that was taken of naive's and the evolved prompt's held-out answers, by arm."""
+    found = {arm: finite(metrics["arms"][arm]["held_out"].get(key)) for arm in ("naive", "evolved")}
+    return {arm: value for arm, value in found.items() if value is not None}
+
+
+def _by_arm(shares: Mapping[str, float]) -> str:
+    return " and ".join(f"{share(one)} ({ARM_TITLES[arm]})" for arm, one in shares.items())
+
+
+def _of_free_text(confirmation: Mapping[str, Any]) -> Iterator[Caution]:
+    if not {"naive", "evolved"} <= set(confirmation):
+        return
+    naive, evolved = confirmation["naive"], confirmation["evolved"]
+    figures = "the held-out loss could not be measured"
+    if finite(evolved["loss"]) is not None:
+        figures = f"held-out loss {number(evolved['loss'])} against {number(naive['loss'])} without a prompt"
+    asked = f"Asked again in the model’s own words: {figures}"
+    if _contradicted(confirmation) is not None:
+        invalid = f"{share(evolved.get('invalid_rate'))} of the answers under the evolved prompt chose no option"
+        yield Caution("Free text does not confirm it", f"{asked}; {invalid}.")
+    elif relation(evolved, naive) != "lower":
+        yield Caution("Free text confirms it only in part", f"{asked}; the intervals overlap.")
 
 
 def gains(metrics: Metrics) -> dict[str, float]:
@@ -129,23 +147,30 @@ def gains(metrics: Metrics) -> dict[str, float]:
     return {split: arms["naive"][split]["loss"] - arms["evolved"][split]["loss"] for split in SPLITS}
 
 
-def _carried(metrics: Metrics) -> Caution | None:
-    gain = gains(metrics)
-    searched, held_out = gain["searched"], gain["held_out"]
-    if finite(searched) is None or finite(held_out) is None:
-        return None
+def _of_losses(metrics: Metrics) -> Iterator[Caution]:
+    lost = []
+    for arm, splits in metrics["arms"].items():
+        names = [split.replace("_", "-") for split in SPLITS if finite(splits[split]["loss"]) is None]
+        lost += [f"{ARM_TITLES.get(arm, arm)} ({', '.join(names)})"] if names else []
+    if lost:
+        yield Caution(
+            "A loss could not be measured",
+            f"Some item got no valid answer at all, by arm and wordings: {'; '.join(lost)}.",
+        )
+    searched, held_out = (finite(gain) for gain in gains(metrics).values())
+    if searched is None or held_out is None:
+        return
     if searched <= 0:
-        return Caution(
+        yield Caution(
             "The search found nothing",
             f"Even on the wordings it searched, the loss did not fall (change {number(-searched, 2)} points).",
         )
-    if held_out >= CARRIED_LIMIT * searched:
-        return None
-    return Caution(
-        "The gain does not carry over to new wordings",
-        f"{number(searched, 2)} points on the searched wordings, {number(held_out, 2)} on held-out ones: "
-        "less than half. Part of the effect hangs on how the questions were phrased.",
-    )
+    elif held_out < CARRIED_LIMIT * searched:
+        yield Caution(
+            "The gain does not carry over to new wordings",
+            f"{number(searched, 2)} points on the searched wordings, {number(held_out, 2)} on held-out ones: "
+            "less than half. Part of the effect hangs on how the questions were phrased.",
+        )
 
 
 class LabelShift(NamedTuple):
@@ -175,125 +200,51 @@ def label_shift(metrics: Metrics) -> LabelShift | None:
     }
     found = []
     for label, change in moved.items():
-        kin = tuple(other for other in _kin(label) if other in moved)
+        answers = _ANSWERS.get(label)
+        kin = tuple(other for other in _ANSWERS if _ANSWERS[other] == answers and other != label and other in moved)
         if kin:
             own = change - fmean(moved[other] for other in kin)
             found.append(LabelShift(label, before[label], after[label], own, kin))
     return max(found, key=lambda one: (round(abs(one.own), 9), abs(one.after - one.before)), default=None)
 
 
-def _kin(label: str) -> list[str]:
-    """The labels that stand for the same answers as `label` when both orders and both sets are taken together."""
-    places = {one: place for labels in LABEL_SETS for place, one in enumerate(labels)}
-    same = {places.get(label), len(LABEL_SETS[0]) - 1 - places[label]} if label in places else set()
-    return [other for other, place in places.items() if place in same and other != label]
+def _of_prompt(metrics: Metrics) -> Iterator[Caution]:
+    ratio, moved = finite((metrics.get("cost") or {}).get("perplexity_ratio")), label_shift(metrics)
+    if ratio is None:
+        yield Caution("Cost unknown", "The perplexity with the prompt is not a finite number.")
+    elif ratio > PERPLEXITY_LIMIT:
+        yield Caution(
+            "The prompt harms the model's text",
+            f"Perplexity on neutral text rose by {ratio - 1:.0%} (more than {PERPLEXITY_LIMIT - 1:.0%}).",
+        )
+    if moved is not None and round(abs(moved.own), 6) > LABEL_SHIFT_LIMIT:
+        kin = " and ".join(filter(None, (", ".join(moved.kin[:-1]), moved.kin[-1])))
+        yield Caution(
+            "The prompt pushes an option label",
+            f"Label “{moved.label}” went from {moved.before:.0%} to {moved.after:.0%} of the answers, whatever it "
+            f"stood for: {100 * abs(moved.own):.0f} percentage points {'more' if moved.own > 0 else 'less'} than "
+            f"{kin}, which a change of opinion moves alike. In counterbalanced orders such a push draws all answers to "
+            "the middle of the scale, which can lower the loss without changing any opinion.",
+        )
 
 
-def _labels(metrics: Metrics) -> Caution | None:
-    moved = label_shift(metrics)
-    if moved is None or round(abs(moved.own), 6) <= LABEL_SHIFT_LIMIT:
-        return None
-    kin = " and ".join(filter(None, (", ".join(moved.kin[:-1]), moved.kin[-1])))
-    return Caution(
-        "The prompt pushes an option label",
-        f"Label “{moved.label}” went from {moved.before:.0%} to {moved.after:.0%} of the answers, whatever it stood "
-        f"for: {100 * abs(moved.own):.0f} percentage points {'more' if moved.own > 0 else 'less'} than {kin}, which a "
-        "change of opinion moves alike. "
-        "In counterbalanced orders such a push draws all answers to the middle of the scale, "
-        "which can lower the loss without changing any opinion.",
-    )
-
-
-def _label_mass(metrics: Metrics) -> Caution | None:
-    masses = _held_out(metrics, "label_mass")
-    if not masses or min(masses.values()) >= LABEL_MASS_LIMIT:
-        return None
-    return Caution(
-        "The model seldom answers with a label",
-        f"It puts {_by_arm(masses)} of its probability on the option labels; the answer distributions are shares of "
-        "that. A search can win by making the model say something else; free text (respondent=sampled) shows what.",
-    )
-
-
-def _invalid(metrics: Metrics) -> Caution | None:
-    rates = _held_out(metrics, "invalid_rate")
-    if not rates or max(rates.values()) <= INVALID_LIMIT:
-        return None
-    return Caution(
-        "Many answers chose no option",
-        f"{_by_arm(rates)} of the free-text answers were invalid and left out. Biases of labels and positions cancel "
-        "only where all forms of a question are answered.",
-    )
-
-
-def _confirmed(metrics: Metrics) -> Caution | None:
-    found, against = _confirmation(metrics), _contradicted(metrics)
-    if found is None:
-        return None
-    naive, evolved = found
-    figures = f"held-out loss {number(evolved['loss'])} against {number(naive['loss'])} without a prompt"
-    if finite(evolved["loss"]) is None:
-        figures = "the held-out loss could not be measured"
-    invalid = f"{share(evolved.get('invalid_rate'))} of the answers under the evolved prompt chose no option"
-    if against is not None:
-        return Caution("Free text does not confirm it", f"Asked again in the model’s own words: {figures}; {invalid}.")
-    if relation(evolved, naive) == "lower":
-        return None
-    return Caution(
-        "Free text confirms it only in part", f"Asked again in the model’s own words: {figures}; the intervals overlap."
-    )
-
-
-def _unmeasured(metrics: Metrics) -> Caution | None:
-    arms = metrics["arms"]
-    lost = [
-        f"{ARM_TITLES.get(arm, arm)} ({', '.join(splits)})"
-        for arm in arms
-        if (splits := [split.replace("_", "-") for split in SPLITS if finite(arms[arm][split]["loss"]) is None])
-    ]
-    if not lost:
-        return None
-    return Caution(
-        "A loss could not be measured", f"Some item got no valid answer at all, by arm and wordings: {'; '.join(lost)}."
-    )
-
-
-def _held_out(metrics: Metrics, key: str) -> dict[str, float]:
-    """A number that was taken of naive's and the evolved prompt's held-out answers, by arm."""
-    found = {arm: finite(metrics["arms"][arm]["held_out"].get(key)) for arm in ("naive", "evolved")}
-    return {arm: value for arm, value in found.items() if value is not None}
-
-
-def _by_arm(shares: Mapping[str, float]) -> str:
-    return " and ".join(f"{share(one)} ({ARM_TITLES[arm]})" for arm, one in shares.items())
-
-
-def _missing(metrics: Metrics) -> Caution | None:
+def _of_search(metrics: Metrics, config: Mapping[str, Any]) -> Iterator[Caution]:
     missing = [DIMENSION_NAMES[name] for name in DIMENSIONS if metrics["target"].get(name) is None]
-    if not missing:
-        return None
-    return Caution(
-        "The target is incomplete",
-        f"No target score for {', '.join(missing)}; the loss is the mean over the other "
-        f"{len(DIMENSIONS) - len(missing)} dimensions.",
-    )
-
-
-def _failed(metrics: Metrics) -> Caution | None:
+    if missing:
+        yield Caution(
+            "The target is incomplete",
+            f"No target score for {', '.join(missing)}; the loss is the mean over the other "
+            f"{len(DIMENSIONS) - len(missing)} dimensions.",
+        )
     failed, total = int(metrics.get("failed") or 0), int(metrics.get("evaluations") or 0)
-    if not failed:
-        return None
-    share = f" ({failed / total:.1%})" if total else ""
-    return Caution(
-        "Some evaluations failed", f"{failed} of {total}{share} gave no finite loss and were never selected."
-    )
-
-
-def _unbalanced(config: Mapping[str, Any]) -> Caution | None:
+    if failed:
+        part = f" ({failed / total:.1%})" if total else ""
+        yield Caution(
+            "Some evaluations failed", f"{failed} of {total}{part} gave no finite loss and were never selected."
+        )
     survey = config.get("survey")
-    if not isinstance(survey, Mapping) or survey.get("counterbalanced") is not False:
-        return None
-    return Caution(
-        "The search was not counterbalanced",
-        "It saw one option order and one label set only, and could gain by moving labels or positions.",
-    )
+    if isinstance(survey, Mapping) and survey.get("counterbalanced") is False:
+        yield Caution(
+            "The search was not counterbalanced",
+            "It saw one option order and one label set only, and could gain by moving labels or positions.",
+        )

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -29,6 +28,7 @@ ARM_TITLES = {
     "icl": "in-context examples",
     "evolved": "evolved prompt",
 }
+COST = ("perplexity_ratio", "kl")  # of the prompt, on neutral text
 HISTORY_COLUMNS = ("evaluation", "loss", "failed")
 
 
@@ -40,7 +40,36 @@ class Run:
     metrics: Mapping[str, Any]
     info: RunInfo  # run.json
     config: str  # config.yaml, verbatim
-    history: pd.DataFrame
+
+    @cached_property
+    def settings(self) -> dict[str, Any]:
+        """The configuration that config.yaml holds; empty where that is no mapping."""
+        try:
+            loaded = yaml.safe_load(self.config)
+        except yaml.YAMLError:
+            return {}
+        return loaded if isinstance(loaded, dict) else {}
+
+    @cached_property
+    def history(self) -> pd.DataFrame:
+        """A row for each evaluation.
+
+        Raises
+        ------
+        UserError
+            history.parquet cannot be read, or lacks a column.
+        """
+        import pandas as pd
+
+        path = self.folder / "history.parquet"
+        try:
+            frame = pd.read_parquet(path)
+        except (OSError, ValueError) as error:  # pyarrow's errors are ValueErrors
+            raise UserError(f"cannot read {path}: {' '.join(str(error).split())}") from None
+        missing = [name for name in HISTORY_COLUMNS if name not in frame]
+        if missing:
+            raise UserError(f"{path} lacks the columns {', '.join(missing)}")
+        return frame
 
     @property
     def arms(self) -> list[str]:
@@ -53,9 +82,9 @@ class Run:
         return found
 
     @property
-    def target(self) -> dict[str, float | None]:
-        """Target score of every dimension, None where the culture has none."""
-        return {name: self.metrics["target"].get(name) for name in DIMENSIONS}
+    def measurements(self) -> Iterator[tuple[str, str, Mapping[str, Any]]]:
+        """Split, arm, and what `metrics.json` holds of them."""
+        return ((split, arm, self.measured(arm, split)) for split in SPLITS for arm in self.arms)
 
 
 def read_run(folder: Path) -> Run:
@@ -72,12 +101,17 @@ def read_run(folder: Path) -> Run:
         if (folder / "config.yaml").is_file():
             raise UserError(f"the run in {folder} is not finished: no metrics.json; continue it with resume={folder}")
         raise UserError(f"{folder} is not a run directory: it has no metrics.json")
-    metrics, info = read_metrics(folder), RunInfo.load(folder / "run.json")
-    return Run(folder, metrics, info, read_text(folder / "config.yaml"), _history(folder))
+    metrics, info, config = read_metrics(folder), RunInfo.load(folder / "run.json"), folder / "config.yaml"
+    try:
+        return Run(folder, metrics, info, config.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"cannot read {config}: {error}") from None
 
 
 def read_metrics(folder: Path) -> dict[str, Any]:
     """Read and check `metrics.json`; a loss or an interval that could not be measured, null there, is NaN.
+
+    A target or a part of the cost that is missing is None.
 
     Raises
     ------
@@ -90,18 +124,16 @@ def read_metrics(folder: Path) -> dict[str, Any]:
     if not all(isinstance(metrics.get(part), dict) for part in ("arms", "target", "optimizer")):
         raise UserError(f"{path} needs the objects `arms`, `target` and `optimizer`")
     require_optimizer(path, metrics["optimizer"])
+    metrics["target"] = {name: metrics["target"].get(name) for name in DIMENSIONS}
+    metrics["cost"] = {**dict.fromkeys(COST), **(metrics.get("cost") or {})}
     for arm in ("naive", "evolved", *metrics["arms"]):
         for split in SPLITS:
             _check_measured(path, arm, split, metrics["arms"])
     confirmed = (metrics.get("confirmation") or {}).values()
     for measured in (*(splits[split] for splits in metrics["arms"].values() for split in SPLITS), *confirmed):
-        measured["loss"] = _or_nan(measured["loss"])
-        measured["interval"] = [_or_nan(bound) for bound in measured["interval"]]
+        known = (math.nan if one is None else one for one in (measured["loss"], *measured["interval"]))
+        measured["loss"], *measured["interval"] = known
     return metrics
-
-
-def _or_nan(value: float | None) -> float:
-    return math.nan if value is None else value
 
 
 def _check_measured(path: Path, arm: str, split: str, arms: Mapping[str, Any]) -> None:
@@ -117,43 +149,6 @@ def _check_measured(path: Path, arm: str, split: str, arms: Mapping[str, Any]) -
         raise UserError(f"{where}.interval is {bounds!r}; it should be two numbers, or two nulls")
     if not isinstance(scores, dict):
         raise UserError(f"{where}.dimensions is {scores!r}; it should be an object of scores by dimension")
-
-
-def parsed_config(text: str) -> dict[str, Any]:
-    """The configuration that a config.yaml holds; empty where that is no mapping."""
-    try:
-        loaded = yaml.safe_load(text)
-    except yaml.YAMLError:
-        return {}
-    return loaded if isinstance(loaded, dict) else {}
-
-
-def read_text(path: Path) -> str:
-    """A file of a run.
-
-    Raises
-    ------
-    UserError
-        It cannot be read.
-    """
-    try:
-        return path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"cannot read {path}: {error}") from None
-
-
-def _history(folder: Path) -> pd.DataFrame:
-    import pandas as pd
-
-    path = folder / "history.parquet"
-    try:
-        frame = pd.read_parquet(path)
-    except (OSError, ValueError) as error:  # pyarrow's errors are ValueErrors
-        raise UserError(f"cannot read {path}: {' '.join(str(error).split())}") from None
-    missing = [name for name in HISTORY_COLUMNS if name not in frame]
-    if missing:
-        raise UserError(f"{path} lacks the columns {', '.join(missing)}")
-    return frame
 
 
 def write_bytes(path: Path, content: bytes) -> None:
@@ -173,18 +168,13 @@ def write_bytes(path: Path, content: bytes) -> None:
 
 def csv_bytes(header: Sequence[str], rows: Iterable[Sequence[Any]]) -> bytes:
     """A CSV file with full-precision floats; None and NaN become empty cells."""
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(header)
-    writer.writerows([None if isinstance(cell, float) and math.isnan(cell) else cell for cell in row] for row in rows)
-    return text.getvalue().encode()
+    import pandas as pd
+
+    frame = pd.DataFrame(list(rows), columns=list(header), dtype=object)
+    return frame.to_csv(index=False, lineterminator="\n").encode()
 
 
 def arms_csv(run: Run) -> bytes:
     """A row per split and arm: loss and its interval."""
-    rows = []
-    for split in SPLITS:
-        for arm in run.arms:
-            measured = run.measured(arm, split)
-            rows.append((split, arm, measured["loss"], *measured["interval"]))
+    rows = [(split, arm, found["loss"], *found["interval"]) for split, arm, found in run.measurements]
     return csv_bytes(("split", "arm", "loss", "low", "high"), rows)

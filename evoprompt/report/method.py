@@ -14,58 +14,38 @@ Metrics = Mapping[str, Any]
 def method_words(metrics: Metrics, config: Mapping[str, Any]) -> tuple[tuple[str, ...], ...]:
     """For each of `METHOD` its name and the options that it was used with; `settings` are nameless: all other keys.
 
-    Runs with the same words differ in the keys of `NO_METHOD` only.
+    Runs with the same words differ in the keys of `NO_METHOD` only. The variant of an optimizer is told also where its
+    own name chose it, a seed or the size of a space in coordinates never.
 
-    >>> options = {"name": "de", "variant": "jde"}
-    >>> method_words({"model": "m", "optimizer": options}, {"optimizer": options, "budget": 9})
-    (('m',), ('de', 'variant=jde'), ('unnamed',), ('–',), ('options',), ('', 'budget=9'))
+    >>> metrics = {"model": "m", "optimizer": {"name": "de", "variant": "jso"}, "respondent": "sampled"}
+    >>> metrics["space_options"] = {"kind": "full", "tokens": 2, "coordinates": 128}
+    >>> config = {"optimizer": {"name": "jso", "popsize": 8}, "respondent": {"samples": 3, "seed": 0}, "budget": 9}
+    >>> for words in method_words(metrics, config):
+    ...     print(words)
+    ('m',)
+    ('de', 'popsize=8', 'variant=jso')
+    ('full', 'tokens=2')
+    ('–',)
+    ('sampled', 'samples=3')
+    ('', 'budget=9')
     """
-    model, placement = (str(metrics.get(name) or "–") for name in ("model", "placement"))
+    found, given, space = metrics["optimizer"], config.get("optimizer"), _space(metrics, config)
+    optimizer = dict(given) if isinstance(given, Mapping) else {}
+    optimizer["variant"] = optimizer.get("variant") or found.get("variant")
     others = {key: value for key, value in config.items() if key not in (*METHOD, *NO_METHOD)}
     return (
-        (model, *_words(config.get("model"))),
-        optimizer_method(metrics, config),
-        space_words(metrics, config),
-        (placement,),
-        respondent_words(metrics, config),
+        (str(metrics.get("model") or "–"), *_words(config.get("model"))),
+        (str(found.get("name") or "–"), *_words(optimizer)),
+        (_kind(metrics, space), *_words({key: value for key, value in space.items() if key != "coordinates"})),
+        (str(metrics.get("placement") or "–"),),
+        (respondent_kind(metrics), *_words(config.get("respondent"))),
         ("", *(word.removeprefix("survey.") for word in _words(others))),
     )
-
-
-def optimizer_method(metrics: Metrics, config: Mapping[str, Any]) -> tuple[str, ...]:
-    """What searched, then `key=value` for each of its options, and the variant also where its own name chose it.
-
-    >>> optimizer_method({"optimizer": {"name": "de", "variant": "jso"}}, {"optimizer": {"name": "jso", "popsize": 8}})
-    ('de', 'popsize=8', 'variant=jso')
-    """
-    found, given = metrics["optimizer"], config.get("optimizer")
-    options = dict(given) if isinstance(given, Mapping) else {}
-    options["variant"] = options.get("variant") or found.get("variant")
-    return (str(found.get("name") or "–"), *_words(options))
 
 
 def respondent_kind(metrics: Metrics) -> str:
     """`options` or `sampled`."""
     return str(metrics.get("respondent") or "options")
-
-
-def respondent_words(metrics: Metrics, config: Mapping[str, Any]) -> tuple[str, ...]:
-    """The kind of respondent, then `key=value` for each of its options but the seed.
-
-    >>> respondent_words({"respondent": "sampled"}, {"respondent": {"kind": "sampled", "samples": 3, "seed": 0}})
-    ('sampled', 'samples=3')
-    """
-    return (respondent_kind(metrics), *_words(config.get("respondent")))
-
-
-def space_words(metrics: Metrics, config: Mapping[str, Any]) -> tuple[str, ...]:
-    """The kind of space, then `key=value` for each of its options.
-
-    >>> space_words({"space": "full", "space_options": {"kind": "full", "tokens": 2, "coordinates": 128}}, {})
-    ('full', 'tokens=2')
-    """
-    options = _options(metrics, config)
-    return (_kind(metrics, options), *_words({key: value for key, value in options.items() if key != "coordinates"}))
 
 
 def space_fact(metrics: Metrics, config: Mapping[str, Any]) -> str:
@@ -75,7 +55,7 @@ def space_fact(metrics: Metrics, config: Mapping[str, Any]) -> str:
     >>> space_fact({"space": "full", "space_options": options}, {})
     'full space: 2 tokens, 128 coordinates, from the text “Answer:”'
     """
-    options = _options(metrics, config)
+    options = _space(metrics, config)
     sizes = [f"{options[key]} {key}" for key in ("tokens", "coordinates") if options.get(key) is not None]
     starts = {"init_text": "from the text “{}”", "init_expert": "from the expert {}"}
     sizes += [words.format(options[key]) for key, words in starts.items() if options.get(key)]
@@ -86,7 +66,7 @@ def _kind(metrics: Metrics, options: Mapping[str, Any]) -> str:
     return str(metrics.get("space") or options.get("kind") or "unnamed")
 
 
-def _options(metrics: Metrics, config: Mapping[str, Any]) -> Mapping[str, Any]:
+def _space(metrics: Metrics, config: Mapping[str, Any]) -> Mapping[str, Any]:
     """The options of the space as the run recorded them, else as it was configured."""
     found = metrics.get("space_options") or config.get("space")
     return found if isinstance(found, Mapping) else {}
@@ -100,9 +80,8 @@ def flattened(options: Mapping[str, Any], above: str = "") -> dict[str, Any]:
     """
     found: dict[str, Any] = {}
     for key, value in options.items():
-        found |= (
-            flattened(value, f"{above}{key}.") if isinstance(value, Mapping) and value else {f"{above}{key}": value}
-        )
+        nested = isinstance(value, Mapping) and value
+        found |= flattened(value, f"{above}{key}.") if nested else {f"{above}{key}": value}
     return found
 
 

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-from evoprompt.report.answers import carried, carried_words, has_answers, mean_answers
+from evoprompt.report.answers import ITEM_LABELS, answered, carried, carried_words, feeds, has_answers, mean_answers
 from evoprompt.report.cautions import Caution, noted, warnings
 from evoprompt.report.drawing import Plot
-from evoprompt.report.files import ARM_TITLES, Run, parsed_config
-from evoprompt.report.items import ITEM_LABELS, feeds
-from evoprompt.report.method import respondent_kind, respondent_words, space_fact, space_words
+from evoprompt.report.files import ARM_TITLES, Run
+from evoprompt.report.method import METHOD, method_words, respondent_kind, space_fact
 from evoprompt.report.numbers import digits_of, interval, number, share
-from evoprompt.report.rendering import culture_name, duration, render, spaced
+from evoprompt.report.rendering import Rows, culture_name, duration, render, spaced
 from evoprompt.report.verdict import verdict
 from evoprompt.study.run_info import optimizer_words
 from evoprompt.surveys import DIMENSION_NAMES, DIMENSIONS
@@ -29,12 +28,11 @@ ONE_SEED = Caution(
     "The 95% intervals are over simulated respondents, not over seeds; repeat with other seeds before claiming a gain.",
 )
 
-Rows = list[tuple[str, Sequence[str]]]  # the class of each row, and its cells
-
 
 def run_page(run: Run, plots: Sequence[Plot]) -> str:
     """The report of one run."""
-    metrics = run.metrics
+    metrics, confirmed = run.metrics, run.metrics.get("confirmation")
+    arms = [_arm_table(run, split) for split in SPLIT_TITLES]
     return render(
         "run.html.j2",
         metrics=metrics,
@@ -42,11 +40,10 @@ def run_page(run: Run, plots: Sequence[Plot]) -> str:
         optimizer=optimizer_words(metrics["optimizer"]),
         facts=_facts(run),
         verdict=verdict(metrics),
-        tiles=_tiles(run),
-        cost={"perplexity_ratio": None, "kl": None, **(metrics.get("cost") or {})},
-        warnings=[*warnings(metrics, parsed_config(run.config)), *noted(run.info), ONE_SEED],
+        tiles=arms[0][-1][1:],  # a row for each arm, on held-out wordings
+        warnings=[*warnings(metrics, run.settings), *noted(run.info), ONE_SEED],
         plots={"diversity": None, **{plot.name: plot for plot in plots}},
-        arms=[_arm_table(run, split) for split in ("held_out", "searched")],
+        arms=arms,
         failed=int(metrics.get("failed") or 0),
         sampled=respondent_kind(metrics) == "sampled",
         timed="elapsed" in run.history,
@@ -54,7 +51,7 @@ def run_page(run: Run, plots: Sequence[Plot]) -> str:
         answers=_answers(run) if has_answers(run) else None,
         carried=carried_words(carried(run)) if has_answers(run) else "",
         labels=_labels(run),
-        confirmation=_confirmation(run),
+        confirmation=_measured(confirmed, ["invalid_rate"]) if confirmed else None,
         config=run.config.strip(),
         made_with=_made_with(run),
     )
@@ -67,7 +64,7 @@ def _facts(run: Run) -> list[str]:
         f"optimizer {optimizer_words(metrics['optimizer'])}",
         f"{metrics.get('placement', 'prefix')} placement",
         f"respondent {respondent_kind(metrics)}",
-        space_fact(metrics, parsed_config(run.config)),
+        space_fact(metrics, run.settings),
         f"seed {metrics.get('seed')}",
         f"{spaced(metrics.get('evaluations'))} evaluations",
         duration(metrics.get("seconds")),
@@ -75,32 +72,26 @@ def _facts(run: Run) -> list[str]:
     return [fact for fact in facts if fact]
 
 
-def _tiles(run: Run) -> list[tuple[str, str, str]]:
-    """Each arm's held-out loss and its interval."""
-    found = {arm: run.measured(arm, "held_out") for arm in run.arms}
-    digits = digits_of(list(found.values()))
-    return [(arm, number(one["loss"], digits), interval(one["interval"], digits)) for arm, one in found.items()]
-
-
 def _arm_table(run: Run, split: str) -> tuple[str, Sequence[Any], Rows]:
     """Title, head and rows: the target, then every arm."""
     measured = {arm: run.measured(arm, split) for arm in run.arms}
     checks = [key for key in CHECKS if any(key in found for found in measured.values())]
-    head = ["", "loss", "95% interval", *(CHECKS[key] for key in checks), *SHORT]
+    head, rows = _measured(measured, checks)
     blank = [""] * (2 + len(checks))
-    target = ("target", ["target", *blank, *(number(run.target[name], 0) for name in DIMENSIONS)])
-    return SPLIT_TITLES[split], head, [target, *_measured_rows(measured, checks)]
+    target = ("target", ["target", *blank, *(number(run.metrics["target"][name], 0) for name in DIMENSIONS)])
+    return SPLIT_TITLES[split], head, [target, *rows]
 
 
-def _measured_rows(measured: Mapping[str, Mapping[str, Any]], checks: Iterable[str]) -> Rows:
-    """Name, loss, interval, checks and scores of some arms."""
+def _measured(measured: Mapping[str, Mapping[str, Any]], checks: Sequence[str]) -> tuple[Sequence[Any], Rows]:
+    """Head and rows: name, loss, interval, checks and scores of some arms."""
+    head = ["", "loss", "95% interval", *(CHECKS[key] for key in checks), *SHORT]
     digits = digits_of(list(measured.values()))
     rows: Rows = []
     for arm, found in measured.items():
         scores = (number(found["dimensions"].get(name)) for name in DIMENSIONS)
         loss = [number(found["loss"], digits), interval(found["interval"], digits)]
         rows.append((arm, [ARM_TITLES[arm], *loss, *(share(found.get(key)) for key in checks), *scores]))
-    return rows
+    return head, rows
 
 
 def _failures(run: Run) -> list[tuple[str, Sequence[str], Rows]]:
@@ -121,10 +112,10 @@ def _failures(run: Run) -> list[tuple[str, Sequence[str], Rows]]:
 
 def _answers(run: Run) -> tuple[Sequence[str], Rows]:
     """Head and rows of the mean answers, an item each."""
-    arms = [arm for arm in run.arms if len(run.measured(arm, "held_out").get("answers") or ()) == len(ITEM_LABELS)]
+    arms = [arm for arm in run.arms if answered(run.measured(arm, "held_out"))]
     means = [mean_answers(run, arm) for arm in arms]
     rows: Rows = [
-        ("", [f"{index + 1}. {label}", feeds(index), *(number(float(mean[index]), 2) for mean in means)])
+        ("", [f"{index + 1}. {label}", feeds(index), *(number(mean[index], 2) for mean in means)])
         for index, label in enumerate(ITEM_LABELS)
     ]
     return ["item", "counts for", *(ARM_TITLES[arm] for arm in arms)], rows
@@ -138,21 +129,15 @@ def _labels(run: Run) -> tuple[Sequence[str], Rows] | None:
     return (["", *labels], rows) if labels else None
 
 
-def _confirmation(run: Run) -> tuple[Sequence[Any], Rows] | None:
-    """Head and rows of what was asked again in free text."""
-    found = run.metrics.get("confirmation")
-    head = ["", "loss", "95% interval", "invalid", *(name.upper() for name in DIMENSIONS)]
-    return (head, _measured_rows(found, ["invalid_rate"])) if found else None
-
-
 def _made_with(run: Run) -> Rows:
-    info, config, constant = run.info, parsed_config(run.config), run.metrics.get("constant") or {}
+    info, constant = run.info, run.metrics.get("constant") or {}
+    method = dict(zip(METHOD, method_words(run.metrics, run.settings), strict=True))
     found: dict[str, Any] = {
         "status": info.status,
         "edition of the target": run.metrics.get("edition"),
         "placement": run.metrics.get("placement"),
-        "respondent": ", ".join(respondent_words(run.metrics, config)),
-        "space": ", ".join(space_words(run.metrics, config)),
+        "respondent": ", ".join(method["respondent"]),
+        "space": ", ".join(method["space"]),
     }
     parts = {
         "model": ("name", "revision", "fingerprint"),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -12,9 +12,9 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from evoprompt.report.files import ARM_TITLES
 from evoprompt.report.numbers import number, share
 
-__all__ = ["culture_name", "duration", "render", "spaced"]
-
 TEMPLATES = Path(__file__).parent / "templates"
+
+Rows = list[tuple[str, Sequence[Any]]]  # of a table: the class of each row, and its cells
 
 
 def render(template: str, folder: Path = TEMPLATES, **values: Any) -> str:

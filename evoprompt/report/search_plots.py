@@ -1,16 +1,20 @@
-"""The plots of the search: convergence with evaluations and seconds, and how far its candidates lie apart."""
+"""The plots of the search: convergence with evaluations and seconds, and how far its candidates lie apart.
+
+How far is estimated from the sketches that a run's history holds.
+"""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from evoprompt.report.diversity import Diversity, diversity
-from evoprompt.report.drawing import DASHES, PALETTE, new_figure, new_panels
+from evoprompt.report.drawing import DASHES, PALETTE, Plot, finished, new_figure, new_panels
 from evoprompt.report.files import ARM_TITLES, Run, csv_bytes
 from evoprompt.report.numbers import number
-from evoprompt.typing import Doubles
+from evoprompt.study.journal import SKETCH
+from evoprompt.typing import Doubles, Indices
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -18,6 +22,16 @@ if TYPE_CHECKING:
 
 SHORT_TITLES = {"naive": "no prompt", "persona": "persona", "icl": "in-context"}  # for narrow screens
 RASTER_FROM = 3000  # evaluations from which the dots are drawn as an image
+WINDOW_SHARE = 10  # a window of a search without generations is this part of its evaluations
+STEPS = 4  # so many windows begin within one window's length
+
+
+def search_plots(run: Run) -> list[Plot]:
+    """Draw everything that the history tells; that of an older release holds no sketches."""
+    plots = [finished("convergence", run, convergence_alt, convergence_csv, draw_convergence)]
+    if (found := diversity(run)) is not None:
+        plots.append(finished("diversity", found, diversity_alt, diversity_csv, draw_diversity))
+    return plots
 
 
 def draw_convergence(run: Run, narrow: bool) -> Figure:
@@ -25,14 +39,13 @@ def draw_convergence(run: Run, narrow: bool) -> Figure:
 
     Every evaluation is a faint dot, the best so far a line, the baselines' searched loss level lines.
     """
-    count, loss = _losses(run)
+    count, loss, seconds = _course(run)
     known, levels = np.isfinite(loss), _levels(run)
     frame = _frame(loss[known], list(levels.values()))
-    seconds = _seconds(run)
-    timed = seconds is not None and bool(np.isfinite(seconds).any())
+    timed = bool(np.isfinite(seconds).any())
     figure, panels = new_panels(narrow, (5.4 if timed else 3.1) if narrow else 3.7, (1.6, 1) if timed else (1,))
     _evaluations(panels[0], count, loss, frame)
-    if seconds is not None and timed:
+    if timed:
         order = np.argsort(seconds, kind="stable")
         _best(panels[1], seconds[order], loss[order])
         panels[1].set_xlim(0, float(np.nanmax(seconds)) or 1.0)
@@ -77,24 +90,17 @@ def _best(axes: Axes, x: Doubles, loss: Doubles) -> None:
         axes.step(x, np.fmin.accumulate(loss), where="post", color=PALETTE["evolved"], lw=2)
 
 
-def _seconds(run: Run) -> Doubles | None:
-    """Seconds of searching when each result came; None in a history of an older release."""
-    if "elapsed" not in run.history:
-        return None
-    return run.history["elapsed"].to_numpy(dtype=np.float64, na_value=np.nan)
-
-
 def _levels(run: Run) -> dict[str, float]:
     """The baselines' loss on searched wordings, of those where it could be measured."""
     found = {arm: float(run.measured(arm, "searched")["loss"]) for arm in run.arms if arm != "evolved"}
     return {arm: loss for arm, loss in found.items() if np.isfinite(loss)}
 
 
-def _losses(run: Run) -> tuple[Doubles, Doubles]:
-    """Number of evaluations done, from 1, and loss of each; NaN where it failed."""
-    loss = run.history["loss"].to_numpy(dtype=np.float64, na_value=np.nan)
-    loss = np.where(run.history["failed"].to_numpy(dtype=bool) | ~np.isfinite(loss), np.nan, loss)
-    return np.arange(1, len(loss) + 1, dtype=np.float64), loss
+def _course(run: Run) -> tuple[Doubles, Doubles, Doubles]:
+    """Evaluations done, loss of each (NaN if it failed), seconds of searching (NaN in an older release's history)."""
+    found = run.history.reindex(columns=["loss", "elapsed"]).to_numpy(dtype=np.float64, na_value=np.nan)
+    failed = run.history["failed"].to_numpy(dtype=bool) | ~np.isfinite(found[:, 0])
+    return np.arange(1, len(found) + 1, dtype=np.float64), np.where(failed, np.nan, found[:, 0]), found[:, 1]
 
 
 def _frame(losses: Doubles, levels: list[float]) -> tuple[float, float]:
@@ -111,46 +117,85 @@ def _side_labels(axes: Axes, labels: list[tuple[float, str, str]], frame: tuple[
     """Texts right of the frame at their heights, pushed apart by at least `gap` of the frame's height."""
     low, high = frame
     wanted = sorted(((value - low) / (high - low), text, colour) for value, text, colour in labels)
-    heights: list[float] = []
-    for height, _, _ in wanted:
-        heights.append(max(height, heights[-1] + gap) if heights else height)
-    for index in range(len(heights) - 1, -1, -1):
-        ceiling = heights[index + 1] - gap if index + 1 < len(heights) else 1.0
-        heights[index] = min(heights[index], ceiling)
-    for height, (_, text, colour) in zip(heights, wanted, strict=True):
+    steps = gap * np.arange(len(wanted))
+    pushed_up = np.maximum.accumulate(np.array([height for height, _, _ in wanted]) - steps)
+    heights = np.minimum(pushed_up, 1 - gap * (len(wanted) - 1)) + steps
+    for height, (_, text, colour) in zip(heights.tolist(), wanted, strict=True):
         axes.text(1.015, height, text, color=colour, transform=axes.transAxes, va="center", fontsize=8.5)
 
 
 def convergence_alt(run: Run) -> str:
     """The plot in words."""
-    _, loss = _losses(run)
+    _, loss, _ = _course(run)
     finite = loss[np.isfinite(loss)]
-    levels = ", ".join(
-        f"{ARM_TITLES[arm]} {number(run.measured(arm, 'searched')['loss'])}" for arm in run.arms if arm != "evolved"
-    )
+    baselines = [arm for arm in run.arms if arm != "evolved"]
+    levels = ", ".join(f"{ARM_TITLES[arm]} {number(run.measured(arm, 'searched')['loss'])}" for arm in baselines)
     if not len(finite):
         return f"None of {len(loss)} evaluations gave a finite loss. Baselines: {levels}."
     return (
-        f"Loss over {len(loss)} evaluations. The first is {number(float(finite[0]))}, "
-        f"the best {number(float(finite.min()))}. "
+        f"Loss over {len(loss)} evaluations. The first is {number(finite[0])}, the best {number(finite.min())}. "
         f"Baselines on searched wordings: {levels}."
     )
 
 
 def convergence_csv(run: Run) -> bytes:
     """A row per evaluation: loss (empty where failed), the best so far, and seconds of searching where known."""
-    count, loss = _losses(run)
-    best = np.fmin.accumulate(loss) if len(loss) else loss
-    seconds = _seconds(run)
-    times = np.full(len(loss), np.nan) if seconds is None else seconds
-    rows = ((int(n), *map(float, values)) for n, *values in zip(count, loss, best, times, strict=True))
+    count, loss, seconds = _course(run)
+    rows = zip(count.astype(int), loss, np.fmin.accumulate(loss), seconds, strict=True)
     return csv_bytes(("evaluations", "loss", "best", "seconds"), rows)
 
 
-def draw_diversity(run: Run, narrow: bool) -> Figure:
+@dataclass(frozen=True)
+class Diversity:
+    """Root mean square distance between candidates, by generation or by window of evaluations; all of shape (k,)."""
+
+    generation: Indices | None
+    evaluations: Indices  # done at the end of each
+    candidates: Indices
+    distance: Doubles
+
+    @property
+    def relative(self) -> Doubles:
+        """Diversity relative to that of the first generation."""
+        return self.distance / self.distance[0]
+
+
+def diversity(run: Run) -> Diversity | None:
+    """The distances; None where the history holds no sketches, or too few candidates to compare.
+
+    Of a search without generations a window of candidates is taken every quarter of its length.
+    """
+    frame = run.history
+    if not {*SKETCH, "generation"} <= set(frame.columns):
+        return None
+    sketches = frame[list(SKETCH)].to_numpy(dtype=np.float64)
+    generations = frame["generation"].to_numpy(dtype=np.int64)
+    every, sizes = np.unique(generations, return_counts=True)
+    names: Indices | None = every[sizes >= 2]
+    if run.settings.get("loop") == "steady" or sum(sizes >= 2) < 2:
+        window = max(int(sizes[0]) if len(sizes) > 1 else len(sketches) // WINDOW_SHARE, 2)
+        names, ends = None, np.arange(window, len(sketches) + 1, max(window // STEPS, 1))
+        groups = [np.arange(end - window, end) for end in ends]
+    else:
+        groups = [np.flatnonzero(generations == name) for name in every[sizes >= 2]]
+        ends = np.array([group[-1] + 1 for group in groups])
+    distance = np.array([spread(sketches[group]) for group in groups])
+    found = Diversity(names, ends, np.array([len(group) for group in groups]), distance)
+    return found if len(distance) >= 2 and distance[0] > 0 else None
+
+
+def spread(points: Doubles) -> float:
+    """Root mean square distance between the pairs of points (n, k).
+
+    >>> round(spread(np.array([[0.0, 0.0], [3.0, 4.0]])), 9)
+    5.0
+    """
+    return float(np.sqrt(2 * points.var(axis=0, ddof=1).sum()))
+
+
+def draw_diversity(found: Diversity, narrow: bool) -> Figure:
     """The root mean square distance between candidates, relative to that at the start."""
     figure, axes = new_figure(narrow, 2.4)
-    found = _found(run)
     dots: dict[str, Any] = {"marker": "o", "ms": 4.5} if len(found.relative) <= 60 else {}
     axes.axhline(1, color=PALETTE["naive"], lw=1.4, ls=DASHES["naive"])
     axes.plot(found.evaluations, found.relative, color=PALETTE["evolved"], lw=2, clip_on=False, zorder=3, **dots)
@@ -162,26 +207,17 @@ def draw_diversity(run: Run, narrow: bool) -> Figure:
     return figure
 
 
-def diversity_alt(run: Run) -> str:
+def diversity_alt(found: Diversity) -> str:
     """The plot in words."""
-    relative = _found(run).relative
+    last, least, most = (number(value, 2) for value in (found.relative[-1], found.relative.min(), found.relative.max()))
     return (
-        f"Root mean square distance between candidates, relative to the start: {number(float(relative[-1]), 2)} at the "
-        f"end, smallest {number(float(relative.min()), 2)}, largest {number(float(relative.max()), 2)}."
+        f"Root mean square distance between candidates, relative to the start: {last} at the end, smallest {least}, "
+        f"largest {most}."
     )
 
 
-def diversity_csv(run: Run) -> bytes:
+def diversity_csv(found: Diversity) -> bytes:
     """A row per generation, or per window of evaluations where generations do not count."""
-    found = _found(run)
-    names = found.generation.tolist() if found.generation is not None else [None] * len(found.distance)
-    columns = (found.evaluations, found.candidates, found.distance, found.relative)
-    rows = zip(names, *(column.tolist() for column in columns), strict=True)
+    names = [None] * len(found.distance) if found.generation is None else found.generation
+    rows = zip(names, found.evaluations, found.candidates, found.distance, found.relative, strict=True)
     return csv_bytes(("generation", "evaluations", "candidates", "rms_distance", "relative"), rows)
-
-
-def _found(run: Run) -> Diversity:
-    found = diversity(run)
-    if found is None:
-        raise ValueError(f"the history of {run.folder} holds no sketches")
-    return found

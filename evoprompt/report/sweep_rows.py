@@ -3,68 +3,51 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from evoprompt.errors import UserError
-from evoprompt.report.cautions import Caution, Doubt, doubt, gains, noted, warnings
-from evoprompt.report.files import csv_bytes, parsed_config, read_metrics, read_text
-from evoprompt.report.method import METHOD, flattened, method_words
-from evoprompt.report.numbers import finite
+from evoprompt.report.cautions import Doubt, doubt, gains
+from evoprompt.report.files import ARM_TITLES, COST, Run, csv_bytes, read_run
+from evoprompt.report.method import METHOD, method_words
+from evoprompt.report.numbers import finite, number, share
 from evoprompt.report.rendering import culture_name
-from evoprompt.study.run_info import RunInfo
 from evoprompt.study.sweepdir import SweepDirectory
 
-LOSSES = ("naive", "persona", "icl", "evolved")
-CHECKS = ("label_mass", "invalid_rate", "confirmed_loss")  # of the evolved prompt, on held-out wordings
-RECORDED = ("model", "instrument", "scoring", "versions")  # parts of run.json that say what a run was made with
+LOSSES = tuple(ARM_TITLES)
+CHECKS: dict[str, Callable[[Any], str]] = {  # of the evolved prompt, on held-out wordings, and how each is shown
+    "label_mass": share,
+    "invalid_rate": share,
+    "confirmed_loss": number,
+}
+LABELS = ("run", "culture", "seed", *METHOD)
 
 Method = tuple[tuple[str, ...], ...]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Row:
     """One run of a sweep.
 
     `method` has the words of each of `METHOD`: a name, then the options that it was used with; `stages` are the
-    evaluations that each stage of the optimizer took. `losses` are held-out, None for an arm that was not or could not
-    be measured; `searched_gain` is by how many points the evolved prompt lowered naive's loss on the searched wordings;
-    `checks` as named by `CHECKS`; `doubt` is what takes a lower loss back. `config` and `made_with` have a value for
-    every dotted key.
+    evaluations that each stage of the optimizer took. `losses` are held-out, by arm of `LOSSES`, None where one was not
+    or could not be measured; `gains` are by how many points the evolved prompt lowered naive's loss, by split;
+    `checks` are by name of `CHECKS`; `doubt` is what takes a lower loss back.
     """
 
+    run: Run
     folder: str
     culture: str
     name: str
     seed: Any
     method: Method
     stages: Mapping[str, int]
-    losses: tuple[float | None, ...]
-    searched_gain: float | None
-    checks: tuple[float | None, ...]
+    losses: Mapping[str, float | None]
+    gains: Mapping[str, float | None]
+    checks: Mapping[str, float | None]
     doubt: Doubt | None
-    cautions: tuple[Caution, ...]
-    perplexity_ratio: float | None
-    kl: float | None
-    config: Mapping[str, Any]
-    made_with: Mapping[str, Any]
-
-    def loss(self, arm: str) -> float | None:
-        """Held-out loss of an arm."""
-        return self.losses[LOSSES.index(arm)]
-
-    @property
-    def gain(self) -> float | None:
-        """Points by which the evolved prompt lowered naive's loss on held-out wordings."""
-        before, after = self.loss("naive"), self.loss("evolved")
-        return None if before is None or after is None else before - after
-
-
-def find_runs(folder: Path) -> list[Path]:
-    """Finished runs below a folder, in the order of their paths."""
-    return sorted(path.parent for path in folder.rglob("metrics.json") if (path.parent / "config.yaml").is_file())
 
 
 def read_sweep(folder: Path) -> tuple[list[Row], list[str]]:
@@ -76,15 +59,15 @@ def read_sweep(folder: Path) -> tuple[list[Row], list[str]]:
         There is no finished run below the folder.
     """
     rows, skipped = [], []
-    for found in find_runs(folder):
+    for run in sorted(path.parent for path in folder.rglob("metrics.json")):
         try:
-            rows.append(_row(found, folder))
+            if (run / "config.yaml").is_file():
+                rows.append(_row(read_run(run), run.relative_to(folder).as_posix()))
         except UserError as error:
             skipped.append(str(error))
     jobs = [job for multirun in sorted(folder.rglob("multirun.yaml")) for job in SweepDirectory(multirun.parent).jobs()]
     skipped += [f"{job.name}: {job.reason}" for job in jobs if not job.finished]
-    for config in sorted(folder.rglob("config.yaml")):
-        run = config.parent
+    for run in sorted(path.parent for path in folder.rglob("config.yaml")):
         unfinished = (run / "run.json").is_file() and not (run / "metrics.json").is_file()
         if unfinished and run not in [job.folder for job in jobs]:
             skipped.append(f"{run} is not finished")
@@ -94,27 +77,22 @@ def read_sweep(folder: Path) -> tuple[list[Row], list[str]]:
     return sorted(rows, key=lambda row: (row.culture, row.name, row.method, str(row.seed).zfill(12))), skipped
 
 
-def _row(run: Path, folder: Path) -> Row:
-    metrics, config = read_metrics(run), parsed_config(read_text(run / "config.yaml"))
-    info = RunInfo.load(run / "run.json")
-    arms, cost, settings = metrics["arms"], metrics.get("cost") or {}, flattened(config)
-    evolved, confirmed = arms["evolved"]["held_out"], (metrics.get("confirmation") or {}).get("evolved") or {}
+def _row(run: Run, folder: str) -> Row:
+    held_out = {arm: run.measured(arm, "held_out") for arm in run.arms}
+    confirmed = (run.metrics.get("confirmation") or {}).get("evolved") or {}
+    checks = {**held_out["evolved"], "confirmed_loss": confirmed.get("loss")}
     return Row(
-        folder=run.relative_to(folder).as_posix(),
-        culture=str(metrics.get("culture")),
-        name=_name(metrics),
-        seed=metrics.get("seed"),
-        method=method_words(metrics, config),
-        stages=metrics["optimizer"].get("stages") or {},
-        searched_gain=finite(gains(metrics)["searched"]),
-        losses=tuple(finite(arms[arm]["held_out"]["loss"]) if arm in arms else None for arm in LOSSES),
-        checks=(*(finite(evolved.get(key)) for key in CHECKS[:2]), finite(confirmed.get("loss"))),
-        doubt=doubt(metrics),
-        cautions=(*warnings(metrics, config), *noted(info)),
-        perplexity_ratio=cost.get("perplexity_ratio"),
-        kl=cost.get("kl"),
-        config=settings,
-        made_with=_made_with(metrics, info, settings),
+        run=run,
+        folder=folder,
+        culture=str(run.metrics.get("culture")),
+        name=_name(run.metrics),
+        seed=run.metrics.get("seed"),
+        method=method_words(run.metrics, run.settings),
+        stages=run.metrics["optimizer"].get("stages") or {},
+        losses={arm: finite(held_out[arm]["loss"]) if arm in held_out else None for arm in LOSSES},
+        gains={split: finite(gain) for split, gain in gains(run.metrics).items()},
+        checks={name: finite(checks.get(name)) for name in CHECKS},
+        doubt=doubt(run.metrics),
     )
 
 
@@ -125,17 +103,6 @@ def _name(metrics: Mapping[str, Any]) -> str:
     return f"custom ({', '.join(targets)})" if name == "custom" else name
 
 
-def _made_with(metrics: Mapping[str, Any], info: RunInfo, settings: Mapping[str, Any]) -> dict[str, Any]:
-    """What the settings do not say: versions, fingerprints, and what was found out as the run began."""
-    constant = metrics.get("constant") or {}
-    found = {
-        **flattened({part: found for part in RECORDED if (found := getattr(info, part))}),
-        "target.edition": metrics.get("edition"),
-        "constant.values": [round(value, 1) for value in constant.get("values") or ()] or None,
-    }
-    return {key: value for key, value in found.items() if value is not None and settings.get(key) != value}
-
-
 def grouped(rows: Sequence[Row]) -> dict[tuple[str, Method], list[Row]]:
     """The runs of each culture and method, which differ in their seeds only."""
     groups: dict[tuple[str, Method], list[Row]] = {}
@@ -144,22 +111,13 @@ def grouped(rows: Sequence[Row]) -> dict[tuple[str, Method], list[Row]]:
     return groups
 
 
-def of_several_cultures(rows: Sequence[Row]) -> dict[tuple[str, Method], list[Row]]:
-    """The runs of each method that was tried on several cultures, named by how many these are."""
-    methods: dict[Method, list[Row]] = {}
-    for row in rows:
-        methods.setdefault(row.method, []).append(row)
-    counts = {method: len({row.name for row in members}) for method, members in methods.items()}
-    return {(f"{counts[method]} cultures", method): methods[method] for method in methods if counts[method] > 1}
-
-
-def shown_methods(rows: Sequence[Row]) -> list[list[str]]:
-    """Each row's method in few words: options that it has as most runs of a name have them are left out."""
-    shown = [list[str]() for _ in rows]
+def shown_methods(rows: Sequence[Row]) -> dict[Method, list[str]]:
+    """Each method in few words: options that it has as most runs of a name have them are left out."""
+    shown: dict[Method, list[str]] = {row.method: [] for row in rows}
     for column in range(len(METHOD)):
         usual = _usual([row.method[column] for row in rows])
-        for line, row in zip(shown, rows, strict=True):
-            name, *options = row.method[column]
+        for method, line in shown.items():
+            name, *options = method[column]
             keys = {option.partition("=")[0] for option in options}
             told = [option for option in options if option not in usual[name]]
             lacked = [f"no {key}" for option in usual[name] if (key := option.partition("=")[0]) not in keys]
@@ -174,30 +132,28 @@ def _usual(words: Sequence[tuple[str, ...]]) -> dict[str, list[str]]:
     {'de': ['popsize=9'], 'cma': []}
     """
     names = Counter(name for name, *_ in words)
-    counts = {
-        name: Counter(option for other, *options in words for option in options if other == name) for name in names
-    }
-    return {name: [one for one, count in counts[name].items() if 2 * count > names[name]] for name in names}
+    used = Counter((name, option) for name, *options in words for option in options)
+    return {name: [one for of, one in used if of == name and 2 * used[of, one] > names[name]] for name in names}
 
 
-def told_apart(rows: Sequence[Row]) -> tuple[list[str], list[list[str]]]:
-    """Those of `METHOD` in which the runs differ, and each row's words for these."""
+def told_apart(rows: Sequence[Row]) -> tuple[list[str], dict[Method, list[str]]]:
+    """Those of `METHOD` in which the runs differ, and each method's words for these."""
     shown = shown_methods(rows)
-    differing = [column for column in range(len(METHOD)) if len({words[column] for words in shown}) > 1]
-    return [METHOD[column] for column in differing], [[words[column] for column in differing] for words in shown]
+    differing = [column for column in range(len(METHOD)) if len({words[column] for words in shown.values()}) > 1]
+    told = {method: [words[column] for column in differing] for method, words in shown.items()}
+    return [METHOD[column] for column in differing], told
 
 
-def full_words(row: Row) -> list[str]:
-    """The row's method with every option, as the CSV files have it."""
-    return [", ".join(filter(None, words)) for words in row.method]
+def labels(row: Row) -> tuple[Any, ...]:
+    """What the CSV files call a run, in the columns `LABELS`: the method with every option."""
+    return (row.folder, row.culture, row.seed, *(", ".join(filter(None, words)) for words in row.method))
 
 
 def sweep_csv(rows: Sequence[Row]) -> bytes:
     """A row per run."""
-    head = ("run", "culture", "seed", *METHOD, "stages", *LOSSES, *CHECKS, "perplexity_ratio", "kl")
     lines = []
     for row in rows:
-        measured = (*row.losses, *row.checks, row.perplexity_ratio, row.kl)
         stages = ", ".join(f"{name}={count}" for name, count in row.stages.items())
-        lines.append((row.folder, row.culture, row.seed, *full_words(row), stages, *measured))
-    return csv_bytes(head, lines)
+        cost = [row.run.metrics["cost"][key] for key in COST]
+        lines.append((*labels(row), stages, *row.losses.values(), *row.checks.values(), *cost))
+    return csv_bytes((*LABELS, "stages", *LOSSES, *CHECKS, *COST), lines)

@@ -145,8 +145,8 @@ def test_a_method_is_named_by_what_few_runs_have_or_lack(
     rows = read_sweep(sweep / "own")[0]
     titles, words = told_apart(rows)
     assert titles == ["optimizer"]
-    named = {row.seed: name for row, (name,) in zip(rows, words, strict=True)}
-    assert named == {0: "de", 1: "de", 2: "de", 3: "de, popsize=20", 4: "de, no popsize"}
+    named = {row.seed: words[row.method] for row in rows}
+    assert named == {0: ["de"], 1: ["de"], 2: ["de"], 3: ["de, popsize=20"], 4: ["de, no popsize"]}
     assert len(grouped(rows)) == 3
 
 

@@ -13,8 +13,8 @@ from written_runs import searched
 
 from evoprompt.report import write_report
 from evoprompt.report.answers import carried, carried_words
-from evoprompt.report.diversity import diversity
 from evoprompt.report.files import read_run
+from evoprompt.report.search_plots import diversity
 from evoprompt.study.journal import SKETCH
 
 WriteRun = Callable[..., Path]

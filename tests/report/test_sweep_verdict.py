@@ -10,11 +10,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from evoprompt.report.certainty import mean_interval, paired_p
+from evoprompt.report.numbers import mean_interval, paired_p
 from evoprompt.report.sweep import write_sweep
 from evoprompt.report.sweep_rows import Row, read_sweep
-from evoprompt.report.sweep_verdict import pairs, sweep_verdict
-from evoprompt.report.verdict import Verdict
+from evoprompt.report.verdict import Verdict, pairs, sweep_verdict
 
 WriteRun = Callable[..., Path]
 Sweep = Callable[..., Verdict]
