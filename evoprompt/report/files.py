@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -13,9 +12,8 @@ import yaml
 
 from evoprompt import files
 from evoprompt.errors import UserError
-from evoprompt.study.json_files import read_json
-from evoprompt.study.run_info import RunInfo, require_optimizer
-from evoprompt.study.rundir import require_schema
+from evoprompt.study.run_info import RunInfo
+from evoprompt.study.rundir import RunDirectory
 from evoprompt.surveys import DIMENSIONS
 from evoprompt.surveys.instrument import SPLITS
 
@@ -101,54 +99,14 @@ def read_run(folder: Path) -> Run:
         if (folder / "config.yaml").is_file():
             raise UserError(f"the run in {folder} is not finished: no metrics.json; continue it with resume={folder}")
         raise UserError(f"{folder} is not a run directory: it has no metrics.json")
-    metrics, info, config = read_metrics(folder), RunInfo.load(folder / "run.json"), folder / "config.yaml"
+    directory, config = RunDirectory(folder), folder / "config.yaml"
+    metrics, info = directory.read_metrics(), directory.info
+    metrics["target"] = {name: metrics["target"].get(name) for name in DIMENSIONS}
+    metrics["cost"] = {**dict.fromkeys(COST), **(metrics.get("cost") or {})}
     try:
         return Run(folder, metrics, info, config.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"cannot read {config}: {error}") from None
-
-
-def read_metrics(folder: Path) -> dict[str, Any]:
-    """Read and check `metrics.json`; a loss or an interval that could not be measured, null there, is NaN.
-
-    A target or a part of the cost that is missing is None.
-
-    Raises
-    ------
-    UserError
-        It cannot be read, has another schema version, or lacks what a report needs.
-    """
-    path = folder / "metrics.json"
-    metrics = read_json(path)
-    require_schema(path, metrics)
-    if not all(isinstance(metrics.get(part), dict) for part in ("arms", "target", "optimizer")):
-        raise UserError(f"{path} needs the objects `arms`, `target` and `optimizer`")
-    require_optimizer(path, metrics["optimizer"])
-    metrics["target"] = {name: metrics["target"].get(name) for name in DIMENSIONS}
-    metrics["cost"] = {**dict.fromkeys(COST), **(metrics.get("cost") or {})}
-    for arm in ("naive", "evolved", *metrics["arms"]):
-        for split in SPLITS:
-            _check_measured(path, arm, split, metrics["arms"])
-    confirmed = (metrics.get("confirmation") or {}).values()
-    for measured in (*(splits[split] for splits in metrics["arms"].values() for split in SPLITS), *confirmed):
-        known = (math.nan if one is None else one for one in (measured["loss"], *measured["interval"]))
-        measured["loss"], *measured["interval"] = known
-    return metrics
-
-
-def _check_measured(path: Path, arm: str, split: str, arms: Mapping[str, Any]) -> None:
-    found = arms.get(arm)
-    measured = found.get(split) if isinstance(found, dict) else None
-    where = f"{path}: arms.{arm}.{split}"
-    if not isinstance(measured, dict):
-        raise UserError(f"{where} is missing; a finished run measures it")
-    loss, bounds, scores = (measured.get(key, "missing") for key in ("loss", "interval", "dimensions"))
-    if not isinstance(loss, int | float | None):
-        raise UserError(f"{where}.loss is {loss!r}; it should be a number, or null where it could not be measured")
-    if not isinstance(bounds, list) or [isinstance(bound, int | float | None) for bound in bounds] != [True, True]:
-        raise UserError(f"{where}.interval is {bounds!r}; it should be two numbers, or two nulls")
-    if not isinstance(scores, dict):
-        raise UserError(f"{where}.dimensions is {scores!r}; it should be an object of scores by dimension")
 
 
 def write_bytes(path: Path, content: bytes) -> None:

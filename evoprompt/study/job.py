@@ -140,8 +140,9 @@ def _undone_if_refused(directory: RunDirectory) -> Iterator[None]:
     try:
         yield
     except UserError:
-        if not (directory.journal.exists() or directory.checkpoint.exists()):
-            for path in (directory.config, directory.space, directory.run, directory.lock):
+        kept = (directory.journal, directory.checkpoint, directory.metrics, directory.expert)
+        if not any(path.exists() for path in kept):
+            for path in (directory.space, directory.run, directory.lock, directory.config):  # without it one may begin
                 path.unlink(missing_ok=True)
         raise
 

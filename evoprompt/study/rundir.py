@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import fcntl
 import math
+import os
 import tempfile
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import yaml
 
@@ -18,6 +19,7 @@ from evoprompt.errors import UserError
 from evoprompt.files import write_text
 from evoprompt.study.json_files import read_json
 from evoprompt.study.run_info import RunInfo, require_optimizer
+from evoprompt.surveys.instrument import SPLITS
 
 SCHEMA_VERSION = 2  # of 1 `optimizer` was a mere name, and `de` that of the portfolio
 
@@ -92,12 +94,15 @@ class RunDirectory:
         TakenError
             Another process is running here.
         """
-        with self.lock.open("w") as file:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except OSError:
-                raise TakenError(f"another process is running in {self.path}; wait for it, or end it") from None
-            yield
+        while True:
+            with self.lock.open("w") as file:
+                try:
+                    fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                except OSError:
+                    raise TakenError(f"another process is running in {self.path}; wait for it, or end it") from None
+                if _is_at(file, self.lock):  # else a refused run took it away before it let go of it
+                    yield
+                    return
 
     @cached_property
     def info(self) -> RunInfo:
@@ -110,31 +115,52 @@ class RunDirectory:
         self.info.save(self.run)
 
     def read_metrics(self) -> dict[str, Any]:
-        """What metrics.json holds; a loss that could not be measured, null there, is NaN.
+        """What metrics.json holds; a loss or a bound that could not be measured, null there, is NaN.
 
         Raises
         ------
         UserError
-            It cannot be read, or is of another version.
+            It cannot be read, is of another version, or lacks what a finished run measures.
         """
-        metrics = read_json(self.metrics)
-        require_schema(self.metrics, metrics)
-        require_optimizer(self.metrics, metrics["optimizer"])
-        for splits in metrics["arms"].values():
-            for found in splits.values():
-                found["loss"] = math.nan if found["loss"] is None else found["loss"]
+        path, metrics = self.metrics, read_json(self.metrics)
+        found = metrics.get("schema_version")
+        if found != SCHEMA_VERSION:
+            more = "; there `de` names the portfolio that is `auto` today: run it again" if found == 1 else ""
+            raise UserError(f"{path} has schema version {found!r}; this release reads version {SCHEMA_VERSION}{more}")
+        if not all(isinstance(metrics.get(part), dict) for part in ("arms", "target", "optimizer")):
+            raise UserError(f"{path} needs the objects `arms`, `target` and `optimizer`")
+        require_optimizer(path, metrics["optimizer"])
+        arms = {"naive": None, "evolved": None, **metrics["arms"]}
+        measured = {f"arms.{arm}.{split}": _part(arms[arm], split) for arm in arms for split in SPLITS}
+        asked_again = metrics.get("confirmation") or {}
+        measured |= {f"confirmation.{arm}": _part(asked_again, arm) for arm in asked_again}
+        for where, one in measured.items():
+            _require_measured(f"{path}: {where}", one)
+            one["loss"], *one["interval"] = (_or_nan(value) for value in (one["loss"], *one["interval"]))
         return metrics
 
 
-def require_schema(path: Path, metrics: Mapping[str, Any]) -> None:
-    """Refuse the metrics of another version.
+def _is_at(file: IO[str], path: Path) -> bool:
+    with suppress(FileNotFoundError):
+        return os.path.samestat(os.fstat(file.fileno()), path.stat())
+    return False
 
-    Raises
-    ------
-    UserError
-        Says which versions, and what the difference means.
-    """
-    found = metrics.get("schema_version")
-    if found != SCHEMA_VERSION:
-        more = "; there `de` names the portfolio that is `auto` today: run it again" if found == 1 else ""
-        raise UserError(f"{path} has schema version {found!r}; this release reads version {SCHEMA_VERSION}{more}")
+
+def _or_nan(value: float | None) -> float:
+    return math.nan if value is None else value
+
+
+def _part(holder: Any, name: str) -> Any:
+    return holder.get(name) if isinstance(holder, dict) else None
+
+
+def _require_measured(where: str, measured: Any) -> None:
+    if not isinstance(measured, dict):
+        raise UserError(f"{where} is missing; a finished run measures it")
+    loss, bounds, scores = (measured.get(key, "missing") for key in ("loss", "interval", "dimensions"))
+    if not isinstance(loss, int | float | None):
+        raise UserError(f"{where}.loss is {loss!r}; it should be a number, or null where it could not be measured")
+    if not isinstance(bounds, list) or [isinstance(bound, int | float | None) for bound in bounds] != [True, True]:
+        raise UserError(f"{where}.interval is {bounds!r}; it should be two numbers, or two nulls")
+    if not isinstance(scores, dict):
+        raise UserError(f"{where}.dimensions is {scores!r}; it should be an object of scores by dimension")

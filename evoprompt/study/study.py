@@ -131,8 +131,8 @@ class Study:
                 "that is `auto` today, and cannot be continued; begin it again in another folder"
             )
         now = {"fingerprint": frozen.fingerprint, "placed": frozen.placed}
-        pairs = [(f"model {key}", stored.model[key], value) for key, value in now.items()]
-        pairs.append(("wordings", stored.instrument["sha256"], self.instrument.sha256))
+        pairs = [(f"model {key}", stored.model.get(key), value) for key, value in now.items()]
+        pairs.append(("wordings", stored.instrument.get("sha256"), self.instrument.sha256))
         for name, old, new in pairs:
             if old != new:
                 raise UserError(f"{self.directory.path} cannot be continued: {name} was {old}, is {new}")

@@ -14,7 +14,6 @@ import pandas as pd
 from scipy.stats import kendalltau
 
 from evoprompt.report.cautions import doubt, label_shift
-from evoprompt.report.files import read_metrics
 from evoprompt.study.arms import ANSWERS
 from evoprompt.study.run_info import RunInfo
 from evoprompt.study.rundir import RunDirectory
@@ -84,7 +83,7 @@ def read_block(folder: Path, common: Sequence[str] = ()) -> list[Finished]:
         if job.finished and job.folder is not None:
             told = overrides_of(job.folder)
             setting = " ".join(one for one in told if one not in common and not one.startswith(("+culture=", "seed=")))
-            found.append(Finished(job.folder, setting, read_metrics(job.folder)))
+            found.append(Finished(job.folder, setting, RunDirectory(job.folder).read_metrics()))
     return sorted(found, key=lambda run: (run.culture, run.setting, run.seed))
 
 

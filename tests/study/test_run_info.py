@@ -2,22 +2,33 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import pytest
+from rich.console import Console
 
 from evoprompt.errors import UserError
 from evoprompt.optim.protocol import shares
-from evoprompt.study import RunDirectory, RunResult
+from evoprompt.study import RunDirectory, RunResult, run_sweep_job, rundir
 from evoprompt.study.run_info import RunInfo
+from evoprompt.study.rundir import TakenError
 
 Job = Callable[..., tuple[RunResult, str]]
+
+
+@pytest.fixture(scope="module")
+def finished(job: Job, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a run that ended."""
+    folder = tmp_path_factory.mktemp("finished") / "run"
+    job(folder)
+    return folder
 
 
 def test_what_is_saved_is_loaded_and_what_is_unknown_is_left_out(tmp_path: Path) -> None:
@@ -113,3 +124,70 @@ def test_a_run_of_an_earlier_version_is_not_continued_and_not_shown(job: Job, tm
     with pytest.raises(UserError, match="begun by an earlier version of evoprompt, where `de` named the portfolio"):
         job(tmp_path, resume=str(folder))
     assert json.loads((folder / "run.json").read_text(encoding="utf-8")) == held, "it is as it was"
+
+
+@pytest.mark.parametrize(
+    ("damage", "said"),
+    [
+        (lambda m: m.update(optimizer="de"), "needs the objects `arms`, `target` and `optimizer`"),
+        (lambda m: m.pop("optimizer"), "needs the objects `arms`, `target` and `optimizer`"),
+        (lambda m: m.update(arms=[]), "needs the objects `arms`, `target` and `optimizer`"),
+        (lambda m: m["arms"].update(naive=[1]), r"arms\.naive\.searched is missing"),
+        (lambda m: m["arms"]["icl"]["held_out"].pop("loss"), r"arms\.icl\.held_out\.loss is 'missing'"),
+        (lambda m: m.update(confirmation={"naive": {}}), r"confirmation\.naive\.loss is 'missing'"),
+        (lambda m: m.update(confirmation={"naive": 3}), r"confirmation\.naive is missing"),
+    ],
+)
+def test_damaged_metrics_are_refused_in_a_line_when_a_finished_run_is_asked_for_again(
+    damage: Callable[[dict[str, Any]], Any], said: str, finished: Path, job: Job, tmp_path: Path
+) -> None:
+    folder = Path(shutil.copytree(finished, tmp_path / "run"))
+    metrics = json.loads((folder / "metrics.json").read_text(encoding="utf-8"))
+    damage(metrics)
+    (folder / "metrics.json").write_text(json.dumps(metrics), encoding="utf-8")
+    with pytest.raises(UserError, match=f"metrics.json.*{said}") as caught:
+        job(tmp_path, resume=str(folder))
+    assert len(str(caught.value).splitlines()) == 1
+
+
+@pytest.mark.parametrize(("part", "key"), [("model", "fingerprint"), ("model", "placed"), ("instrument", "sha256")])
+def test_a_run_that_does_not_say_with_what_it_was_begun_is_not_continued(
+    part: str, key: str, finished: Path, job: Job, tmp_path: Path
+) -> None:
+    folder = Path(shutil.copytree(finished, tmp_path / "run"))
+    (folder / "metrics.json").unlink()
+    held = json.loads((folder / "run.json").read_text(encoding="utf-8"))
+    del held[part][key]
+    (folder / "run.json").write_text(json.dumps(held), encoding="utf-8")
+    with pytest.raises(UserError, match=r"cannot be continued: .* was None, is"):
+        job(tmp_path, resume=str(folder))
+
+
+def test_a_job_that_is_refused_after_it_was_finished_keeps_what_it_has(finished: Path, tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(finished, tmp_path / "run"))
+    (folder / "journal.bin").unlink()
+    shutil.rmtree(folder / "checkpoint")
+    (folder / "metrics.json").write_text("{", encoding="utf-8")
+    held = sorted(folder.iterdir())
+    with pytest.raises(UserError, match="not valid JSON"):
+        run_sweep_job(
+            RunDirectory(folder).stored_config(), folder, {"number": 0}, Console(quiet=True), tmp_path / "answers"
+        )
+    assert sorted(folder.iterdir()) == held
+
+
+def test_a_lock_that_a_refused_run_took_away_is_not_held(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    directory, opened = RunDirectory(tmp_path), []
+
+    def flock(file: IO[str], how: int) -> None:
+        opened.append(file)
+        if len(opened) == 1:  # the other lets go between this process's opening of the file and its locking
+            directory.lock.unlink()
+        fcntl.flock(file.fileno(), how)
+
+    monkeypatch.setattr(rundir.fcntl, "flock", flock)
+    with directory.locked():
+        monkeypatch.undo()
+        assert len(opened) == 2
+        with pytest.raises(TakenError, match="another process is running"), directory.locked():
+            pass
