@@ -1,15 +1,20 @@
-"""Files that are there whole or not at all: written beside their place, then renamed."""
+"""Files that are there whole or not at all: written beside their place, then renamed; and JSON in them."""
 
 from __future__ import annotations
 
+import json
+import math
 import os
 import secrets
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
-__all__ = ["PARTIAL", "replacing", "write_bytes", "write_text"]
+from evoprompt.errors import UserError
+
+__all__ = ["PARTIAL", "as_json", "read_json", "replacing", "write_bytes", "write_json", "write_text"]
 
 PARTIAL = ".partial"
 """How the name of what is not finished ends."""
@@ -58,6 +63,43 @@ def write_bytes(path: str | os.PathLike[str], content: bytes) -> None:
     """Write bytes, whole or not at all."""
     with replacing(path) as partial:
         partial.write_bytes(content)
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """The JSON object in a file.
+
+    Raises
+    ------
+    UserError
+        It cannot be read, or holds something else.
+    """
+    try:
+        loaded = json.loads(path.read_text(encoding="utf-8"))
+    except json.JSONDecodeError as error:
+        raise UserError(f"cannot read {path}, line {error.lineno}: not valid JSON: {error.msg}") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"cannot read {path}: {error}") from None
+    if not isinstance(loaded, dict):
+        raise UserError(f"{path} must hold a JSON object, holds a {type(loaded).__name__}")
+    return loaded
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write a value as JSON; a number that is not finite becomes null."""
+    write_text(path, json.dumps(as_json(value), indent=2, allow_nan=False) + "\n")
+
+
+def as_json(value: Any) -> Any:
+    """A value in which every number that is not finite is None.
+
+    >>> as_json({"loss": float("nan"), "interval": (1.0, float("inf"))})
+    {'loss': None, 'interval': [1.0, None]}
+    """
+    if isinstance(value, Mapping):
+        return {key: as_json(one) for key, one in value.items()}
+    if isinstance(value, list | tuple):
+        return [as_json(one) for one in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def _flush(path: Path) -> None:

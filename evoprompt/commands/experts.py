@@ -129,16 +129,18 @@ def _blend(given: argparse.Namespace) -> int:
     names, weights = zip(*(_weighted(text) for text in given.names), strict=True)
     experts = [registry[name] for name in names]
     base = experts[0].provenance["base_model"]
-    result = measure_blend(_model(base["name"], base["revision"]), experts, weights, given.out, given.wordings)
-    rows = [("target", "", *(_whole(result.target.get(d)) for d in DIMENSIONS))]
-    for arm, splits in result.arms.items():
+    measured, linear = measure_blend(
+        _model(base["name"], base["revision"]), experts, weights, given.out, given.wordings
+    )
+    rows = [("target", "", *(_whole(measured.culture.targets.get(d)) for d in DIMENSIONS))]
+    for arm, splits in measured.arms.items():
         found = splits["held_out"]
         scores = (_whole(found["dimensions"][d]) for d in DIMENSIONS)
         rows.append(("blend" if arm == "evolved" else arm, f"{found['loss']:.1f}", *scores))
-    rows.append(("mean of the experts", "", *(_whole(result.linear[d]) for d in DIMENSIONS)))
+    rows.append(("mean of the experts", "", *(_whole(linear[d]) for d in DIMENSIONS)))
     print_table(("held-out wordings", "loss", *DIMENSIONS), rows, right=range(1, 2 + len(DIMENSIONS)))
     print(f"expert  {given.out}")
-    own, naive = (result.arms[arm]["held_out"]["loss"] for arm in ("evolved", "naive"))
+    own, naive = (measured.arms[arm]["held_out"]["loss"] for arm in ("evolved", "naive"))
     if own >= naive:
         say(f"no prompt is nearer to the target than this blend: {naive:.1f} points")
     return 0

@@ -6,15 +6,16 @@ import argparse
 import os
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from importlib import import_module
-from typing import NoReturn, TextIO, cast
+from typing import IO, Any, NoReturn, TextIO, cast
 
 from evoprompt import __version__
 from evoprompt.commands.ending import refused
 from evoprompt.errors import unknown_name
 from evoprompt.extras import MissingExtraError, require
 
-__all__ = ["COMMANDS", "call", "complete", "end_with", "main"]
+__all__ = ["COMMANDS", "LossyStream", "call", "complete", "end_with", "main"]
 
 COMMANDS = {
     "run": "evolve the soft prompt of a culture, or a sweep of them: evoprompt run +culture=arab",
@@ -75,8 +76,6 @@ def call(command: str, arguments: Sequence[str]) -> int:
     except MissingExtraError as error:
         return refused(error)
     if command == "run":  # goes on though nobody reads its lines
-        from evoprompt.study.lossy_stream import LossyStream
-
         sys.stdout, sys.stderr = (cast(TextIO, LossyStream(stream)) for stream in (sys.stdout, sys.stderr))
     return int(import_module(f"evoprompt.commands.{command}").main(arguments))
 
@@ -84,3 +83,24 @@ def call(command: str, arguments: Sequence[str]) -> int:
 def end_with(command: str) -> NoReturn:
     """End the process with what a command makes of its arguments."""
     sys.exit(call(command, sys.argv[1:]))
+
+
+class LossyStream:
+    """A text stream whose lines may be lost, where its disk is full or its reader gone, without an exception."""
+
+    def __init__(self, stream: IO[str]) -> None:
+        self.stream = stream
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.stream, name)
+
+    def write(self, text: str) -> int:
+        """Write what can be written."""
+        with suppress(OSError):
+            return self.stream.write(text)
+        return len(text)
+
+    def flush(self) -> None:
+        """Flush what can be flushed."""
+        with suppress(OSError):
+            self.stream.flush()

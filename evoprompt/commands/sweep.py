@@ -22,8 +22,8 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from rich.console import Console
 
+from evoprompt.commands.start import LossyStream
 from evoprompt.errors import UserError
-from evoprompt.study.lossy_stream import LossyStream
 from evoprompt.study.rundir import TakenError
 from evoprompt.study.sweepdir import SweepDirectory, job_entry, note_failure
 
@@ -110,7 +110,8 @@ def _single(config: DictConfig, output: Path, given: Sequence[str]) -> float:
 
 def _sweep_job(config: DictConfig, output: Path, job: dict[str, Any]) -> float:
     from evoprompt.report import write_report
-    from evoprompt.study import closing_table, run_sweep_job
+    from evoprompt.study import closing_table, run_job
+    from evoprompt.study.arms import AnswerCache
 
     hydra, crash = HydraConfig.get(), output / "crash.txt"
     sweep = SweepDirectory(Path(hydra.runtime.cwd, hydra.sweep.dir))
@@ -118,7 +119,7 @@ def _sweep_job(config: DictConfig, output: Path, job: dict[str, Any]) -> float:
     with _output_of(output):
         try:
             plain, console = _plain(config), Console(soft_wrap=True)
-            result = run_sweep_job(plain, output, job, console, sweep.answers)
+            result = run_job(plain, output, [], console, job, AnswerCache(sweep.answers))
             if plain["report"] and not (job["skipped"] and result.directory.report.exists()):
                 write_report(output)
             if not job["skipped"]:

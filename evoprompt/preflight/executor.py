@@ -12,7 +12,7 @@ from evoprompt.preflight.cluster import LIMIT_SECONDS, Cluster, ask
 from evoprompt.preflight.findings import Findings, counted, size
 from evoprompt.preflight.machine import Machine
 from evoprompt.preflight.model import Model
-from evoprompt.study.evaluators import worker_request
+from evoprompt.study.search import worker_request
 from evoprompt.study.settings import ExecutorSettings, Settings
 
 __all__ = ["check_executor"]

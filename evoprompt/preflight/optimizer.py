@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from evoprompt.errors import UserError
-from evoprompt.optim import make_optimizer
 from evoprompt.preflight.findings import Findings
+from evoprompt.study.search import new_optimizer
 from evoprompt.study.settings import Settings
 
 __all__ = ["check_optimizer"]
@@ -16,15 +15,9 @@ __all__ = ["check_optimizer"]
 def check_optimizer(settings: Settings, hidden: int, workers: int, findings: Findings) -> None:
     """Print what the optimizer asks for at a time, and note where workers would have nothing to do."""
     findings.section("search")
-    options = {"dtype": "float32", **settings.optimizer}
-    name, batch = options.pop("name"), settings.executor.batch_size
-    d = coordinates(settings.space, hidden)
+    d, batch = coordinates(settings.space, hidden), settings.executor.batch_size
     with findings.catching():
-        try:
-            optimizer = make_optimizer(name, bounds=[(-1, 1)] * d, budget=settings.budget, seed=0, **options)
-            optimizer.state_dict()  # a run refuses a variant that cannot be saved
-        except (ValueError, TypeError) as error:
-            raise UserError(str(error) if isinstance(error, UserError) else f"optimizer {name!r}: {error}") from None
+        optimizer = new_optimizer(settings, [(-1, 1)] * d)
         findings.line("space", f"{settings.space['kind']}, {d} coordinates")
         if settings.loop == "steady":
             findings.line("loop", f"steady: {batch} candidates for every {batch} results")

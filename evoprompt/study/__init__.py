@@ -10,9 +10,8 @@ from evoprompt.extras import require
 require("evoprompt.study", "lm")
 
 if TYPE_CHECKING:
-    from evoprompt.study.job import run_job, run_sweep_job
-    from evoprompt.study.run_result import RunResult
-    from evoprompt.study.rundir import RunDirectory
+    from evoprompt.study.job import run_job
+    from evoprompt.study.rundir import RunDirectory, RunResult
     from evoprompt.study.settings import Settings, read_settings
     from evoprompt.study.study import Study
     from evoprompt.study.sweepdir import SweepDirectory
@@ -27,11 +26,10 @@ __all__ = [
     "closing_table",
     "read_settings",
     "run_job",
-    "run_sweep_job",
 ]
 
 _MODULES = {
-    "RunResult": "run_result",
+    "RunResult": "rundir",
     "RunDirectory": "rundir",
     "Settings": "settings",
     "Study": "study",
@@ -39,7 +37,6 @@ _MODULES = {
     "closing_table": "table",
     "read_settings": "settings",
     "run_job": "job",
-    "run_sweep_job": "job",
 }
 
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -13,11 +14,14 @@ import numpy as np
 import pandas as pd
 import torch
 from numpy.typing import NDArray
+from safetensors import SafetensorError
+from safetensors.numpy import load_file, save_file
 from scipy.stats import bootstrap
 
-from evoprompt.llm import Respondent, SampledRespondent, Sheet
+from evoprompt.files import replacing
+from evoprompt.llm import FrozenModel, SampledRespondent, Sheet
 from evoprompt.objectives import AnyRespondent, all_or_none, answers, make_questions
-from evoprompt.study.answer_cache import AnswerCache, Given
+from evoprompt.study.run_info import versions
 from evoprompt.surveys import Culture, Instrument, Plan, full_plan, l1_loss, raw_scores
 from evoprompt.surveys.instrument import SPLITS
 from evoprompt.surveys.questions import COMBINATIONS, ask
@@ -28,6 +32,33 @@ RESAMPLES = 2000
 EXPORTED = ("loss", "interval", "dimensions", "label_mass", "invalid_rate")  # what an expert tells of an arm
 QUOTED = 200  # free-text answers of each arm and split that are kept word for word
 ANSWERS = [f"answer_{value}" for value in range(1, 6)]
+
+Given = tuple[NDArray[np.float32], NDArray[np.float32]]
+"""Option shares (Q, options) and the probability of answering with any label (Q,)."""
+
+
+@dataclass(frozen=True)
+class AnswerCache:
+    """A folder of answers: the baselines and anchors of a sweep's jobs are mostly the same, and asked once.
+
+    Answers are found by model, precision, device, package versions and the tokens of every question; a file that is
+    damaged counts as none. Jobs on many machines may use the folder at once.
+    """
+
+    folder: Path
+
+    def get(self, frozen: FrozenModel, sheet: Sheet, ask: Callable[[], Given]) -> Given:
+        """The answers that are kept, or else those of `ask`, kept from now on."""
+        path = self.folder / f"{_digest(frozen, sheet)}.safetensors"
+        try:
+            found = load_file(path)
+            return found["shares"], found["mass"]
+        except (OSError, SafetensorError, KeyError):
+            shares, mass = ask()
+        self.folder.mkdir(parents=True, exist_ok=True)
+        with replacing(path) as partial:
+            save_file({"shares": np.ascontiguousarray(shares), "mass": np.ascontiguousarray(mass)}, partial)
+        return shares, mass
 
 
 @dataclass(frozen=True, eq=False)
@@ -43,26 +74,23 @@ class SurveyPanel:
         """Every wording of the split, counterbalanced, every respondent."""
         return full_plan(self.instrument, split, self.people)
 
-    def probabilities(self, split: str, preface: str = "", prompt: torch.Tensor | None = None) -> NDArray[np.float32]:
-        """Answer distributions (Q, 5) under a textual preface or a soft prompt (tokens, hidden)."""
-        if isinstance(self.respondent, SampledRespondent):
-            sheet = make_questions(self.respondent, self.plan(split), preface)
-            return answers(self.respondent, self.soft(prompt), sheet)[0]
-        return self.given(self.respondent, split, preface, prompt)[0]
-
-    def given(self, respondent: Respondent, split: str, preface: str, prompt: torch.Tensor | None) -> Given:
-        """Answer distributions (Q, 5), all NaN where one is, and the probability of any label (Q,)."""
-        sheet = make_questions(respondent, self.plan(split), preface)
+    def answer(self, sheet: Sheet, prompt: torch.Tensor | None) -> Given:
+        """Answers to a sheet under a soft prompt (tokens, hidden), if any; in free text the label mass is NaN."""
+        respondent = self.respondent
+        soft = torch.zeros(1, 0, respondent.frozen.hidden) if prompt is None else prompt[None]
+        if isinstance(respondent, SampledRespondent):
+            (shares,) = answers(respondent, soft, sheet)
+            return shares, np.full(len(shares), np.nan, np.float32)
 
         def ask() -> Given:
-            shares, mass = respondent.answer_with_mass(self.soft(prompt), sheet)
+            shares, mass = respondent.answer_with_mass(soft, sheet)
             return all_or_none(shares)[0], mass[0]
 
         return self.cache.get(respondent.frozen, sheet, ask) if self.cache and prompt is None else ask()
 
-    def soft(self, prompt: torch.Tensor | None) -> torch.Tensor:
-        """A soft prompt as a batch (1, tokens, hidden); of no tokens where there is none."""
-        return torch.zeros(1, 0, self.respondent.frozen.hidden) if prompt is None else prompt[None]
+    def probabilities(self, split: str, preface: str = "", prompt: torch.Tensor | None = None) -> NDArray[np.float32]:
+        """Answer distributions (Q, 5) under a textual preface or a soft prompt (tokens, hidden)."""
+        return self.answer(make_questions(self.respondent, self.plan(split), preface), prompt)[0]
 
     def raw(self, preface: str) -> Doubles:
         """Raw scores (6,) on the searched wordings."""
@@ -91,17 +119,16 @@ class Measurements:
         found: dict[str, dict[str, Any]] = {}
         for split in self.splits:
             plan = self.panel.plan(split)
+            sheet = make_questions(respondent, plan, preface)
+            shares, mass = self.panel.answer(sheet, prompt)
+            found[split] = summarise(plan, shares, self.culture.target, self.constant)
             if isinstance(respondent, SampledRespondent):
-                sheet = make_questions(respondent, plan, preface)
-                (shares,) = answers(respondent, self.panel.soft(prompt), sheet)
                 invalid = respondent.invalid_shares[0]
                 by_form = {form: float(invalid[places].mean()) for form, places in plan.forms.items()}
-                quality = {"invalid_rate": float(respondent.invalid_rates[0]), "invalid_by_form": by_form}
+                found[split] |= {"invalid_rate": float(respondent.invalid_rates[0]), "invalid_by_form": by_form}
                 self.quotes += [{"arm": arm, "split": split, **quote} for quote in quotes(respondent, plan, sheet)]
             else:
-                shares, mass = self.panel.given(respondent, split, preface, prompt)
-                quality = {"label_mass": float(mass.mean())}
-            found[split] = summarise(plan, shares, self.culture.target, self.constant) | quality
+                found[split]["label_mass"] = float(mass.mean())
             self.people.append(people_table(arm, split, plan, shares))
         self.arms[arm] = found
         return found
@@ -231,3 +258,12 @@ def icl_preface(culture: Culture, instrument: Instrument, means: Doubles, consta
         answer = labels[question.values.index(int(towards))]
         lines.append(f"{question.text()} {answer}")
     return "\n".join(lines)
+
+
+def _digest(frozen: FrozenModel, sheet: Sheet) -> str:
+    asked = [
+        [frozen.fingerprint, frozen.placed, frozen.spec.quantization, frozen.spec.attention],
+        sorted(versions().items()),
+        [sheet.before, sheet.after, sheet.options],
+    ]
+    return hashlib.sha256(json.dumps(asked).encode()).hexdigest()[:32]

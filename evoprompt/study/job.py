@@ -13,15 +13,21 @@ from rich.console import Console
 
 from evoprompt.errors import UserError
 from evoprompt.experts import read_expert
-from evoprompt.study.answer_cache import AnswerCache
-from evoprompt.study.run_result import RunResult
-from evoprompt.study.rundir import RunDirectory
+from evoprompt.study.arms import AnswerCache
+from evoprompt.study.rundir import RunDirectory, RunResult
 from evoprompt.study.settings import Settings, read_settings, require_same
 from evoprompt.study.study import Study
 
 
-def run_job(config: Mapping[str, Any], output: Path, overrides: Sequence[str], console: Console) -> RunResult:
-    """Run or continue one study.
+def run_job(
+    config: Mapping[str, Any],
+    output: Path,
+    overrides: Sequence[str],
+    console: Console,
+    job: Mapping[str, Any] | None = None,
+    cache: AnswerCache | None = None,
+) -> RunResult:
+    """Run or continue one study, alone or as a job of a sweep.
 
     A fresh run that is refused before anything was evaluated leaves its folder as if it had not begun.
 
@@ -30,49 +36,16 @@ def run_job(config: Mapping[str, Any], output: Path, overrides: Sequence[str], c
     config
         The composed configuration; `resume` names the run directory to continue, if any.
     output
-        Folder of a fresh run.
+        Folder of a fresh run. A job of a sweep is continued if it was begun there before.
     overrides
         What was given beside `resume`, as `key=value`. A continued run takes everything else from its stored
         configuration.
     console
         Where to print.
-
-    Raises
-    ------
-    UserError
-        Bad input, or a resumed run's configuration differs.
-    """
-    fresh = {key: value for key, value in config.items() if key != "resume"}
-    if config.get("resume"):
-        directory = RunDirectory(config["resume"])
-        stored = directory.stored_config()
-        fresh = overridden(stored, fresh, overrides)
-        require_same(stored, fresh, directory.path)
-        settings = read_settings(fresh)
-        console.print(f"continuing {directory.path}", markup=False)
-        with directory.locked(), _full_disk_told(directory):
-            if directory.info.failure:
-                directory.remember(failure={})
-            return Study(settings, directory, console).run()
-    directory = RunDirectory(output)
-    settings = _begun(directory, fresh)
-    with directory.locked(), _undone_if_refused(directory), _full_disk_told(directory):
-        return Study(settings, directory, console).run()
-
-
-def run_sweep_job(
-    config: Mapping[str, Any], output: Path, job: Mapping[str, Any], console: Console, answers: Path
-) -> RunResult:
-    """Run one job of a sweep, or continue it if it was begun in its folder before.
-
-    Parameters
-    ----------
-    config, output, console
-        As `run_job` takes them.
     job
-        What run.json is to say about the job, see `job_entry`.
-    answers
-        Folder in which the sweep's jobs keep for each other what the frozen model answers under texts.
+        What run.json is to say about a job of a sweep, see `job_entry`.
+    cache
+        What the sweep's jobs keep for each other of what the frozen model answers under texts.
 
     Raises
     ------
@@ -80,24 +53,23 @@ def run_sweep_job(
         Bad input, or the run in the folder has another configuration.
     """
     fresh = {key: value for key, value in config.items() if key != "resume"}
-    directory = RunDirectory(output)
-    if directory.config.exists():
-        require_same(directory.stored_config(), fresh, directory.path)
-        settings = read_settings(fresh)
+    resume = None if job else config.get("resume")
+    directory = RunDirectory(resume or output)
+    begun = bool(resume) or (job is not None and directory.config.exists())
+    if begun:
+        stored = directory.stored_config()
+        fresh = overridden(stored, fresh, overrides) if resume else fresh
+        require_same(stored, fresh, directory.path)
+    settings = read_settings(fresh)
+    if begun:
         console.print(f"continuing {directory.path}", markup=False)
     else:
-        settings = _begun(directory, fresh)
-    with directory.locked(), _undone_if_refused(directory), _full_disk_told(directory):
-        directory.remember(job=job, failure={})
-        return Study(settings, directory, console, AnswerCache(answers)).run()
-
-
-def _begun(directory: RunDirectory, config: Mapping[str, Any]) -> Settings:
-    """Check the settings of a fresh run and make its folder."""
-    settings = read_settings(config)
-    check_start(settings)
-    directory.create(config)
-    return settings
+        check_start(settings)
+        directory.create(fresh)
+    with directory.locked(), _told_why_it_ends(directory, begun):
+        if job or directory.info.failure:
+            directory.remember(job=job or directory.info.job, failure={})
+        return Study(settings, directory, console, cache).run()
 
 
 def check_start(settings: Settings) -> None:
@@ -121,8 +93,9 @@ def check_start(settings: Settings) -> None:
 
 
 @contextmanager
-def _full_disk_told(directory: RunDirectory) -> Iterator[None]:
-    """Say in a line that there is no room, and how to go on when there is."""
+def _told_why_it_ends(directory: RunDirectory, begun: bool) -> Iterator[None]:
+    """Say in a line that there is no room; free the folder of a fresh run that is refused before it evaluates."""
+    kept = (directory.journal, directory.checkpoint, directory.metrics, directory.expert)
     try:
         yield
     except OSError as error:
@@ -132,16 +105,8 @@ def _full_disk_told(directory: RunDirectory) -> Iterator[None]:
             f"cannot write to {directory.path}: {error.strerror}; free some space and continue with "
             f"resume={directory.path}: all that could be written is kept"
         ) from None
-
-
-@contextmanager
-def _undone_if_refused(directory: RunDirectory) -> Iterator[None]:
-    """Make the folder of a refused run free for the corrected one, unless evaluations would be lost."""
-    try:
-        yield
     except UserError:
-        kept = (directory.journal, directory.checkpoint, directory.metrics, directory.expert)
-        if not any(path.exists() for path in kept):
+        if not begun and not any(path.exists() for path in kept):
             for path in (directory.space, directory.run, directory.lock, directory.config):  # without it one may begin
                 path.unlink(missing_ok=True)
         raise

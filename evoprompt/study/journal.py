@@ -10,6 +10,7 @@ import os
 import struct
 import zlib
 from collections.abc import Iterator
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -19,14 +20,16 @@ from numpy.typing import NDArray
 
 from evoprompt.errors import UserError
 from evoprompt.surveys import DIMENSIONS
+from evoprompt.typing import Doubles, Floats
 
-__all__ = ["ASK", "COLUMNS", "SKETCH", "TELL", "Journal", "as_history", "ask_row"]
+__all__ = ["ASK", "COLUMNS", "SKETCH", "TELL", "Journal", "as_history", "ask_row", "distance_sketches"]
 
 NAME = b"evoprompt journal "
 MAGIC = NAME + b"2\n"
 FRAME = struct.Struct("<II")  # bytes of the rows, and their CRC-32
 ASK, TELL = 0, 1
 SKETCH = tuple(f"sketch_{part}" for part in range(8))
+SKETCH_SEED = 0  # one projection for all runs
 ROW = np.dtype(
     [
         ("event", "<i1"),
@@ -42,7 +45,7 @@ ROW = np.dtype(
         ("queue", "<i8"),
         ("worker", "<U32"),
         ("point", "<u4"),  # CRC-32 of the candidate
-        ("sketch", "<f4", (len(SKETCH),)),  # of the candidate, see `evoprompt.study.distance_sketch`
+        ("sketch", "<f4", (len(SKETCH),)),  # of the candidate, see `distance_sketches`
     ]
 )
 RESULT = ("evaluation", "generation", "trial", "loss", *DIMENSIONS, "invalid", "failed", *SKETCH)
@@ -137,16 +140,24 @@ def as_history(rows: NDArray[Any]) -> pd.DataFrame:
     and `queue` (candidates that nobody had begun) are as of when the result came. `sketch_0` to `sketch_7` are float32:
     squared distances between the sketches of two candidates estimate those between the candidates.
     """
-    columns: dict[str, Any] = {"evaluation": np.arange(len(rows))}
-    for name in ("generation", "trial", "loss"):
-        columns[name] = rows[name]
-    columns |= {name: rows["dimensions"][:, j] for j, name in enumerate(DIMENSIONS)}
-    columns |= {"invalid": rows["invalid"], "failed": ~np.isfinite(rows["loss"])}
-    columns |= {name: rows["sketch"][:, part] for part, name in enumerate(SKETCH)}
-    columns["seconds"] = rows["seconds"]
-    columns["worker"] = rows["worker"].astype(object)
-    columns |= {name: rows[name] for name in ("elapsed", "workers", "utilisation", "queue")}
-    return pd.DataFrame(columns)
+    columns = {name: rows[name] for name in ROW.names or ()} | {"worker": rows["worker"].astype(object)}
+    columns |= dict(zip(DIMENSIONS, rows["dimensions"].T, strict=True))
+    columns |= dict(zip(SKETCH, rows["sketch"].T, strict=True))
+    columns |= {"evaluation": np.arange(len(rows)), "failed": ~np.isfinite(rows["loss"])}
+    return pd.DataFrame({name: columns[name] for name in COLUMNS})
+
+
+def distance_sketches(x: Floats) -> NDArray[np.float32]:
+    """Gaussian projections (n, 8) of candidates (n, d).
+
+    The squared distance between two sketches has the squared distance between the candidates as its mean (Johnson and
+    Lindenstrauss, 1984), with a relative standard deviation of a half; sums over many pairs are much closer. A
+    candidate's sketch does not depend on the others that it came with, nor on the number of threads.
+    """
+    projection = _projection(x.shape[1])
+    # A matrix product would be rounded by how many rows it has; these sums are not.
+    found = [(projection * row.astype(np.float64)).sum(axis=1) for row in x]
+    return np.array(found, dtype=np.float32).reshape(len(x), len(SKETCH))
 
 
 def ask_row(count: int, generation: int) -> NDArray[Any]:
@@ -154,6 +165,13 @@ def ask_row(count: int, generation: int) -> NDArray[Any]:
     row = np.zeros(1, ROW)
     row["event"], row["trial"], row["generation"] = ASK, count, generation
     return row
+
+
+@lru_cache(maxsize=2)
+def _projection(d: int) -> Doubles:
+    """Normal numbers (8, d) of the variance 1 / 8."""
+    generator = np.random.Generator(np.random.Philox(key=SKETCH_SEED))
+    return generator.standard_normal((len(SKETCH), d)) / np.sqrt(len(SKETCH))
 
 
 def _frames(path: Path) -> Iterator[tuple[NDArray[Any], int]]:

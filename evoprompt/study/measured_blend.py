@@ -3,39 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from evoprompt.errors import UserError
 from evoprompt.experts import Expert, blend, write_expert
+from evoprompt.files import as_json
 from evoprompt.llm import FrozenModel
 from evoprompt.objectives import make_respondent
 from evoprompt.study.arms import Measurements, SurveyPanel, exported
-from evoprompt.study.json_files import as_json
 from evoprompt.study.run_info import versions
 from evoprompt.study.settings import SEARCH_RESPONDENTS, SurveySettings, sample_people
 from evoprompt.surveys import DIMENSIONS, Culture, load_instrument, vsm13
 
 
-@dataclass(frozen=True)
-class MeasuredBlend:
-    """What a blend of experts scores: `target` and `arms` (naive, each expert, the blend) by split as in metrics.json.
-
-    `linear` is where it would be if scores were as linear as prompts: the experts' measured scores, averaged.
-    """
-
-    expert: Expert
-    target: dict[str, float]
-    linear: dict[str, float]
-    arms: dict[str, dict[str, Any]]
-
-
 def measure_blend(
     frozen: FrozenModel, experts: Sequence[Expert], weights: Sequence[float], folder: Path, wordings: str | None = None
-) -> MeasuredBlend:
+) -> tuple[Measurements, dict[str, float]]:
     """Blend experts, ask the blend the survey they were evolved on, and write it as an expert of its own.
 
     Parameters
@@ -48,6 +34,12 @@ def measure_blend(
         Where the new expert goes; it must not exist.
     wordings
         File of the instrument's wordings where it is not the bundled one.
+
+    Returns
+    -------
+    Measurements, dict
+        Of the arms naive, each expert by its culture, and evolved, which is the blend; and where this would be, held
+        out, if scores were as linear as prompts: the experts' measured scores, averaged, by dimension.
 
     Raises
     ------
@@ -76,8 +68,7 @@ def measure_blend(
     measured.measure("evolved", prompt=prompt)
     scores = [measured.arms[expert.culture]["held_out"]["dimensions"] for expert in experts]
     provenance = {
-        "culture": {"key": culture.key, "name": culture.name, "place": culture.place, "edition": culture.edition}
-        | {"targets": dict(culture.targets), "note": culture.note},
+        "culture": asdict(culture),
         "instrument": {"name": instrument.name, "sha256": instrument.sha256},
         "constant": {"values": constant.tolist(), "treatment": "blended", "anchors": []},
         "respondent": {"kind": "options"},
@@ -88,9 +79,9 @@ def measure_blend(
         "arms": exported(measured.arms),
         "versions": versions(),
     }
-    written = write_expert(folder, prompt, frozen, as_json(provenance), experts[0].placement)
+    write_expert(folder, prompt, frozen, as_json(provenance), experts[0].placement)
     linear = {d: float(sum(w * s[d] for w, s in zip(share, scores, strict=True))) for d in DIMENSIONS}
-    return MeasuredBlend(written, dict(culture.targets), linear, measured.arms)
+    return measured, linear
 
 
 def _culture(experts: Sequence[Expert], share: np.ndarray) -> Culture:

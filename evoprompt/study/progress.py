@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import logging
 import math
+import socket
 import time
 from collections.abc import Mapping
+from importlib.util import find_spec
 from pathlib import Path
-from types import TracebackType
 from typing import Any, Self
 
 from rich.console import Console
@@ -15,7 +17,8 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from evoprompt.optim import Optimizer
 from evoprompt.parallel import PoolStats
 from evoprompt.study.run_info import optimizer_info, optimizer_words
-from evoprompt.study.scalars import Scalars
+
+logger = logging.getLogger(__name__)
 
 PLAIN_EVERY = 10.0  # seconds between plain lines
 DRAWN_EVERY = 0.1  # seconds between updates of anything
@@ -43,15 +46,10 @@ class SearchProgress:
                 console=console,
             )
             self.task = self.live.add_task("search", total=budget, said="")
-
-    def __enter__(self) -> Self:
-        if self.live:
             self.live.start()
-        return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def close(self) -> None:
+        """Leave the terminal as it is."""
         if self.live:
             self.live.stop()
         if self.scalars:
@@ -71,8 +69,17 @@ class SearchProgress:
         self.drawn = now
         rate = (done - self.first) / max(now - self.began, 1e-9)
         best = optimizer.best
-        loss = math.nan if best is None else best.loss
-        self._scalars(done, rate, loss, optimizer.failed, stats)
+        if self.scalars:
+            values = {
+                "loss/best": math.nan if best is None else best.loss,
+                "evaluations/failed": optimizer.failed,
+                "evaluations/per_second": rate,
+                "workers/number": stats.workers,
+                "workers/utilisation": stats.utilisation,
+                "workers/queue": stats.queued,
+                "workers/replaced": stats.replacements,
+            }
+            self.scalars.write(done, values)
         busy = f"{stats.workers} workers {stats.utilisation:.0%} busy, " if stats.workers > 1 else ""
         busy += f"{stats.queued} queued, " if stats.queued and stats.workers > 1 else ""
         shown = "-" if best is None else f"{best.loss:.2f}"
@@ -91,15 +98,48 @@ class SearchProgress:
             )
             self.console.print(text, markup=False)
 
-    def _scalars(self, done: int, rate: float, loss: float, failed: int, stats: PoolStats) -> None:
-        if self.scalars:
-            values = {
-                "loss/best": loss,
-                "evaluations/failed": failed,
-                "evaluations/per_second": rate,
-                "workers/number": stats.workers,
-                "workers/utilisation": stats.utilisation,
-                "workers/queue": stats.queued,
-                "workers/replaced": stats.replacements,
-            }
-            self.scalars.write(done, values)
+
+class Scalars:
+    """A file of scalars that TensorBoard reads while it grows; a disk that refuses it ends the file, not the run."""
+
+    def __init__(self, folder: Path) -> None:
+        from tensorboard.compat.proto.event_pb2 import Event
+        from tensorboard.compat.proto.summary_pb2 import Summary
+        from tensorboard.summary.writer.record_writer import RecordWriter
+
+        self._event, self._summary = Event, Summary
+        folder.mkdir(parents=True, exist_ok=True)
+        path = folder / f"events.out.tfevents.{time.time():.6f}.{socket.gethostname()}"
+        self._file: Any = path.open("ab", buffering=0)
+        self._records = RecordWriter(self._file)
+        self._put(Event(wall_time=time.time(), file_version="brain.Event:2"))
+
+    @classmethod
+    def where_installed(cls, folder: Path) -> Self | None:
+        """A new file in the folder; None where there is no TensorBoard or no room."""
+        if find_spec("tensorboard") is None:
+            return None
+        try:
+            return cls(folder)
+        except OSError:
+            return None
+
+    def write(self, step: int, values: Mapping[str, float]) -> None:
+        """Add values at a step."""
+        summary = self._summary(value=[self._summary.Value(tag=tag, simple_value=v) for tag, v in values.items()])
+        self._put(self._event(wall_time=time.time(), step=step, summary=summary))
+
+    def close(self) -> None:
+        """End the file."""
+        if self._file is not None:
+            self._file.close()
+            self._file = None
+
+    def _put(self, event: Any) -> None:
+        if self._file is None:
+            return
+        try:
+            self._records.write(event.SerializeToString())
+        except OSError as error:
+            logger.warning("TensorBoard is told no more, its file cannot be written: %s", error.strerror or error)
+            self.close()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import platform
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field, fields
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -11,8 +12,8 @@ from typing import TYPE_CHECKING, Any, Self
 
 from evoprompt.checks import is_whole
 from evoprompt.errors import UserError
+from evoprompt.files import read_json, write_json
 from evoprompt.optim.protocol import shares
-from evoprompt.study.json_files import read_json, write_json
 
 if TYPE_CHECKING:
     from evoprompt.optim import Optimizer
@@ -58,12 +59,11 @@ class RunInfo:
             It cannot be read, or a part is of another kind than it should be; says which.
         """
         found = read_json(path) if path.exists() else {}
-        known = {one.name: found[one.name] for one in fields(cls) if found.get(one.name) is not None}
-        for one in fields(cls):
-            if one.name in known:
-                _require_kind(path, one.name, known[one.name], str(one.type))
-        if "optimizer" in known:
-            require_optimizer(path, known["optimizer"])
+        kinds = {one.name: str(one.type) for one in fields(cls)}
+        known = {name: found[name] for name in kinds if found.get(name) is not None}
+        for name, value in known.items():
+            _require_kind(path, name, value, kinds[name])
+        require_optimizer(path, known.get("optimizer", {}))
         return cls(**known | {"notes": tuple(known.get("notes", ()))})
 
     def save(self, path: Path) -> None:
@@ -111,10 +111,8 @@ def versions() -> dict[str, str]:
     """Versions of Python and of the packages that shape a result."""
     found = {"python": platform.python_version(), "platform": platform.platform()}
     for name in PACKAGES:
-        try:
+        with suppress(PackageNotFoundError):
             found[name] = version(name)
-        except PackageNotFoundError:
-            continue
     return found
 
 

@@ -8,7 +8,7 @@ import os
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import IO, Any
@@ -16,8 +16,7 @@ from typing import IO, Any
 import yaml
 
 from evoprompt.errors import UserError
-from evoprompt.files import write_text
-from evoprompt.study.json_files import read_json
+from evoprompt.files import read_json, write_text
 from evoprompt.study.run_info import RunInfo, require_optimizer
 from evoprompt.surveys.instrument import SPLITS
 
@@ -138,6 +137,14 @@ class RunDirectory:
             _require_measured(f"{path}: {where}", one)
             one["loss"], *one["interval"] = (_or_nan(value) for value in (one["loss"], *one["interval"]))
         return metrics
+
+
+@dataclass(frozen=True, eq=False)
+class RunResult:
+    """A finished run's metrics, as metrics.json has them but NaN where it has null, and its folder."""
+
+    metrics: Mapping[str, Any]
+    directory: RunDirectory
 
 
 def _is_at(file: IO[str], path: Path) -> bool:

@@ -3,27 +3,28 @@
 from __future__ import annotations
 
 import logging
+import shutil
 import time
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from evoprompt.errors import UserError
-from evoprompt.files import replacing
-from evoprompt.optim import Evaluation, Optimizer, Trials
+from evoprompt.files import PARTIAL, replacing
+from evoprompt.optim import Evaluation, Optimizer, Trials, load_state, save_state
 from evoprompt.parallel import Notes, PoolStats
-from evoprompt.study.checkpoint import load_checkpoint, save_checkpoint
-from evoprompt.study.distance_sketch import distance_sketches
-from evoprompt.study.journal import ASK, ROW, TELL, Journal, as_history, ask_row
+from evoprompt.study.journal import ASK, ROW, TELL, Journal, as_history, ask_row, distance_sketches
 from evoprompt.study.rundir import RunDirectory
 
-__all__ = ["SearchLog"]
+__all__ = ["SearchLog", "load_checkpoint", "save_checkpoint"]
 
 logger = logging.getLogger(__name__)
 
+KEPT = 2  # checkpoints: one folder each, of which the newest good one wins
 CHECKPOINT_SECONDS, CHECKPOINT_SHARE = 1.0, 0.05  # no sooner than that, and no more than this share of the time
 
 
@@ -187,7 +188,11 @@ class SearchLog(Notes):
             raise self.journal.trouble
         if len(self):
             self.journal.sync()
-        write_history(self.directory, self.journal, self.ordered)
+        rows = self.journal.told()
+        if self.ordered:
+            rows = rows[np.argsort(rows["trial"], kind="stable")]
+        with replacing(self.directory.history) as partial:
+            as_history(rows).to_parquet(partial, index=False)
         left = self.outstanding() or Trials(np.empty(0, np.int64), np.empty((0, optimizer.d)))
         state = {
             "evaluations": len(self),
@@ -207,10 +212,30 @@ def points(trials: Trials) -> list[int]:
     return [zlib.crc32(np.ascontiguousarray(row).tobytes()) for row in trials.x]
 
 
-def write_history(directory: RunDirectory, journal: Journal, ordered: bool) -> None:
-    """Make `history.parquet` of the journal."""
-    rows = journal.told()
-    if ordered:
-        rows = rows[np.argsort(rows["trial"], kind="stable")]
-    with replacing(directory.history) as partial:
-        as_history(rows).to_parquet(partial, index=False)
+def save_checkpoint(folder: Path, evaluations: int, state: Mapping[str, Any]) -> None:
+    """Write `state` as `folder/<evaluations>` atomically, and remove all but the newest two."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for left in folder.glob(f"*{PARTIAL}"):  # of a save that was killed
+        shutil.rmtree(left, ignore_errors=True)
+    final = folder / f"{evaluations:09d}"
+    with replacing(final) as partial:
+        save_state(partial, state)
+        shutil.rmtree(final, ignore_errors=True)
+    for old in _numbered(folder)[:-KEPT]:
+        shutil.rmtree(old, ignore_errors=True)
+
+
+def load_checkpoint(folder: Path) -> dict[str, Any] | None:
+    """The newest checkpoint that can be read, or None."""
+    for candidate in reversed(_numbered(folder)):
+        try:
+            return load_state(candidate)
+        except (OSError, ValueError, KeyError):
+            continue
+    return None
+
+
+def _numbered(folder: Path) -> list[Path]:
+    if not folder.is_dir():
+        return []
+    return sorted(path for path in folder.iterdir() if path.name.isdigit())

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, fields, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,10 +21,9 @@ from evoprompt.surveys.anchoring import TREATMENTS
 from evoprompt.surveys.respondents import ATTRIBUTES, DEFAULT_ATTRIBUTES, count_respondents
 
 SEARCH_RESPONDENTS = 4  # other people than those of the final evaluation
-WHOLE = "a whole number"
 EXECUTORS = ("auto", "local", "ray")
 LOOPS = ("generational", "steady")
-RESUMABLE_CHANGES = ("executor", "resume", "report")  # what may differ when a run is continued: not the result
+RESUMABLE_CHANGES = ("executor.", "resume", "report")  # how the keys begin that do not shape the result
 
 
 @dataclass(frozen=True)
@@ -74,6 +74,38 @@ class Settings:
     config: Mapping[str, Any]  # what they were read from
 
 
+def _known(name: str, value: Any, known: Collection[str]) -> None:
+    if value not in known:
+        raise unknown_name(name, value, known)
+
+
+def _workers(name: str, value: Any) -> None:
+    if value != "auto":
+        whole_number(name, value, 1, what="auto or a whole number")
+
+
+_whole = partial(whole_number, what="a whole number")
+_seconds = partial(real_number, least=0, above=True, what="a number of seconds")
+CHECKS: Mapping[str, Callable[[str, Any], object]] = {
+    "model.threads": partial(_whole, least=1),
+    "model.token_budget": partial(_whole, least=1),
+    "model.quantization": partial(_known, known=QUANTIZATIONS),
+    "survey.constant": partial(_known, known=TREATMENTS),
+    "survey.respondents": partial(_whole, least=2),
+    "survey.examples": partial(_whole, least=1),
+    "survey.respondent_seed": partial(_whole, least=0),
+    "executor.kind": partial(_known, known=EXECUTORS),
+    "executor.batch_size": partial(_whole, least=1),
+    "executor.max_retries": partial(_whole, least=0),
+    "executor.timeout": _seconds,
+    "executor.hang_timeout": _seconds,
+    "executor.cpus_per_worker": partial(real_number, least=0),
+    "executor.gpus_per_worker": partial(real_number, least=0),
+    "executor.workers": _workers,
+}
+"""What a value must be, unless it is None and may be."""
+
+
 def read_settings(config: Mapping[str, Any]) -> Settings:
     """Check a configuration and turn it into settings.
 
@@ -82,25 +114,22 @@ def read_settings(config: Mapping[str, Any]) -> Settings:
     UserError
         The first thing that is wrong, with its value and what would be right.
     """
-    loop = config.get("loop", LOOPS[0])
-    if loop not in LOOPS:
-        raise unknown_name("loop", loop, LOOPS)
+    loop, placement = config.get("loop", LOOPS[0]), config.get("placement", PLACEMENTS[0])
+    _known("loop", loop, LOOPS)
     optimizer = _optimizer(config, loop)
-    placement = config.get("placement", PLACEMENTS[0])
-    if placement not in PLACEMENTS:
-        raise unknown_name("placement", placement, PLACEMENTS)
-    seed = whole_number("seed", config.get("seed", 0), 0, what=WHOLE)
+    _known("placement", placement, PLACEMENTS)
+    seed = _whole("seed", config.get("seed", 0), 0)
     respondent = respondent_options(config.get("respondent") or {}, seed)
     return Settings(
         culture=_culture(config.get("culture")),
-        model=_model(config),
+        model=_section(ModelSpec, config, "model"),
         optimizer=optimizer,
         space=space_options(config.get("space") or {}),
         placement=placement,
         respondent=respondent,
         survey=_survey(config, respondent["kind"], seed),
-        executor=_executor(config),
-        budget=whole_number("budget", config.get("budget"), 1, what=WHOLE),
+        executor=_section(ExecutorSettings, config, "executor"),
+        budget=_whole("budget", config.get("budget"), 1),
         loop=loop,
         seed=seed,
         config=config,
@@ -110,8 +139,7 @@ def read_settings(config: Mapping[str, Any]) -> Settings:
 def _optimizer(config: Mapping[str, Any], loop: str) -> dict[str, Any]:
     """The optimizer's name and options; in a steady-state loop it learns from each result as it comes, if it can."""
     optimizer = dict(config.get("optimizer") or {"name": "auto"})
-    if optimizer.get("name") not in OPTIMIZERS:
-        raise unknown_name("optimizer", optimizer.get("name"), OPTIMIZERS)
+    _known("optimizer", optimizer.get("name"), OPTIMIZERS)
     can = capabilities_of(optimizer["name"])
     if loop == "steady" and not can.asks_ahead:
         able = [name for name in OPTIMIZERS if capabilities_of(name).asks_ahead]
@@ -122,20 +150,8 @@ def _optimizer(config: Mapping[str, Any], loop: str) -> dict[str, Any]:
     return {"updating": "immediate", **optimizer} if loop == "steady" and can.steady_state else optimizer
 
 
-def _model(config: Mapping[str, Any]) -> ModelSpec:
-    model: ModelSpec = _section(ModelSpec, config, "model")
-    whole_number("model.threads", model.threads, 1, what=WHOLE)
-    if model.token_budget is not None:
-        whole_number("model.token_budget", model.token_budget, 1, what=WHOLE)
-    if model.quantization is not None and model.quantization not in QUANTIZATIONS:
-        raise unknown_name("model.quantization", model.quantization, QUANTIZATIONS)
-    return model
-
-
 def _survey(config: Mapping[str, Any], respondent: str, seed: int) -> SurveySettings:
     survey: SurveySettings = _section(SurveySettings, config, "survey")
-    if survey.constant not in TREATMENTS:
-        raise unknown_name("survey.constant", survey.constant, TREATMENTS)
     for name, example in (("anchors", "japan, brazil"), ("demographics", "gender, age")):
         given = getattr(survey, name)
         if not isinstance(given, tuple):
@@ -143,9 +159,6 @@ def _survey(config: Mapping[str, Any], respondent: str, seed: int) -> SurveySett
             raise UserError(f"survey.{name}={given!r} must be a list of names, like [{like}]")
     for key in survey.anchors:
         get_culture(key)
-    whole_number("survey.respondents", survey.respondents, 2, what=WHOLE)
-    whole_number("survey.examples", survey.examples, 1, what=WHOLE)
-    whole_number("survey.respondent_seed", survey.respondent_seed, 0, what=WHOLE)
     sample_people(survey)
     return replace(survey, confirm=_confirm(survey.confirm, respondent, seed))
 
@@ -181,29 +194,16 @@ def _confirm(given: Any, respondent: str, seed: int) -> dict[str, Any] | None:
     return respondent_options({**({} if given is True else given), "kind": "sampled"}, seed, "survey.confirm")
 
 
-def _executor(config: Mapping[str, Any]) -> ExecutorSettings:
-    executor: ExecutorSettings = _section(ExecutorSettings, config, "executor")
-    if executor.kind not in EXECUTORS:
-        raise unknown_name("executor", executor.kind, EXECUTORS)
-    whole_number("executor.batch_size", executor.batch_size, 1, what=WHOLE)
-    whole_number("executor.max_retries", executor.max_retries, 0, what=WHOLE)
-    for name, value in (("timeout", executor.timeout), ("hang_timeout", executor.hang_timeout)):
-        if value is not None:
-            real_number(f"executor.{name}", value, 0, above=True, what="a number of seconds")
-    for name, value in (("cpus_per_worker", executor.cpus_per_worker), ("gpus_per_worker", executor.gpus_per_worker)):
-        if value is not None:
-            real_number(f"executor.{name}", value, 0)
-    if executor.workers not in (None, "auto"):
-        whole_number("executor.workers", executor.workers, 1, what="auto or a whole number")
-    return executor
-
-
 def _section(kind: type, config: Mapping[str, Any], name: str) -> Any:
+    """A part of the configuration as a dataclass, each value as `CHECKS` wants it."""
     values = dict(config.get(name) or {})
-    known = [field.name for field in fields(kind)]
-    for key in values:
+    known = {field.name: str(field.type) for field in fields(kind)}
+    for key, value in values.items():
         if key not in known:
             raise unknown_name(f"key {name}.*", key, known)
+        check = CHECKS.get(f"{name}.{key}")
+        if check and not (value is None and known[key].endswith("None")):
+            check(f"{name}.{key}", value)
     return kind(**{key: tuple(value) if isinstance(value, list) else value for key, value in values.items()})
 
 
@@ -226,13 +226,11 @@ def differences(old: Mapping[str, Any], new: Mapping[str, Any], prefix: str = ""
     """What differs between two configurations, as `key: old -> new`, leaving out what may differ."""
     found = []
     for key in sorted({*old, *new}):
-        if not prefix and key in RESUMABLE_CHANGES:
-            continue
-        left, right = old.get(key), new.get(key)
-        if isinstance(left, Mapping) and isinstance(right, Mapping):
-            found += differences(left, right, f"{prefix}{key}.")
-        elif left != right:
-            found.append(f"{prefix}{key}: {left!r} -> {right!r}")
+        name, left, right = f"{prefix}{key}", old.get(key), new.get(key)
+        if isinstance(left, Mapping | None) and isinstance(right, Mapping | None):
+            found += differences(left or {}, right or {}, f"{name}.")
+        elif left != right and (name == "executor.batch_size" or not name.startswith(RESUMABLE_CHANGES)):
+            found.append(f"{name}: {left!r} -> {right!r}")
     return found
 
 
@@ -244,9 +242,5 @@ def require_same(old: Mapping[str, Any], new: Mapping[str, Any], folder: Path) -
     TakenError
         Lists what differs.
     """
-    batch = [dict(config.get("executor") or {}).get("batch_size") for config in (old, new)]
-    found = differences(old, new)
-    if batch[0] != batch[1]:
-        found.append(f"executor.batch_size: {batch[0]!r} -> {batch[1]!r}")
-    if found:
+    if found := differences(old, new):
         raise TakenError(f"{folder} was run with another configuration; what differs: {'; '.join(found)}")

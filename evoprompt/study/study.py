@@ -13,24 +13,19 @@ from rich.console import Console
 
 from evoprompt.errors import UserError
 from evoprompt.experts import Expert, read_expert, served_by_peft, write_expert
-from evoprompt.files import replacing
+from evoprompt.files import as_json, replacing, write_json
 from evoprompt.llm import FrozenModel, Respondent, load_model, prompt_cost
 from evoprompt.objectives import AnyRespondent, SurveyAlignment, SurveyAlignmentFactory, make_respondent
-from evoprompt.optim import Optimizer, make_optimizer
+from evoprompt.optim import Optimizer
 from evoprompt.prompts import Space, load_space, save_space, space_for
-from evoprompt.study.answer_cache import AnswerCache
-from evoprompt.study.arms import Measurements, SurveyPanel, exported, icl_preface
-from evoprompt.study.evaluators import cluster
-from evoprompt.study.json_files import as_json, write_json
+from evoprompt.study.arms import AnswerCache, Measurements, SurveyPanel, exported, icl_preface
 from evoprompt.study.run_info import optimizer_info, optimizer_words, versions
-from evoprompt.study.run_result import RunResult
-from evoprompt.study.rundir import SCHEMA_VERSION, RunDirectory
-from evoprompt.study.search import SearchResult, run_search
+from evoprompt.study.rundir import SCHEMA_VERSION, RunDirectory, RunResult
+from evoprompt.study.search import cluster, new_optimizer, run_search
 from evoprompt.study.settings import SEARCH_RESPONDENTS, Settings, sample_people
 from evoprompt.study.table import figure, say
 from evoprompt.surveys import (
     Constant,
-    Instrument,
     anchored_constant,
     balanced_plan,
     choose_anchors,
@@ -43,6 +38,8 @@ from evoprompt.surveys.quality import LABEL_MASS_LIMIT, percent
 from evoprompt.surveys.vsm13 import DIMENSIONS
 
 CONFIRMED = ("loss", "interval", "dimensions", "invalid_rate")
+RUN_TO_METRICS = ("placement", "optimizer", "seed", "constant", "start_label_mass")
+RUN_TO_EXPERT = ("instrument", "constant", "respondent", "started_from", "seed", "versions")
 ASKED = ("respondents", "respondent_seed", "demographics", "counterbalanced", "examples", "confirm")
 
 
@@ -56,7 +53,8 @@ class Study:
         self, settings: Settings, directory: RunDirectory, console: Console, cache: AnswerCache | None = None
     ) -> None:
         self.settings, self.directory, self.console, self.cache = settings, directory, console, cache
-        self.instrument = _instrument(settings)
+        file = settings.survey.wording_file
+        self.instrument = load_instrument(file) if file else vsm13()
         self.people = sample_people(settings.survey)
 
     def run(self) -> RunResult:
@@ -74,9 +72,10 @@ class Study:
         settings, directory = self.settings, self.directory
         frozen = load_model(settings.model)
         self._check_inputs(frozen)
-        panel, confirming = self._panel(frozen, settings.respondent), self._confirming_panel(frozen)
+        panel, again = self._panel(frozen, settings.respondent), settings.survey.confirm
+        confirming = self._panel(frozen, again) if isinstance(again, Mapping) else None  # bad numbers are refused early
         space = self._space(frozen)
-        optimizer = _optimizer(settings, space)
+        optimizer = new_optimizer(settings, space.bounds)
         say(
             self.console,
             f"{settings.culture.name}: evolving {space.centre.shape[0]} soft tokens ({space.d} coordinates) of the "
@@ -97,10 +96,12 @@ class Study:
         def saved(searching: Optimizer) -> None:
             directory.remember(seconds=before + time.monotonic() - began, optimizer=self._searching(searching))
 
-        result = run_search(settings, factory, objective, optimizer, directory, self.console, saved)
-        prompt = space.decode(result.best.x[None])[0]
+        best, invalid = run_search(settings, factory, objective, optimizer, directory, self.console, saved)
+        prompt = space.decode(best.x[None])[0]
         measured.measure("evolved", prompt=prompt)
-        metrics = self._metrics(frozen, space, prompt, measured, result)
+        metrics = self._metrics(frozen, space, prompt, measured)
+        metrics |= {"evaluations": optimizer.evaluations, "failed": optimizer.failed, "invalid_rate": invalid}
+        metrics |= {"stopped": optimizer.should_stop() or "budget", "search_loss": best.loss}
         if confirming:
             metrics["confirmation"] = self._confirm(confirming, prompt, measured)
         metrics["seconds"] = before + time.monotonic() - began
@@ -115,13 +116,7 @@ class Study:
         return optimizer_info(optimizer, self.settings.optimizer)
 
     def _check_inputs(self, frozen: FrozenModel) -> None:
-        """A continued run needs the algorithm, the weights, the place and the wordings that it began with.
-
-        Raises
-        ------
-        UserError
-            One of them changed; says which, from what to what.
-        """
+        """A continued run needs the algorithm, the weights, the place and the wordings that it began with."""
         stored = self.directory.info
         if not stored.model:
             return
@@ -130,21 +125,17 @@ class Study:
                 f"{self.directory.path} was begun by an earlier version of evoprompt, where `de` named the portfolio "
                 "that is `auto` today, and cannot be continued; begin it again in another folder"
             )
-        now = {"fingerprint": frozen.fingerprint, "placed": frozen.placed}
-        pairs = [(f"model {key}", stored.model.get(key), value) for key, value in now.items()]
-        pairs.append(("wordings", stored.instrument.get("sha256"), self.instrument.sha256))
-        for name, old, new in pairs:
+        for name, old, new in (
+            ("model fingerprint", stored.model.get("fingerprint"), frozen.fingerprint),
+            ("model placed", stored.model.get("placed"), frozen.placed),
+            ("wordings", stored.instrument.get("sha256"), self.instrument.sha256),
+        ):
             if old != new:
                 raise UserError(f"{self.directory.path} cannot be continued: {name} was {old}, is {new}")
 
     def _panel(self, frozen: FrozenModel, asking: Mapping[str, Any]) -> SurveyPanel:
         respondent = make_respondent(frozen, self.settings.placement, **asking)
         return SurveyPanel(respondent, self.instrument, self.people[SEARCH_RESPONDENTS:], self.cache)
-
-    def _confirming_panel(self, frozen: FrozenModel) -> SurveyPanel | None:
-        """Who is asked again in free text at the end; made early, so that bad numbers are refused early."""
-        asking = self.settings.survey.confirm
-        return self._panel(frozen, asking) if isinstance(asking, Mapping) else None
 
     def _space(self, frozen: FrozenModel) -> Space:
         """The search space; a continued run takes the one it began with from its file, bit for bit."""
@@ -181,13 +172,7 @@ class Study:
             self.directory.remember(notes=(*notes, text))
 
     def _constant(self, panel: SurveyPanel) -> Constant:
-        """C, fitted once with the base model; a continued run keeps the one it began with.
-
-        Raises
-        ------
-        UserError
-            The base model does not answer every item.
-        """
+        """C, fitted once with the base model; a continued run keeps the one it began with."""
         stored = self.directory.info.constant
         if stored:
             return Constant(tuple(stored["values"]), stored["treatment"], tuple(stored["anchors"]))
@@ -205,12 +190,11 @@ class Study:
 
     def _remember_inputs(self, frozen: FrozenModel, constant: Constant, optimizer: Optimizer) -> None:
         settings = self.settings
-        placed = {"fingerprint": frozen.fingerprint, "placed": frozen.placed}
         self.directory.remember(
             status="running",
             seed=settings.seed,
             versions=versions(),
-            model={**asdict(settings.model), **placed},
+            model={**asdict(settings.model), "fingerprint": frozen.fingerprint, "placed": frozen.placed},
             instrument={"name": self.instrument.name, "sha256": self.instrument.sha256},
             placement=settings.placement,
             respondent=dict(settings.respondent),
@@ -286,10 +270,11 @@ class Study:
         return {arm: {key: found["held_out"][key] for key in CONFIRMED} for arm, found in asked.arms.items()}
 
     def _metrics(
-        self, frozen: FrozenModel, space: Space, prompt: torch.Tensor, measured: Measurements, result: SearchResult
+        self, frozen: FrozenModel, space: Space, prompt: torch.Tensor, measured: Measurements
     ) -> dict[str, Any]:
-        settings, culture = self.settings, self.settings.culture
+        settings, culture, info = self.settings, self.settings.culture, self.directory.info
         return {
+            **{part: getattr(info, part) for part in RUN_TO_METRICS},
             "schema_version": SCHEMA_VERSION,
             "culture": culture.key,
             "culture_name": culture.name,
@@ -297,59 +282,26 @@ class Study:
             "model": frozen.spec.name,
             "space": settings.space["kind"],
             "space_options": {**settings.space, "tokens": len(space.centre), "coordinates": space.d},
-            "placement": settings.placement,
             "served_by_peft": served_by_peft(frozen, settings.placement),
             "respondent": settings.respondent["kind"],
-            "optimizer": self.directory.info.optimizer,
-            "seed": settings.seed,
             "budget": settings.budget,
             "target": {name: culture.targets.get(name) for name in DIMENSIONS},
-            "constant": self.directory.info.constant,
-            "start_label_mass": self.directory.info.start_label_mass,
             "arms": measured.arms,
             "cost": asdict(prompt_cost(frozen, prompt, placement=settings.placement)),
-            "evaluations": result.evaluations,
-            "failed": result.failed,
-            "invalid_rate": result.invalid_rate,
-            "stopped": result.reason,
-            "search_loss": result.best.loss,
         }
 
     def _export(self, frozen: FrozenModel, prompt: torch.Tensor, metrics: dict[str, Any]) -> None:
-        culture, survey = self.settings.culture, asdict(self.settings.survey)
+        culture, survey, info = self.settings.culture, asdict(self.settings.survey), self.directory.info
         provenance = {
-            "culture": {**asdict(culture), "targets": dict(culture.targets)},
-            "instrument": {"name": self.instrument.name, "sha256": self.instrument.sha256},
-            "constant": metrics["constant"],
-            "respondent": dict(self.settings.respondent),
+            **{part: getattr(info, part) for part in RUN_TO_EXPERT},
+            "culture": asdict(culture),
             "survey": {key: survey[key] for key in ASKED},
             "space": metrics["space_options"],
-            "started_from": self.directory.info.started_from,
             "arms": exported(metrics["arms"]),
             "confirmation": metrics.get("confirmation"),
             "cost": metrics["cost"],
             "optimizer": {**self.settings.optimizer, **metrics["optimizer"]},
-            "seed": self.settings.seed,
             "evaluations": metrics["evaluations"],
             "run": self.directory.path.name,
-            "versions": versions(),
         }
         write_expert(self.directory.expert, prompt, frozen, as_json(provenance), self.settings.placement)
-
-
-def _instrument(settings: Settings) -> Instrument:
-    file = settings.survey.wording_file
-    return load_instrument(file) if file else vsm13()
-
-
-def _optimizer(settings: Settings, space: Space) -> Optimizer:
-    options = {"dtype": "float32", **settings.optimizer}  # the precision of a soft prompt, at half the memory
-    name = options.pop("name")
-    try:
-        optimizer = make_optimizer(name, bounds=space.bounds, budget=settings.budget, seed=settings.seed, **options)
-        optimizer.state_dict()  # refuses a variant that no checkpoint could hold before anything is evaluated
-    except UserError:
-        raise
-    except (ValueError, TypeError) as error:
-        raise UserError(f"optimizer {name!r}: {error}") from None
-    return optimizer

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from evoprompt.errors import UserError
-from evoprompt.study.json_files import read_json, write_json
+from evoprompt.files import read_json, write_json
 from evoprompt.study.run_info import RunInfo
 from evoprompt.study.rundir import RunDirectory, TakenError
 

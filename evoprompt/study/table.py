@@ -12,7 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from evoprompt.study.run_info import optimizer_words
-from evoprompt.study.run_result import RunResult
+from evoprompt.study.rundir import RunResult
 from evoprompt.surveys import DIMENSIONS
 from evoprompt.surveys.quality import INVALID_LIMIT, LABEL_MASS_LIMIT, percent
 

@@ -9,8 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from evoprompt.study.distance_sketch import distance_sketches
-from evoprompt.study.journal import SKETCH
+from evoprompt.study.journal import SKETCH, distance_sketches
 from evoprompt.surveys import DIMENSIONS
 
 LOSSES = {"naive": 20.0, "persona": 15.0, "icl": 17.0, "evolved": 10.0}

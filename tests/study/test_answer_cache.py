@@ -9,8 +9,7 @@ import pytest
 
 from evoprompt.llm import FrozenModel, ModelSpec, Respondent, load_model
 from evoprompt.objectives import make_questions
-from evoprompt.study.answer_cache import AnswerCache, Given
-from evoprompt.study.arms import SurveyPanel
+from evoprompt.study.arms import AnswerCache, Given, SurveyPanel
 from evoprompt.surveys import sample_respondents, vsm13
 
 

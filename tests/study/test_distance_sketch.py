@@ -5,8 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from evoprompt.study.distance_sketch import distance_sketches
-from evoprompt.study.journal import SKETCH
+from evoprompt.study.journal import SKETCH, distance_sketches
 
 
 @pytest.mark.parametrize("d", [1, 64, 4096])

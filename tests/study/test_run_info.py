@@ -16,7 +16,7 @@ from rich.console import Console
 
 from evoprompt.errors import UserError
 from evoprompt.optim.protocol import shares
-from evoprompt.study import RunDirectory, RunResult, run_sweep_job, rundir
+from evoprompt.study import RunDirectory, RunResult, run_job, rundir
 from evoprompt.study.run_info import RunInfo
 from evoprompt.study.rundir import TakenError
 
@@ -170,9 +170,7 @@ def test_a_job_that_is_refused_after_it_was_finished_keeps_what_it_has(finished:
     (folder / "metrics.json").write_text("{", encoding="utf-8")
     held = sorted(folder.iterdir())
     with pytest.raises(UserError, match="not valid JSON"):
-        run_sweep_job(
-            RunDirectory(folder).stored_config(), folder, {"number": 0}, Console(quiet=True), tmp_path / "answers"
-        )
+        run_job(RunDirectory(folder).stored_config(), folder, [], Console(quiet=True), job={"number": 0})
     assert sorted(folder.iterdir()) == held
 
 

@@ -21,13 +21,12 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from evoprompt.errors import UserError
 from evoprompt.llm import FrozenModel, ModelSpec, Respondent, load_model
 from evoprompt.objectives import SurveyAlignment, SurveyAlignmentFactory
-from evoprompt.optim import Evaluation, Optimizer, Trials, make_optimizer
+from evoprompt.optim import Best, Evaluation, Optimizer, Trials, make_optimizer
 from evoprompt.parallel import PoolStats
 from evoprompt.prompts import make_space
 from evoprompt.study import RunDirectory, read_settings, run_job
-from evoprompt.study.checkpoint import load_checkpoint, save_checkpoint
-from evoprompt.study.search import SearchFailedError, SearchResult, run_search
-from evoprompt.study.search_log import SearchLog
+from evoprompt.study.search import SearchFailedError, run_search
+from evoprompt.study.search_log import SearchLog, load_checkpoint, save_checkpoint
 from evoprompt.surveys import balanced_plan, get_culture, vsm13
 
 
@@ -90,7 +89,7 @@ class Told:
 
 def search(
     folder: Path, pocket: FrozenModel, workers: ModelSpec, **config: Any
-) -> tuple[RunDirectory, SearchResult, Optimizer]:
+) -> tuple[RunDirectory, Best, Optimizer]:
     """A small search of `pocket` by `workers`."""
     config = {"culture": {"key": "arab"}, "budget": 24, "seed": 0, **config}
     directory = RunDirectory(folder)
@@ -101,7 +100,8 @@ def search(
     optimizer = make_optimizer("de", bounds=space.bounds, budget=24, seed=0, popsize=8, updating=updating)
     objective = factory.around(Respondent(pocket))
     settings, quiet = read_settings(config), Console(quiet=True)
-    return directory, run_search(settings, factory, objective, optimizer, directory, quiet, lambda _: None), optimizer
+    best, _ = run_search(settings, factory, objective, optimizer, directory, quiet, lambda _: None)
+    return directory, best, optimizer
 
 
 def losses(trials: Trials) -> Evaluation:
@@ -147,13 +147,13 @@ def test_a_generation_that_was_half_told_is_completed_with_the_same_points_only(
 def test_a_search_whose_last_result_was_recorded_when_it_was_killed_still_writes_its_history(
     pocket: FrozenModel, tmp_path: Path, loop: str
 ) -> None:
-    directory, result, _ = search(tmp_path / "whole", pocket, pocket.spec, loop=loop)
+    directory, best, _ = search(tmp_path / "whole", pocket, pocket.spec, loop=loop)
     journal = directory.journal.read_bytes()
     killed = RunDirectory(tmp_path / "killed")
     killed.path.mkdir()
     killed.journal.write_bytes(journal)
     killed, again, _ = search(tmp_path / "killed", pocket, pocket.spec, loop=loop)
-    assert again.best.loss == result.best.loss
+    assert again.loss == best.loss
     assert killed.journal.read_bytes() == journal
     pd.testing.assert_frame_equal(pd.read_parquet(killed.history), pd.read_parquet(directory.history))
 
@@ -206,14 +206,14 @@ def test_workers_that_compute_in_another_dtype_than_the_driver_are_refused(pocke
 
 
 def test_a_search_tells_tensorboard_how_it_goes(pocket: FrozenModel, tmp_path: Path) -> None:
-    directory, result, _ = search(tmp_path, pocket, pocket.spec)
+    directory, best, _ = search(tmp_path, pocket, pocket.spec)
     events = EventAccumulator(str(directory.path / "tensorboard"))
     events.Reload()
     assert {"loss/best", "evaluations/per_second", "workers/utilisation", "workers/queue"} <= {
         *events.Tags()["scalars"]
     }
     last = events.Scalars("loss/best")[-1]
-    assert (last.step, last.value) == (24, pytest.approx(result.best.loss))
+    assert (last.step, last.value) == (24, pytest.approx(best.loss))
     history = pd.read_parquet(directory.history)
     assert history["elapsed"].is_monotonic_increasing
     assert (history["workers"] == 1).all()

@@ -18,16 +18,16 @@ from rich.console import Console
 
 from evoprompt.errors import UserError
 from evoprompt.experts import read_expert
+from evoprompt.files import as_json
 from evoprompt.llm import FrozenModel, ModelSpec, Respondent, load_model
 from evoprompt.optim import make_optimizer
 from evoprompt.prompts import load_space
 from evoprompt.report import write_report
 from evoprompt.study import RunResult, closing_table
 from evoprompt.study.arms import SurveyPanel, summarise
-from evoprompt.study.checkpoint import load_checkpoint
 from evoprompt.study.journal import SKETCH
-from evoprompt.study.json_files import as_json
 from evoprompt.study.search import SearchFailedError
+from evoprompt.study.search_log import load_checkpoint
 from evoprompt.study.settings import SEARCH_RESPONDENTS
 from evoprompt.study.table import figure
 from evoprompt.surveys import load_instrument, sample_respondents
