@@ -49,7 +49,12 @@ class AnswerCache:
 
     def get(self, frozen: FrozenModel, sheet: Sheet, ask: Callable[[], Given]) -> Given:
         """The answers that are kept, or else those of `ask`, kept from now on."""
-        path = self.folder / f"{_digest(frozen, sheet)}.safetensors"
+        asked = [
+            [frozen.fingerprint, frozen.placed, frozen.spec.quantization, frozen.spec.attention],
+            sorted(versions().items()),
+            [sheet.before, sheet.after, sheet.options],
+        ]
+        path = self.folder / f"{hashlib.sha256(json.dumps(asked).encode()).hexdigest()[:32]}.safetensors"
         try:
             found = load_file(path)
             return found["shares"], found["mass"]
@@ -258,12 +263,3 @@ def icl_preface(culture: Culture, instrument: Instrument, means: Doubles, consta
         answer = labels[question.values.index(int(towards))]
         lines.append(f"{question.text()} {answer}")
     return "\n".join(lines)
-
-
-def _digest(frozen: FrozenModel, sheet: Sheet) -> str:
-    asked = [
-        [frozen.fingerprint, frozen.placed, frozen.spec.quantization, frozen.spec.attention],
-        sorted(versions().items()),
-        [sheet.before, sheet.after, sheet.options],
-    ]
-    return hashlib.sha256(json.dumps(asked).encode()).hexdigest()[:32]

@@ -59,10 +59,13 @@ class RunInfo:
             It cannot be read, or a part is of another kind than it should be; says which.
         """
         found = read_json(path) if path.exists() else {}
-        kinds = {one.name: str(one.type) for one in fields(cls)}
-        known = {name: found[name] for name in kinds if found.get(name) is not None}
+        declared = {one.name: str(one.type) for one in fields(cls)}
+        known = {name: found[name] for name in declared if found.get(name) is not None}
         for name, value in known.items():
-            _require_kind(path, name, value, kinds[name])
+            kinds, words = next(kind for begins, kind in _KINDS.items() if declared[name].startswith(begins))
+            texts = not isinstance(value, list) or all(isinstance(one, str) for one in value)
+            if not isinstance(value, kinds) or isinstance(value, bool) or not texts:
+                raise UserError(f"{path} is damaged: `{name}` must be {words}, is {value!r:.80}")
         require_optimizer(path, known.get("optimizer", {}))
         return cls(**known | {"notes": tuple(known.get("notes", ()))})
 
@@ -80,13 +83,6 @@ _KINDS: dict[str, tuple[tuple[type, ...], str]] = {
     "tuple": ((list,), "a list of texts"),
 }
 """In JSON, by how the declaration of a part begins."""
-
-
-def _require_kind(path: Path, part: str, value: Any, declared: str) -> None:
-    kinds, words = next(found for begins, found in _KINDS.items() if declared.startswith(begins))
-    fits = isinstance(value, kinds) and not isinstance(value, bool)
-    if not fits or (isinstance(value, list) and not all(isinstance(one, str) for one in value)):
-        raise UserError(f"{path} is damaged: `{part}` must be {words}, is {value!r:.80}")
 
 
 def require_optimizer(path: Path, info: Mapping[str, Any]) -> None:

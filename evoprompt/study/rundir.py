@@ -135,7 +135,8 @@ class RunDirectory:
         measured |= {f"confirmation.{arm}": _part(asked_again, arm) for arm in asked_again}
         for where, one in measured.items():
             _require_measured(f"{path}: {where}", one)
-            one["loss"], *one["interval"] = (_or_nan(value) for value in (one["loss"], *one["interval"]))
+            numbers = [math.nan if value is None else value for value in (one["loss"], *one["interval"])]
+            one["loss"], one["interval"] = numbers[0], numbers[1:]
         return metrics
 
 
@@ -151,10 +152,6 @@ def _is_at(file: IO[str], path: Path) -> bool:
     with suppress(FileNotFoundError):
         return os.path.samestat(os.fstat(file.fileno()), path.stat())
     return False
-
-
-def _or_nan(value: float | None) -> float:
-    return math.nan if value is None else value
 
 
 def _part(holder: Any, name: str) -> Any:

@@ -24,6 +24,7 @@ __all__ = ["SearchLog", "load_checkpoint", "save_checkpoint"]
 
 logger = logging.getLogger(__name__)
 
+NUMBERED = "[0-9]" * 9  # the names of checkpoints
 KEPT = 2  # checkpoints: one folder each, of which the newest good one wins
 CHECKPOINT_SECONDS, CHECKPOINT_SHARE = 1.0, 0.05  # no sooner than that, and no more than this share of the time
 
@@ -221,21 +222,15 @@ def save_checkpoint(folder: Path, evaluations: int, state: Mapping[str, Any]) ->
     with replacing(final) as partial:
         save_state(partial, state)
         shutil.rmtree(final, ignore_errors=True)
-    for old in _numbered(folder)[:-KEPT]:
+    for old in sorted(folder.glob(NUMBERED))[:-KEPT]:
         shutil.rmtree(old, ignore_errors=True)
 
 
 def load_checkpoint(folder: Path) -> dict[str, Any] | None:
     """The newest checkpoint that can be read, or None."""
-    for candidate in reversed(_numbered(folder)):
+    for candidate in sorted(folder.glob(NUMBERED), reverse=True):
         try:
             return load_state(candidate)
         except (OSError, ValueError, KeyError):
             continue
     return None
-
-
-def _numbered(folder: Path) -> list[Path]:
-    if not folder.is_dir():
-        return []
-    return sorted(path for path in folder.iterdir() if path.name.isdigit())

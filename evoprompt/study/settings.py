@@ -71,7 +71,6 @@ class Settings:
     budget: int
     loop: str
     seed: int
-    config: Mapping[str, Any]  # what they were read from
 
 
 def _known(name: str, value: Any, known: Collection[str]) -> None:
@@ -132,7 +131,6 @@ def read_settings(config: Mapping[str, Any]) -> Settings:
         budget=_whole("budget", config.get("budget"), 1),
         loop=loop,
         seed=seed,
-        config=config,
     )
 
 

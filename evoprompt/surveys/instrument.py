@@ -93,10 +93,6 @@ def load_instrument(path: str | Path) -> Instrument:
         text = Path(path).read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"cannot read the wording file {path}: {error}") from None
-    return _parse(text, str(path))
-
-
-def _parse(text: str, path: str) -> Instrument:
     try:
         node = yaml.compose(text, Loader=yaml.SafeLoader)
     except yaml.MarkedYAMLError as error:
@@ -107,7 +103,7 @@ def _parse(text: str, path: str) -> Instrument:
         raise UserError(f"{path}, line {line}: a character that YAML does not allow: {error.character!r}") from None
     if node is None:
         raise UserError(f"{path}, line 1: the file is empty; it needs `scales` and `items`")
-    root = _At(path, node)
+    root = _At(str(path), node)
     top = root.mapping("the file")
     for name in ("scales", "items"):
         if name not in top:
@@ -144,5 +140,4 @@ def _item(number: str, at: _At, scales: Mapping[str, tuple[str, ...]]) -> Item:
 @lru_cache(maxsize=1)
 def vsm13() -> Instrument:
     """The bundled paraphrases of the 24 content items of the VSM 2013, five wordings each."""
-    file = resources.files("evoprompt.surveys") / "data" / "vsm13.yaml"
-    return _parse(file.read_text(encoding="utf-8"), "vsm13.yaml")
+    return load_instrument(str(resources.files("evoprompt.surveys") / "data" / "vsm13.yaml"))

@@ -58,7 +58,7 @@ def sample_respondents(count: int, seed: int, attributes: Sequence[str] = DEFAUL
     own = [name for name in attributes if name != "gender"]
     everybody = list(product(*(_VALUES[name] for name in own)))
     plausible = _plausible(own)
-    genders = _genders(attributes)
+    genders = GENDERS if "gender" in attributes else ("",)
     lines: list[list[str]] = []
     for number, gender in enumerate(genders):
         shuffled = (everybody[i] for i in np.random.default_rng([seed, 13, number]).permutation(len(everybody)))
@@ -83,11 +83,7 @@ def count_respondents(attributes: Sequence[str] = DEFAULT_ATTRIBUTES) -> int:
             raise unknown_name("respondent attribute", name, ATTRIBUTES)
     if not attributes or len(set(attributes)) < len(attributes):
         raise UserError(f"respondent attributes {list(attributes)} must be different ones of {', '.join(ATTRIBUTES)}")
-    return len(_genders(attributes)) * len(_plausible([name for name in attributes if name != "gender"]))
-
-
-def _genders(attributes: Sequence[str]) -> tuple[str, ...]:
-    return GENDERS if "gender" in attributes else ("",)
+    return (2 if "gender" in attributes else 1) * len(_plausible([name for name in attributes if name != "gender"]))
 
 
 def _plausible(attributes: Sequence[str]) -> set[tuple[object, ...]]:

@@ -7,9 +7,6 @@ from numpy.typing import ArrayLike
 
 from evoprompt.typing import Doubles
 
-DIMENSIONS = ("pdi", "idv", "mas", "uai", "lto", "ivr")
-"""Keys of Hofstede's six dimensions, in the order of all arrays of scores."""
-
 DIMENSION_NAMES = {
     "pdi": "Power distance",
     "idv": "Individualism",
@@ -18,7 +15,10 @@ DIMENSION_NAMES = {
     "lto": "Long-term orientation",
     "ivr": "Indulgence",
 }
-"""What the dimensions are called, by key."""
+"""What Hofstede's six dimensions are called, by key."""
+
+DIMENSIONS = tuple(DIMENSION_NAMES)
+"""Their keys, in the order of all arrays of scores."""
 
 # dimension: (weight, item, item): weight * (mean of first - mean of second)
 FORMULAS = {
@@ -30,17 +30,10 @@ FORMULAS = {
     "ivr": ((35, 12, 11), (40, 17, 16)),
 }
 
-
-def _weights() -> Doubles:
-    matrix = np.zeros((len(DIMENSIONS), 24))
-    for row, dimension in enumerate(DIMENSIONS):
-        for weight, plus, minus in FORMULAS[dimension]:
-            matrix[row, plus - 1] += weight
-            matrix[row, minus - 1] -= weight
-    return matrix
-
-
-WEIGHTS = _weights()  # (6, 24)
+WEIGHTS = np.zeros((len(DIMENSIONS), 24))
+for _row, _dimension in enumerate(DIMENSIONS):
+    for _weight, _plus, _minus in FORMULAS[_dimension]:
+        WEIGHTS[_row, [_plus - 1, _minus - 1]] += _weight, -_weight
 
 
 def raw_scores(means: ArrayLike) -> Doubles:

@@ -10,8 +10,7 @@ import yaml
 from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
-from evoprompt.objectives import respondent_options
-from evoprompt.objectives.asking import RESPONDENTS
+from evoprompt.objectives import RESPONDENTS, respondent_options
 from evoprompt.optim import OPTIMIZERS, make_optimizer
 from evoprompt.prompts import SPACES, space_options
 from evoprompt.study.settings import EXECUTORS, ExecutorSettings, read_settings

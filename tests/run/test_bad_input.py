@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from evoprompt.llm import PLACEMENTS
-from evoprompt.objectives.asking import RESPONDENTS
+from evoprompt.objectives import RESPONDENTS
 from evoprompt.prompts import SPACES
 
 from .conftest import SMALL, Command

@@ -1,9 +1,13 @@
-"""A survey's questions put to a frozen model: by the probabilities of its options, or in free text."""
+"""Objectives: what a candidate vector is worth; and how a survey is put to a frozen model."""
 
 from __future__ import annotations
 
+from evoprompt.extras import require
+
+require("evoprompt.objectives", "lm", "torch", "transformers", "safetensors", "yaml")
+
 from collections.abc import Mapping
-from dataclasses import MISSING, fields
+from dataclasses import MISSING, dataclass, field, fields
 from typing import Any
 
 import numpy as np
@@ -12,8 +16,22 @@ from numpy.typing import NDArray
 
 from evoprompt.checks import real_number, whole_number
 from evoprompt.errors import UserError, unknown_name
-from evoprompt.llm import FrozenModel, Respondent, SampledRespondent, Sheet
-from evoprompt.surveys import Plan
+from evoprompt.llm import FrozenModel, ModelSpec, Respondent, SampledRespondent, Sheet, load_model
+from evoprompt.optim import Evaluation
+from evoprompt.prompts import Space
+from evoprompt.surveys import Plan, l1_loss, raw_scores
+from evoprompt.typing import Doubles, Floats
+
+__all__ = [
+    "AnyRespondent",
+    "SurveyAlignment",
+    "SurveyAlignmentFactory",
+    "all_or_none",
+    "answers",
+    "make_questions",
+    "make_respondent",
+    "respondent_options",
+]
 
 RESPONDENTS = ("options", "sampled")
 SAMPLING = {
@@ -22,7 +40,6 @@ SAMPLING = {
     if field.init and field.default is not MISSING and field.name != "placement"
 }
 """How free text is sampled, with the defaults of `SampledRespondent`."""
-_LEAST = {"samples": 1, "max_new_tokens": 1, "seed": 0}
 
 AnyRespondent = Respondent | SampledRespondent
 """Who answers a survey: by the labels' probabilities, or in free text."""
@@ -58,21 +75,14 @@ def respondent_options(given: Mapping[str, Any], seed: int = 0, where: str = "re
         if key not in known:
             raise unknown_name(f"key {where}.*", key, known)
     options = {**known, **given}
-    if kind == "sampled" and given.get("seed") is None:
-        options["seed"] = seed
-    for key, value in options.items():
-        _check_number(f"{where}.{key}", key, value)
+    if kind == "options":
+        return options
+    options["seed"] = seed if given.get("seed") is None else given["seed"]
+    for key, least in {"samples": 1, "max_new_tokens": 1, "seed": 0}.items():
+        whole_number(f"{where}.{key}", options[key], least, what="a whole number")
+    real_number(f"{where}.temperature", options["temperature"], 0)
+    real_number(f"{where}.top_p", options["top_p"], 0, 1, above=True)
     return options
-
-
-def _check_number(name: str, key: str, value: Any) -> None:
-    """Refuse what a `SampledRespondent` would, before a model is loaded for it."""
-    if key in _LEAST:
-        whole_number(name, value, _LEAST[key], what="a whole number")
-    elif key == "temperature":
-        real_number(name, value, 0)
-    elif key == "top_p":
-        real_number(name, value, 0, 1, above=True)
 
 
 def make_respondent(
@@ -113,3 +123,56 @@ def all_or_none(shares: NDArray[np.float32]) -> NDArray[np.float32]:
     [[[0.5, 0.5]], [[nan, nan]]]
     """
     return np.where(np.isnan(shares).any(axis=(1, 2), keepdims=True), np.nan, shares)
+
+
+@dataclass(frozen=True, eq=False)
+class SurveyAlignment:
+    """z (n, d) -> mean absolute distance to `target` over the dimensions it has, in points.
+
+    The metric `dimensions` (n, 6) holds the scores; in free text `invalid` (n,) holds the share of answers that chose
+    no option or several. A candidate without any valid answer to an item, or to a form of the questions (option order
+    and labels), fails: its loss is NaN. Only searched wordings belong into `plan`.
+    """
+
+    respondent: AnyRespondent
+    space: Space
+    plan: Plan
+    target: Doubles  # (6,), NaN where unknown
+    constant: Doubles  # (6,)
+    sheet: Sheet
+
+    @property
+    def numerics(self) -> str:
+        """What the model computes in, and where."""
+        return self.respondent.frozen.placed
+
+    def __call__(self, z: Floats) -> Evaluation:
+        """Evaluate candidates (n, d)."""
+        shares = answers(self.respondent, self.space.decode(z), self.sheet)
+        scores = raw_scores(self.plan.item_means(shares)) + self.constant
+        metrics = {"dimensions": scores}
+        if isinstance(self.respondent, SampledRespondent):
+            metrics["invalid"] = self.respondent.invalid_rates
+        return Evaluation(loss=l1_loss(scores, self.target), metrics=metrics)
+
+
+@dataclass(frozen=True, eq=False)
+class SurveyAlignmentFactory:
+    """Builds the objective where it is needed; picklable, and small next to the model that it loads."""
+
+    model: ModelSpec
+    space: Space
+    plan: Plan
+    target: Doubles
+    constant: Doubles
+    placement: str = "prefix"
+    asking: Mapping[str, Any] = field(default_factory=dict)  # as `make_respondent` takes it
+
+    def __call__(self) -> SurveyAlignment:
+        """Load the model and build the objective."""
+        return self.around(make_respondent(load_model(self.model), self.placement, **self.asking))
+
+    def around(self, respondent: AnyRespondent) -> SurveyAlignment:
+        """Build the objective around a model that is loaded already."""
+        sheet = make_questions(respondent, self.plan)
+        return SurveyAlignment(respondent, self.space, self.plan, self.target, self.constant, sheet)
