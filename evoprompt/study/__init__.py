@@ -29,19 +29,13 @@ __all__ = [
 ]
 
 _MODULES = {
-    "RunResult": "rundir",
-    "RunDirectory": "rundir",
-    "Settings": "settings",
-    "Study": "study",
-    "SweepDirectory": "sweepdir",
-    "closing_table": "table",
-    "read_settings": "settings",
-    "run_job": "job",
+    **{"closing_table": "table", "run_job": "job", "read_settings": "settings"},
+    **{"RunDirectory": "rundir", "RunResult": "rundir", "SweepDirectory": "sweepdir"},
 }
 
 
 def __getattr__(name: str) -> Any:
     """Load a part when it is first asked for: who only reads a run's or a sweep's folder needs no model library."""
-    if name in _MODULES:
-        return getattr(import_module(f"evoprompt.study.{_MODULES[name]}"), name)
+    if name in __all__:
+        return getattr(import_module(f"evoprompt.study.{_MODULES.get(name, name.lower())}"), name)
     raise AttributeError(f"module 'evoprompt.study' has no attribute {name!r}")

@@ -88,14 +88,14 @@ def count_respondents(attributes: Sequence[str] = DEFAULT_ATTRIBUTES) -> int:
 
 def _plausible(attributes: Sequence[str]) -> set[tuple[object, ...]]:
     """What people can be, gender aside, told by these attributes alone."""
-    found: set[tuple[object, ...]] = set()
-    for age, (level, education), occupation in product(AGES, enumerate(EDUCATIONS), OCCUPATIONS):
-        first, last = _SCHOOLED[occupation]
-        in_time = age >= _EARLIEST[education] and (occupation != "student" or age <= _LATEST_STUDENT)
-        if in_time and first <= level <= last:
-            person: dict[str, object] = {"age": age, "education": education, "occupation": occupation}
-            found.add(tuple(person[name] for name in attributes))
-    return found
+    people: list[dict[str, object]] = [
+        {"age": age, "education": education, "occupation": occupation}
+        for age, education, (occupation, (first, last)) in product(AGES, EDUCATIONS, _SCHOOLED.items())
+        if first <= EDUCATIONS.index(education) <= last
+        and age >= _EARLIEST[education]
+        and (occupation != "student" or age <= _LATEST_STUDENT)
+    ]
+    return {tuple(person[name] for name in attributes) for person in people}
 
 
 def respondent_line(*values: object) -> str:
