@@ -29,9 +29,13 @@ __all__ = [
 ]
 
 _MODULES = {
-    **{"closing_table": "table", "run_job": "job", "read_settings": "settings"},
-    **{"RunDirectory": "rundir", "RunResult": "rundir", "SweepDirectory": "sweepdir"},
-}
+    "RunDirectory": "rundir",
+    "RunResult": "rundir",
+    "SweepDirectory": "sweepdir",
+    "closing_table": "table",
+    "read_settings": "settings",
+    "run_job": "job",
+}  # `Settings` and `Study` are in the modules of these names
 
 
 def __getattr__(name: str) -> Any:
