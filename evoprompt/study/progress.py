@@ -7,9 +7,10 @@ import math
 import socket
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
@@ -34,7 +35,7 @@ class SearchProgress:
         self.console, self.budget, self.options = console, budget, options
         self.first, self.began = 0, time.monotonic()
         self.printed, self.drawn = self.began, 0.0
-        self.scalars = Scalars.where_installed(folder / "tensorboard")
+        self.scalars = Scalars(folder / "tensorboard")
         self.live: Progress | None = None
         if console.is_terminal:
             self.live = Progress(
@@ -52,8 +53,7 @@ class SearchProgress:
         """Leave the terminal as it is."""
         if self.live:
             self.live.stop()
-        if self.scalars:
-            self.scalars.close()
+        self.scalars.close()
 
     def begin(self, done: int) -> None:
         """The search begins, with so many evaluations done before."""
@@ -69,17 +69,16 @@ class SearchProgress:
         self.drawn = now
         rate = (done - self.first) / max(now - self.began, 1e-9)
         best = optimizer.best
-        if self.scalars:
-            values = {
-                "loss/best": math.nan if best is None else best.loss,
-                "evaluations/failed": optimizer.failed,
-                "evaluations/per_second": rate,
-                "workers/number": stats.workers,
-                "workers/utilisation": stats.utilisation,
-                "workers/queue": stats.queued,
-                "workers/replaced": stats.replacements,
-            }
-            self.scalars.write(done, values)
+        values = {
+            "loss/best": math.nan if best is None else best.loss,
+            "evaluations/failed": optimizer.failed,
+            "evaluations/per_second": rate,
+            "workers/number": stats.workers,
+            "workers/utilisation": stats.utilisation,
+            "workers/queue": stats.queued,
+            "workers/replaced": stats.replacements,
+        }
+        self.scalars.write(done, values)
         busy = f"{stats.workers} workers {stats.utilisation:.0%} busy, " if stats.workers > 1 else ""
         busy += f"{stats.queued} queued, " if stats.queued and stats.workers > 1 else ""
         shown = "-" if best is None else f"{best.loss:.2f}"
@@ -100,34 +99,32 @@ class SearchProgress:
 
 
 class Scalars:
-    """A file of scalars that TensorBoard reads while it grows; a disk that refuses it ends the file, not the run."""
+    """A file of scalars that TensorBoard reads while it grows, where that is installed.
+
+    A disk that refuses it ends the file, not the run.
+    """
 
     def __init__(self, folder: Path) -> None:
+        self._file: Any = None
+        if find_spec("tensorboard") is None:
+            return
         from tensorboard.compat.proto.event_pb2 import Event
         from tensorboard.compat.proto.summary_pb2 import Summary
         from tensorboard.summary.writer.record_writer import RecordWriter
 
         self._event, self._summary = Event, Summary
-        folder.mkdir(parents=True, exist_ok=True)
-        path = folder / f"events.out.tfevents.{time.time():.6f}.{socket.gethostname()}"
-        self._file: Any = path.open("ab", buffering=0)
-        self._records = RecordWriter(self._file)
-        self._put(Event(wall_time=time.time(), file_version="brain.Event:2"))
-
-    @classmethod
-    def where_installed(cls, folder: Path) -> Self | None:
-        """A new file in the folder; None where there is no TensorBoard or no room."""
-        if find_spec("tensorboard") is None:
-            return None
-        try:
-            return cls(folder)
-        except OSError:
-            return None
+        with suppress(OSError):
+            folder.mkdir(parents=True, exist_ok=True)
+            path = folder / f"events.out.tfevents.{time.time():.6f}.{socket.gethostname()}"
+            self._file = path.open("ab", buffering=0)
+            self._records = RecordWriter(self._file)
+            self._put(Event(wall_time=time.time(), file_version="brain.Event:2"))
 
     def write(self, step: int, values: Mapping[str, float]) -> None:
         """Add values at a step."""
-        summary = self._summary(value=[self._summary.Value(tag=tag, simple_value=v) for tag, v in values.items()])
-        self._put(self._event(wall_time=time.time(), step=step, summary=summary))
+        if self._file is not None:
+            summary = self._summary(value=[self._summary.Value(tag=tag, simple_value=v) for tag, v in values.items()])
+            self._put(self._event(wall_time=time.time(), step=step, summary=summary))
 
     def close(self) -> None:
         """End the file."""
@@ -136,8 +133,6 @@ class Scalars:
             self._file = None
 
     def _put(self, event: Any) -> None:
-        if self._file is None:
-            return
         try:
             self._records.write(event.SerializeToString())
         except OSError as error:
