@@ -16,7 +16,7 @@ from rich.console import Console
 
 from evoprompt.errors import UserError
 from evoprompt.optim.protocol import shares
-from evoprompt.study import RunDirectory, RunResult, run_job, rundir
+from evoprompt.study import RunDirectory, RunResult, run_job
 from evoprompt.study.run_info import RunInfo
 from evoprompt.study.rundir import TakenError
 
@@ -175,15 +175,15 @@ def test_a_job_that_is_refused_after_it_was_finished_keeps_what_it_has(finished:
 
 
 def test_a_lock_that_a_refused_run_took_away_is_not_held(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    directory, opened = RunDirectory(tmp_path), []
+    directory, opened, lock = RunDirectory(tmp_path), [], fcntl.flock
 
     def flock(file: IO[str], how: int) -> None:
         opened.append(file)
         if len(opened) == 1:  # the other lets go between this process's opening of the file and its locking
             directory.lock.unlink()
-        fcntl.flock(file.fileno(), how)
+        lock(file, how)
 
-    monkeypatch.setattr(rundir.fcntl, "flock", flock)
+    monkeypatch.setattr(fcntl, "flock", flock)
     with directory.locked():
         monkeypatch.undo()
         assert len(opened) == 2
