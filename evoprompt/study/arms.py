@@ -149,12 +149,9 @@ class Measurements:
 def people_table(arm: str, split: str, plan: Plan, probabilities: Floats) -> pd.DataFrame:
     """Answer distributions by respondent and item, a row each; NaN where a respondent gave no valid answer."""
     shares = plan.respondent_answers(probabilities)
-    table = pd.DataFrame(shares.reshape(-1, 5), columns=ANSWERS)
-    table.insert(0, "item", np.tile(np.arange(1, 25), len(shares)))
-    table.insert(0, "respondent", np.repeat(plan.respondents, 24))
-    table.insert(0, "split", split)
-    table.insert(0, "arm", arm)
-    return table
+    items, people = np.tile(np.arange(1, 25), len(shares)), np.repeat(plan.respondents, 24)
+    asked = {"arm": arm, "split": split, "respondent": people, "item": items}
+    return pd.DataFrame(asked | dict(zip(ANSWERS, shares.reshape(-1, 5).T, strict=True)))
 
 
 def quotes(respondent: SampledRespondent, plan: Plan, sheet: Sheet) -> list[dict[str, Any]]:
@@ -172,16 +169,9 @@ def quotes(respondent: SampledRespondent, plan: Plan, sheet: Sheet) -> list[dict
 
 
 def summarise(plan: Plan, probabilities: Floats, target: Doubles, constant: Doubles) -> dict[str, Any]:
-    """One arm on one split.
+    """One arm on one split, from the answers to its plan (Q, 5), and target and constant (6,).
 
-    Parameters
-    ----------
-    plan
-        What was asked.
-    probabilities
-        (Q, 5), NaN where a question got no valid answer: scores are those of `Plan.respondent_means`.
-    target, constant
-        (6,) each.
+    A question that got no valid answer is NaN; scores are those of `Plan.respondent_means`.
 
     Returns
     -------

@@ -22,18 +22,10 @@ from evoprompt.surveys import DIMENSIONS, Culture, load_instrument, vsm13
 def measure_blend(
     frozen: FrozenModel, experts: Sequence[Expert], weights: Sequence[float], folder: Path, wordings: str | None = None
 ) -> tuple[Measurements, dict[str, float]]:
-    """Blend experts, ask the blend the survey they were evolved on, and write it as an expert of its own.
+    """Blend experts of one base model as `blend` does, ask the blend the survey they were evolved on, and write it.
 
-    Parameters
-    ----------
-    frozen
-        The base model of all of them.
-    experts, weights
-        As `blend` takes them.
-    folder
-        Where the new expert goes; it must not exist.
-    wordings
-        File of the instrument's wordings where it is not the bundled one.
+    The new expert goes to `folder`, which must not exist. `wordings` is the file of the instrument's wordings where it
+    is not the bundled one.
 
     Returns
     -------

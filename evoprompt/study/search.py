@@ -51,6 +51,8 @@ def run_search(
     ------
     SearchFailedError
         Too many candidates in a row failed.
+    UserError
+        The workers cannot be had, are lost, or compute in another dtype than this process.
     """
     steady, last_error = settings.loop == "steady", None
     with closing(SearchProgress(console, settings.budget, directory.path, settings.optimizer)) as progress:
@@ -61,7 +63,7 @@ def run_search(
         if optimizer.should_stop() is None or log.pending:
             progress.begin(len(log))
             try:
-                with make_evaluator(settings, factory, objective) as evaluator:
+                with _evaluator(settings, factory, objective) as evaluator:
                     (steady_state if steady else generational)(optimizer, evaluator, log)
                 last_error = evaluator.last_error
             except WorkersLostError as error:
@@ -100,8 +102,7 @@ def new_optimizer(settings: Settings, bounds: Any) -> Optimizer:
     return optimizer
 
 
-def on_ray(settings: Settings) -> bool:
-    """Whether the candidates go to Ray workers."""
+def _on_ray(settings: Settings) -> bool:
     wanted = settings.executor
     gpus = torch.cuda.device_count() if settings.model.device != "cpu" and torch.cuda.is_available() else 0
     return choose_executor(wanted.kind, wanted.workers, gpus, wanted.address) == "ray"
@@ -129,21 +130,14 @@ def cluster(settings: Settings) -> AbstractContextManager[Any]:
     UserError
         There is none at the address, or the workers do not fit.
     """
-    return joined(settings.executor.address, worker_request(settings)) if on_ray(settings) else nullcontext()
+    return joined(settings.executor.address, worker_request(settings)) if _on_ray(settings) else nullcontext()
 
 
-def make_evaluator(
+def _evaluator(
     settings: Settings, factory: SurveyAlignmentFactory, objective: SurveyAlignment
 ) -> LocalEvaluator | RayEvaluator:
-    """Candidates are evaluated by `objective`, or by what `factory` builds in Ray workers.
-
-    Raises
-    ------
-    UserError
-        The workers cannot be had, or compute in another dtype than this process.
-    """
     wanted = settings.executor
-    if not on_ray(settings):
+    if not _on_ray(settings):
         return LocalEvaluator(objective, wanted.batch_size)
     request = worker_request(settings)
     return RayEvaluator(

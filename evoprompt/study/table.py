@@ -42,7 +42,13 @@ def closing_table(result: RunResult, console: Console) -> None:
     _limits(metrics, console)
     for split, title in SPLIT_TITLES.items():
         console.print(_table(metrics, split, f"{metrics['culture_name']}, {title}"))
-    _confirmation(metrics, console)
+    for arm, found in metrics.get("confirmation", {}).items():
+        say(
+            console,
+            f"{arm:8s} asked again in free text, held-out wordings: loss {figure(found['loss'])} "
+            f"({_interval(found['interval'])}), {found['invalid_rate']:.1%} of the answers invalid",
+            "yellow" if found["invalid_rate"] > INVALID_LIMIT else None,
+        )
     cost = metrics["cost"]
     say(
         console,
@@ -87,24 +93,11 @@ def _limits(metrics: Mapping[str, Any], console: Console) -> None:
             )
 
 
-def _confirmation(metrics: Mapping[str, Any], console: Console) -> None:
-    """What the model answered in its own words."""
-    for arm, found in metrics.get("confirmation", {}).items():
-        say(
-            console,
-            f"{arm:8s} asked again in free text, held-out wordings: loss {figure(found['loss'])} "
-            f"({_interval(found['interval'])}), {found['invalid_rate']:.1%} of the answers invalid",
-            "yellow" if found["invalid_rate"] > INVALID_LIMIT else None,
-        )
-
-
 def _table(metrics: Mapping[str, Any], split: str, title: str) -> Table:
     table = Table(title=Text(title, style="bold"), title_justify="left")
     table.add_column("")
-    table.add_column("loss", justify="right")
-    table.add_column("95 % interval", justify="right")
-    for dimension in DIMENSIONS:
-        table.add_column(dimension.upper(), justify="right")
+    for title in ("loss", "95 % interval", *map(str.upper, DIMENSIONS)):
+        table.add_column(title, justify="right")
     target = metrics["target"]
     table.add_row("target", "", "", *(figure(target[name], 0) for name in DIMENSIONS))
     for arm, splits in metrics["arms"].items():

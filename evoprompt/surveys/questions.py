@@ -141,18 +141,9 @@ def balanced_means(cells: Doubles, asked: Doubles) -> Doubles:
     is learnt from the items that were answered in it. A respondent who looks at nothing but labels and positions gets
     the same mean whichever answers are missing; a mean of the answers there are would not have that.
 
-    Parameters
-    ----------
-    cells
-        (items, forms) mean answers, NaN where there are none.
-    asked
-        (items, forms) how many questions were asked, the weights of the forms in an item's mean.
-
-    Returns
-    -------
-    ndarray
-        (items,), NaN without any answer; all NaN where the answers do not tell what each form adds, such as when one
-        was never answered.
+    `cells` (items, forms) are mean answers, NaN where there are none; `asked` (items, forms) says how many questions
+    were asked, the weights of the forms in an item's mean. The means (items,) are NaN without any answer; all are where
+    the answers do not tell what each form adds, such as when one was never answered.
 
     >>> balanced_means(np.array([[1.0, 5.0], [1.0, np.nan], [np.nan, 5.0]]), np.ones((3, 2))).round(6).tolist()
     [3.0, 3.0, 3.0]
