@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from evoprompt.preflight.findings import Findings
-from evoprompt.study.search import new_optimizer
+from evoprompt.study.search import optimizer_of
 from evoprompt.study.settings import Settings
 
 __all__ = ["check_optimizer"]
@@ -17,7 +17,7 @@ def check_optimizer(settings: Settings, hidden: int, workers: int, findings: Fin
     findings.section("search")
     d, batch = coordinates(settings.space, hidden), settings.executor.batch_size
     with findings.catching():
-        optimizer = new_optimizer(settings, [(-1, 1)] * d)
+        optimizer = optimizer_of(settings, [(-1, 1)] * d)
         findings.line("space", f"{settings.space['kind']}, {d} coordinates")
         if settings.loop == "steady":
             findings.line("loop", f"steady: {batch} candidates for every {batch} results")

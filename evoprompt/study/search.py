@@ -84,7 +84,7 @@ def run_search(
     return best, float(np.mean(invalid)) if invalid else None
 
 
-def new_optimizer(settings: Settings, bounds: Any) -> Optimizer:
+def optimizer_of(settings: Settings, bounds: Any) -> Optimizer:
     """The optimizer that a configuration names.
 
     Raises

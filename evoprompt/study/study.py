@@ -21,7 +21,7 @@ from evoprompt.prompts import Space, load_space, save_space, space_for
 from evoprompt.study.arms import AnswerCache, Measurements, SurveyPanel, exported, icl_preface
 from evoprompt.study.run_info import optimizer_info, optimizer_words, versions
 from evoprompt.study.rundir import SCHEMA_VERSION, RunDirectory, RunResult
-from evoprompt.study.search import cluster, new_optimizer, run_search
+from evoprompt.study.search import cluster, optimizer_of, run_search
 from evoprompt.study.settings import SEARCH_RESPONDENTS, Settings, sample_people
 from evoprompt.study.table import figure, say
 from evoprompt.surveys import (
@@ -75,7 +75,7 @@ class Study:
         panel, again = self._panel(frozen, settings.respondent), settings.survey.confirm
         confirming = self._panel(frozen, again) if isinstance(again, Mapping) else None  # bad numbers are refused early
         space = self._space(frozen)
-        optimizer = new_optimizer(settings, space.bounds)
+        optimizer = optimizer_of(settings, space.bounds)
         say(
             self.console,
             f"{settings.culture.name}: evolving {space.centre.shape[0]} soft tokens ({space.d} coordinates) of the "
