@@ -98,7 +98,7 @@ class Plan:
         The standard deviation of an item's expected answer over its forms (option order and labels), averaged over
         the items, in answer steps. A respondent who looks at what an option says has none.
         """
-        expected, matrix = self.expected(probabilities), self._matrix([q.item for q in self.questions], 24)
+        expected, matrix = self.expected(probabilities), np.eye(24)[[question.item for question in self.questions]]
         by_form = [_means(expected[..., places], matrix[places]) for places in self.forms.values()]
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", RuntimeWarning)  # items that nobody answered
@@ -118,7 +118,7 @@ class Plan:
 
     def _means(self, probabilities: Floats, blocks: NDArray[np.intp], count: int) -> Doubles:
         """Means of blocks of questions (an item's, or a respondent's of an item): (..., Q, 5) -> (..., count)."""
-        expected, matrix = self.expected(probabilities), self._matrix(blocks, count)
+        expected, matrix = self.expected(probabilities), np.eye(count)[blocks]  # (Q, count): 1 where a question belongs
         rows = expected.reshape(-1, len(self.questions))
         means = rows @ (matrix / np.maximum(1.0, matrix.sum(axis=0)))
         for row in np.flatnonzero(~np.isfinite(rows).all(axis=1)):
@@ -126,12 +126,6 @@ class Plan:
             asked = [matrix[places].sum(axis=0) for places in self.forms.values()]
             means[row] = balanced_means(np.stack(cells, axis=1), np.stack(asked, axis=1))
         return np.where(matrix.any(axis=0), means, np.nan).reshape(*expected.shape[:-1], count)
-
-    def _matrix(self, blocks: Sequence[int] | NDArray[np.intp], count: int) -> Doubles:
-        """Which question belongs to which block: (Q, count) of 0 and 1."""
-        matrix = np.zeros((len(self.questions), count))
-        matrix[np.arange(len(self.questions)), blocks] = 1.0
-        return matrix
 
 
 def balanced_means(cells: Doubles, asked: Doubles) -> Doubles:
