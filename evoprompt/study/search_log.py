@@ -35,24 +35,10 @@ class SearchLog(Notes):
     The journal begins where a checkpoint ends, so that nothing in it is evaluated again, whatever moment the
     process was killed at. A disk that is full stops nothing: what could not be written is written later.
 
-    Parameters
-    ----------
-    directory
-        Where to write.
-    ordered
-        Whether the history is sorted by trial number, as the results of a generational run are the same in whatever
-        order they arrive.
-    saved
-        Called as `saved(optimizer)` after each checkpoint, to note how far the run is.
-    show
-        Called as `show(evaluations, optimizer, stats)` whenever the optimizer was told something.
-
-    Attributes
-    ----------
-    known
-        The row of every trial told so far.
-    pending
-        Points of the trials that were asked for and not told, by number; for a steady-state run.
+    Where it is `ordered`, the history is sorted by trial number, as the results of a generational run are the same in
+    whatever order they arrive. `saved(optimizer)` is called after each checkpoint, to note how far the run is, and
+    `show(evaluations, optimizer, stats)` whenever the optimizer was told something. `known` has the row of every trial
+    told so far, `pending` the points of those asked for and not told, by number; for a steady-state run.
     """
 
     def __init__(

@@ -56,15 +56,8 @@ def choose_anchors(anchors: Sequence[Culture], tuned: Culture) -> list[Culture]:
 def anchored_constant(anchors: Sequence[Culture], raw: Doubles) -> Constant:
     """C such that the mean score over the anchors equals their mean published score.
 
-    Parameters
-    ----------
-    anchors
-        The cultures asked by persona line.
-    raw
-        Their raw scores from the frozen model, shape (anchors, 6).
+    The anchors were asked by persona line; `raw` has their raw scores from the frozen model, shape (anchors, 6).
 
-    Examples
-    --------
     >>> from evoprompt.surveys.cultures import get_culture
     >>> anchored_constant([get_culture("japan")], np.zeros((1, 6))).values
     (54.0, 46.0, 95.0, 92.0, 88.0, 42.0)

@@ -34,13 +34,8 @@ _SCHOOLED = {  # the educations usual in an occupation, from EDUCATIONS[first] t
 def sample_respondents(count: int, seed: int, attributes: Sequence[str] = DEFAULT_ATTRIBUTES) -> list[str]:
     """`count` respondent lines, no two alike and the same for the same seed; genders alternate.
 
-    Parameters
-    ----------
-    count, seed
-        How many, and which.
-    attributes
-        What a line tells, some of `ATTRIBUTES`, in that order. People are drawn alike from all combinations but
-        implausible ones, such as a student of 63 or a driver with a doctorate.
+    A line tells `attributes`, some of `ATTRIBUTES`, in that order. People are drawn alike from all combinations but
+    implausible ones, such as a student of 63 or a driver with a doctorate.
 
     Raises
     ------
