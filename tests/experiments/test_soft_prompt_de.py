@@ -17,6 +17,7 @@ from experiments.soft_prompt_de.__main__ import main
 from experiments.soft_prompt_de.carried import transfer
 from experiments.soft_prompt_de.plan import CONF, PRESETS, Block, blocks, folder_of, read_request, run_block
 
+SHORT = f"survey.wording_file={Path(__file__).parents[1] / 'short_survey.yaml'}"  # one wording an item and split
 README = (Path(__file__).parents[2] / "experiments" / "soft_prompt_de" / "README.md").read_text(encoding="utf-8")
 TARGET = np.array([80.0, 38.0, 53.0, 68.0, 23.0, 34.0])
 
@@ -149,10 +150,9 @@ def test_optimizers_are_told_apart_by_their_variants() -> None:
 
 @pytest.mark.system
 def test_real_runs_become_tables(tmp_path: Path) -> None:
-    common = ("model.threads=1", "survey.respondents=3", "survey.examples=1")
-    launcher = PRESETS["quick"].launcher
-    run_block(Block("main", ("arab", "usa"), 2, (), 16), tmp_path, common, launcher)
-    run_block(Block("others", ("arab", "usa"), 2, ("optimizer=random",), 16), tmp_path, common, launcher)
+    common = ("model.threads=1", "survey.respondents=3", "survey.examples=1", SHORT)
+    run_block(Block("main", ("arab", "usa"), 2, (), 16), tmp_path, common, PRESETS["quick"].launcher)
+    run_block(Block("others", ("arab", "usa"), 2, ("optimizer=random",), 16), tmp_path, common, ())
     main_runs = results.read_block(tmp_path / "main")
     assert [(run.culture, run.seed) for run in main_runs] == [("arab", 0), ("arab", 1), ("usa", 0), ("usa", 1)]
     others = results.read_block(tmp_path / "others", results.overrides_of(main_runs[0].folder))
@@ -193,7 +193,7 @@ def test_real_runs_become_tables(tmp_path: Path) -> None:
 @pytest.mark.system
 def test_the_command_runs_every_block_once(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     folder = tmp_path / "runs"
-    small = ["survey.respondents=2", "survey.examples=1"]
+    small = ["survey.respondents=2", "survey.examples=1", SHORT, "hydra/launcher=basic"]
     asked = ["preset=quick", "regions=arab,japan", "seeds=1", "budget=16", f"folder={folder}", *small]
     assert main(asked) == 0
     printed = capfd.readouterr().out
