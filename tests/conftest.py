@@ -16,7 +16,10 @@ import pytest
 if TYPE_CHECKING:
     from evoprompt.llm import FrozenModel
 
-LONGEST = [f"tests/{room}/" for room in ("run", "study", "serving", "parallel", "llm", "experiments", "optim")]
+LONGEST = [
+    *("tests/run/", "tests/study/", "tests/experiments/", "tests/llm/", "tests/serving/", "tests/parallel/"),
+    *("tests/cluster/", "tests/examples/", "tests/benchmarks/", "tests/test_wheel", "tests/report/", "tests/optim/"),
+]
 MadeOnce = Callable[[str, Callable[[Path], object]], Path]
 
 for _threads in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
@@ -43,10 +46,13 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
-    """A worker for each of up to four CPUs where folders are asked for, none for a few files."""
+    """A worker for each of up to four CPUs where folders are asked for, none for a few files.
+
+    `-m system` has one more, since it often waits: for clusters, servers, browsers and what dies slowly.
+    """
     files = all(Path(argument.split("::")[0]).is_file() for argument in config.args)
     cpus = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return 0 if files else min(4, cpus)
+    return 0 if files else min(4, cpus) + _asked_for_system(config)
 
 
 @pytest.hookimpl(tryfirst=True)

@@ -15,7 +15,7 @@ import pytest
 REPOSITORY = Path(__file__).parents[2]
 SHORT_SURVEY = REPOSITORY / "tests" / "short_survey.yaml"
 SMALL = ["budget=40", "optimizer.popsize=8", "survey.respondents=2", "space=random_projection", "space.dimensions=16"]
-SMALL += ["survey.constant=none", "survey.examples=1", f"survey.wording_file={SHORT_SURVEY}"]
+SMALL += ["survey.constant=none", "survey.examples=1", f"survey.wording_file={SHORT_SURVEY}", "model.threads=1"]
 
 Command = Callable[..., subprocess.CompletedProcess[str]]
 

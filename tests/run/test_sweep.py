@@ -19,7 +19,7 @@ from evoprompt.study.journal import Journal
 from .conftest import REPOSITORY, SMALL, Command, begin
 from .test_run import same_result
 
-TINY = [*SMALL, "budget=16", "space.dimensions=8", "model.threads=1", "report=false"]
+TINY = [*SMALL, "budget=16", "space.dimensions=8", "report=false"]
 RAY = "hydra/launcher=evoprompt_ray"
 
 
@@ -39,10 +39,11 @@ def kill_in(run: Path, process: subprocess.Popen[str]) -> None:
     working: list[psutil.Process] = []
     while not working:  # it has the lock long before it searches
         assert process.poll() is None, process.communicate()
+        time.sleep(0.02)
         working = [one for one in (command, *command.children(recursive=True)) if lock in _open_files(one)]
     while not len(Journal(run / "journal.bin").told()):
         assert process.poll() is None, process.communicate()
-        time.sleep(0.001)
+        time.sleep(0.005)
     os.kill(working[0].pid, signal.SIGKILL)
     assert not (run / "metrics.json").exists(), "the job must not be over for this to be a test"
 
@@ -65,13 +66,13 @@ def test_jobs_of_a_sweep_ask_baselines_once(sweep: Path, command: Command, tmp_p
 
 @pytest.mark.system
 def test_a_sweep_on_ray_ends_with_every_result_though_a_worker_is_killed(sweep: Path, tmp_path: Path) -> None:
-    process = begin(tmp_path, "-m", "+culture=usa", "seed=range(12)", *TINY, RAY, "hydra.sweep.dir=sweep")
+    process = begin(tmp_path, "-m", "+culture=usa", "seed=range(5)", *TINY, RAY, "hydra.sweep.dir=sweep")
     kill_in(tmp_path / "sweep" / "usa-seed1-1", process)
     _, said = process.communicate(timeout=400)
     assert process.returncode == 0, said
     (line,) = said.splitlines()
     assert line.startswith("evoprompt: job 1 (seed=1): its process died (")
-    assert len(list((tmp_path / "sweep").glob("*/metrics.json"))) == 12
+    assert len(list((tmp_path / "sweep").glob("*/metrics.json"))) == 5
     assert "continuing" in (tmp_path / "sweep" / "usa-seed1-1" / "log.txt").read_text()
     for run in ("usa-seed0-0", "usa-seed1-1"):
         same_result(tmp_path / "sweep" / run, sweep / run)
@@ -168,7 +169,7 @@ def test_a_sweep_is_continued_with_its_own_settings_only(sweep: Path, command: C
 
 @pytest.mark.system
 def test_the_same_command_beside_a_live_sweep_is_refused_and_does_it_no_harm(command: Command, tmp_path: Path) -> None:
-    longer = ["-m", "+culture=usa", "seed=0", *TINY, "budget=400", "hydra.sweep.dir=sweep"]
+    longer = ["-m", "+culture=usa", "seed=0", *TINY, "budget=96", "hydra.sweep.dir=sweep"]
     process = begin(tmp_path, *longer)
     run = tmp_path / "sweep" / "usa-seed0-0"
     while not len(Journal(run / "journal.bin").told()):

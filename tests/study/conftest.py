@@ -34,6 +34,7 @@ def job(short_survey: str) -> Job:
             "space": {"kind": "random_projection", "tokens": 2, "dimensions": 8},
             **changes,
         }
+        config["model"] = {"threads": 1} | config.get("model", {})
         config["survey"] = {"wording_file": short_survey, "constant": "none", "respondents": 2} | config.get(
             "survey", {}
         )
