@@ -20,6 +20,7 @@ import torch
 from numpy.typing import NDArray
 
 from benchmarks.result_file import ResultFile, remarks
+from benchmarks.routing_figures import routing_figures
 from benchmarks.throughput_models import build
 from evoprompt.llm import FrozenModel, ModelSpec, load_model
 from evoprompt.llm.speak.decoding import Decoder, Sampling, Stream, decode
@@ -27,7 +28,6 @@ from evoprompt.llm.write.conversation import make_context
 from evoprompt.routing import Query, Router, bundled_queries, load_queries, load_router
 from evoprompt.routing.encoders import TfidfEncoder, make_encoder
 from evoprompt.routing.lexicon import bundled_lexicon
-from evoprompt.routing.metrics import routing_figures
 from evoprompt.routing.queries import UNSPECIFIC
 from evoprompt.routing.training import train
 from evoprompt.surveys import committee, cultures

@@ -14,10 +14,10 @@ from evoprompt.llm import Respondent
 from evoprompt.routing import Committee, Route, Voice
 from evoprompt.routing.committee import BASE, LETTERS, culture_of
 from evoprompt.routing.lexicon import bundled_lexicon
-from evoprompt.routing.metrics import alignment
 from evoprompt.surveys import Question, committee, get_culture, vsm13
 from evoprompt.surveys.instrument import N_ITEMS, OPTIONS
 from evoprompt.typing import Doubles
+from experiments.answer_figures import alignment
 from experiments.committee.queries import LabelledQuery
 
 COMPOSED = ("mixture", "panel", "synthesis")

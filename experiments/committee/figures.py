@@ -10,9 +10,9 @@ import pandas as pd
 from sklearn.metrics import ndcg_score, precision_recall_fscore_support
 
 from evoprompt.routing import Route
-from evoprompt.routing.metrics import coverage, diversity, published_figures
 from evoprompt.surveys import committee
 from evoprompt.typing import Doubles
+from experiments.answer_figures import coverage, diversity, published_figures
 from experiments.committee.arms import ARMS, COMPOSED, Reply, agreement
 from experiments.committee.queries import LabelledQuery
 from experiments.statistics import adjusted, mean_interval, paired

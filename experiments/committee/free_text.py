@@ -10,7 +10,7 @@ import pandas as pd
 from evoprompt.llm.speak.decoding import Sampling
 from evoprompt.routing import Committee, CommitteeAnswer, Voice
 from evoprompt.routing.committee import BASE
-from evoprompt.routing.metrics import completeness
+from experiments.answer_figures import completeness
 from experiments.committee.arms import ARMS, COMPOSED, persona_line
 from experiments.committee.queries import LabelledQuery
 

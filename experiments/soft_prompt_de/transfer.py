@@ -26,9 +26,9 @@ from evoprompt.errors import UserError, unknown_name
 from evoprompt.experts import Expert, read_expert
 from evoprompt.llm import FrozenModel, ModelSpec, Respondent, load_model
 from evoprompt.routing.committee import LETTERS
-from evoprompt.routing.metrics import alignment
 from evoprompt.surveys import DIMENSION_NAMES, DIMENSIONS, Culture, Instrument, Item, Plan, Question, full_plan
 from evoprompt.typing import Doubles
+from experiments.answer_figures import alignment
 from experiments.soft_prompt_de.external import MultipleChoice, Opinion, load_choices, load_opinions
 from experiments.statistics import RESAMPLES, mean_interval, paired
 

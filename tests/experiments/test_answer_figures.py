@@ -1,35 +1,10 @@
-"""The figures of routers and committees, on cases whose value is known."""
+"""The figures of answers, on cases whose value is known."""
 
 from __future__ import annotations
 
-import numpy as np
 import pytest
 
-from evoprompt.routing.metrics import (
-    alignment,
-    completeness,
-    coverage,
-    diversity,
-    published_figures,
-    routing_figures,
-)
-
-
-def test_a_perfect_router_has_perfect_figures() -> None:
-    labels = np.array([[True, False], [False, True], [True, True], [False, False]])
-    needed = labels.any(axis=1)
-    found = routing_figures(labels, labels.astype(float), labels, needed, needed.astype(float), np.ones(4, bool))
-    assert (found.precision, found.recall, found.f1, found.ndcg, found.abstention_auroc) == (1, 1, 1, 1, 1)
-    assert found.calibration_error == 0
-
-
-def test_queries_that_tell_no_culture_do_not_count_for_the_choice() -> None:
-    labels = np.array([[True, False], [False, False]])
-    chosen = np.array([[True, False], [True, True]])
-    needed, specific = np.array([True, True, False]), np.array([True, False, True])
-    labels, chosen = np.vstack([labels, [False, False]]), np.vstack([chosen, [False, False]])
-    found = routing_figures(labels, chosen.astype(float), chosen, needed, np.array([0.9, 0.8, 0.1]), specific)
-    assert (found.precision, found.recall, found.abstention_auroc) == (1, 1, 1)
+from experiments.answer_figures import alignment, completeness, coverage, diversity, published_figures
 
 
 def test_alignment_is_one_for_the_target_and_none_for_its_opposite() -> None:
@@ -40,6 +15,7 @@ def test_alignment_is_one_for_the_target_and_none_for_its_opposite() -> None:
 
 def test_diversity_counts_positions_and_not_who_takes_them() -> None:
     assert diversity([0, 0, 0]) == 0
+    assert diversity([0, 0, 1, 1]) == pytest.approx(1)
     assert diversity([0, 1, 2, 3]) == pytest.approx(2)
 
 
