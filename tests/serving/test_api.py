@@ -279,12 +279,14 @@ def test_many_clients_at_once_each_get_their_own_expert(server: Server, here: Co
             expected[name, question] = text, np.array([token.log_probability for token in stream.said])
     first = [round(float(scores[0]), 3) for _, scores in expected.values()]
     assert len(set(first)) == len(first), "answers must differ for this to be a test"
-    stop = time.monotonic() + 6
+    ready = threading.Barrier(50, timeout=120)
 
-    def ask(number: int) -> int:
+    def ask(number: int) -> None:
         name, count = NAMES[number % len(NAMES)], 0
-        with httpx.Client(timeout=60) as own:
-            while time.monotonic() < stop:
+        with httpx.Client(timeout=150, verify=False) as own:  # the server's own limit is 120 s
+            ready.wait()  # a busy machine may take longer to make fifty clients than they ask
+            stop = time.monotonic() + 6
+            while count < len(questions) or time.monotonic() < stop:
                 question = questions[(number + count) % len(questions)]
                 asked = {"messages": [{"role": "user", "content": question}], "max_tokens": 12, "logprobs": True}
                 response = own.post(f"{server.url}/v1/chat/completions", json={"model": f"expert:{name}", **asked})
@@ -295,11 +297,9 @@ def test_many_clients_at_once_each_get_their_own_expert(server: Server, here: Co
                 found = [token["logprob"] for token in choice["logprobs"]["content"]]
                 np.testing.assert_allclose(found, scores, atol=1e-4)
                 count += 1
-        return count
 
     with ThreadPoolExecutor(50) as clients:
-        counts = list(clients.map(ask, range(50)))
-    assert min(counts) >= 1
+        list(clients.map(ask, range(50)))
 
 
 def test_too_many_at_once_are_turned_away_and_the_slow_are_cut_off(pocket: FrozenModel, tmp_path: Path) -> None:
