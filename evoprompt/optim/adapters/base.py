@@ -11,15 +11,16 @@ from __future__ import annotations
 
 import hashlib
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike
 
-from evoprompt.optim.capabilities import Capabilities, refusal
+from evoprompt.optim.capabilities import CAPABILITIES, Capabilities, refusal, supported
 from evoprompt.optim.engine.accounts import Accounts
+from evoprompt.optim.engine.box import Rounding
 from evoprompt.optim.engine.ledger import FOREIGN, Told
 from evoprompt.optim.engine.starting import checked_popsize, default_popsize
 from evoprompt.optim.engine.state import Stateful, plain, require_own_state, require_same_config
@@ -61,6 +62,27 @@ class Guest(NamedTuple):
     x: Floats
 
 
+class Inner(NamedTuple):
+    """The k coordinates that can move, as an engine sees them: (x - offset) / scale."""
+
+    free: Indices
+    offset: Doubles
+    scale: Doubles
+    fixed: Doubles
+    """A point (d,) that holds the others."""
+
+    def of(self, x: Floats) -> Doubles:
+        """A point (d,) as the engine sees it, (k,)."""
+        inner: Doubles = (x.astype(np.float64)[self.free] - self.offset) / self.scale
+        return inner
+
+    def points(self, inner: Sequence[Doubles]) -> Doubles:
+        """What the engine proposed, n of (k,), as points (n, d)."""
+        x = np.tile(self.fixed, (len(inner), 1))
+        x[:, self.free] = self.offset + self.scale * np.asarray(inner)
+        return x
+
+
 @dataclass(eq=False)
 class Log(Stateful):
     """All that an engine was asked and told, in this order."""
@@ -97,6 +119,10 @@ class ReplayedOptimizer(Accounts, ABC):
         Stop with "deadline" after so much wall-clock time, counted over resumes; nothing is handed out then.
     updating : str
         "deferred" as said above, or "immediate": each result reaches the engine when it is told.
+    integrality : array_like of bool, shape (d,), optional
+        Which coordinates are whole numbers.
+    config : mapping, optional
+        Settings of the engine, which a state must have been made with.
 
     Raises
     ------
@@ -106,7 +132,6 @@ class ReplayedOptimizer(Accounts, ABC):
 
     name: str
     _plans_by_budget = False
-    capabilities: Capabilities
 
     def __init__(
         self,
@@ -120,8 +145,11 @@ class ReplayedOptimizer(Accounts, ABC):
         target: float | None = None,
         seconds: float | None = None,
         updating: str = "deferred",
+        integrality: ArrayLike | None = None,
         config: Mapping[str, Any] | None = None,
     ) -> None:
+        wishes = {"updating": updating, "integrality": integrality}
+        supported(self.name, CAPABILITIES.get(self.name, Capabilities()), wishes)
         super().__init__(
             bounds, budget=budget, seconds=seconds, seed=seed, dtype=dtype, target=target, updating=updating
         )
@@ -129,7 +157,9 @@ class ReplayedOptimizer(Accounts, ABC):
         self.popsize = checked_popsize(self._default_popsize(budget) if popsize is None else popsize, budget)
         self._first = np.empty((0, self.d), self._box.dtype) if x0 is None else self._box.points(x0, "x0")
         self._own_popsize = popsize is None
-        self._config |= {"popsize": self.popsize, "x0": self._first, **(config or {})}
+        self._rounding = None if integrality is None else Rounding(self._box, integrality)
+        mask = None if self._rounding is None else self._rounding.mask
+        self._config |= {"popsize": self.popsize, "x0": self._first, "integrality": mask, **(config or {})}
         self._begin()
 
     def _begin(self) -> None:
@@ -138,10 +168,11 @@ class ReplayedOptimizer(Accounts, ABC):
         self._worst, self._least = -np.inf, np.inf
         self._last: list[Told] = []
         self._pool: list[Told] = []
+        self._learnt = 0
         self._start()
 
-    def _free_box(self) -> tuple[Indices, Doubles, Doubles]:
-        """Which coordinates can move (k,), and their lower and upper bounds (k,), all finite.
+    def _unit_cube(self) -> Inner:
+        """The coordinates that can move, as [0, 1].
 
         Raises
         ------
@@ -154,7 +185,7 @@ class ReplayedOptimizer(Accounts, ABC):
         free = np.flatnonzero(low < high)
         if len(free) == 0:
             raise ValueError("no coordinate has low < high, there is nothing to search")
-        return free, low[free], high[free]
+        return Inner(free, low[free], high[free] - low[free], low)
 
     def _default_popsize(self, budget: int | None) -> int:
         """The population when none is given."""
@@ -181,9 +212,9 @@ class ReplayedOptimizer(Accounts, ABC):
         """Take in results, in the order of their trial numbers."""
 
     @property
-    @abstractmethod
     def generation(self) -> int:
         """Batches the engine has learnt from."""
+        return self._learnt
 
     @property
     def stages(self) -> dict[str, int]:
@@ -203,8 +234,9 @@ class ReplayedOptimizer(Accounts, ABC):
 
     def _hand_out(self, count: int) -> Trials:
         first = self._given()[self.asked :]
-        ids, first = self._ledger.next_ids(count), first[:count]
-        x = np.concatenate([first, self._propose(ids[len(first) :]).reshape(-1, self.d)]) if count else first
+        ids, x = self._ledger.next_ids(count)[len(first) :], first[:count]
+        if len(ids):
+            x = np.concatenate([x, self._propose(ids)])
         with np.errstate(over="ignore"):
             x = np.clip(np.asarray(x).astype(self._box.dtype), self._box.low, self._box.high)
         trials = self._ledger.hand_out(x)

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Unpack
 
 import numpy as np
-from numpy.typing import ArrayLike, DTypeLike
 
 from evoprompt.extras import require
 from evoprompt.optim.adapters.base import ReplayedOptimizer, Result
 from evoprompt.optim.adapters.global_rng import PrivateGlobalState
-from evoprompt.optim.capabilities import CAPABILITIES
+from evoprompt.optim.engine.accounts import Settings
 from evoprompt.typing import Floats, Indices
 
 __all__ = ["Nevergrad"]
@@ -40,27 +39,17 @@ class Nevergrad(ReplayedOptimizer):
 
     name = "nevergrad"
     _plans_by_budget = True
-    capabilities = CAPABILITIES["nevergrad"]
 
     def __init__(
         self,
         bounds: Any,
         *,
-        budget: int | None = None,
-        seed: int | None = 0,
-        popsize: int | None = None,
-        dtype: DTypeLike = "float64",
-        x0: ArrayLike | None = None,
-        target: float | None = None,
-        seconds: float | None = None,
         updating: str = "deferred",
         optimizer: str = "TwoPointsDE",
+        **settings: Unpack[Settings],
     ) -> None:
         self._optimizer = optimizer
-        super().__init__(
-            bounds, budget=budget, seed=seed, popsize=popsize, dtype=dtype, x0=x0, target=target,
-            seconds=seconds, updating=updating, config={"optimizer": optimizer},
-        )  # fmt: skip
+        super().__init__(bounds, updating=updating, config={"optimizer": optimizer}, **settings)
 
     def _start(self) -> None:
         require("the optimizer 'nevergrad'", "peers", "nevergrad")
@@ -72,40 +61,35 @@ class Nevergrad(ReplayedOptimizer):
             registry = nevergrad.optimizers.registry
             if self._optimizer not in registry:
                 raise ValueError(f"nevergrad has no optimizer {self._optimizer!r}; see nevergrad.optimizers.registry")
-            self._free, self._low, high = self._free_box()
-            self._width = high - self._low
-            start = np.full(len(self._free), 0.5)
-            array = nevergrad.p.Array(init=start, lower=0.0, upper=1.0)
+            self._inner = self._unit_cube()
+            array = nevergrad.p.Array(init=np.full(len(self._inner.free), 0.5), lower=0.0, upper=1.0)
             array.random_state = np.random.RandomState(np.random.SeedSequence(self.seed).generate_state(8))
             self._engine = registry[self._optimizer](
                 parametrization=array, budget=self.budget, num_workers=self.popsize
             )
         self._sent: dict[int, Any] = {}
-        self._told = 0
 
     def _natural(self) -> int:
         return max(0, self.popsize - len(self._sent))
 
     def _propose(self, ids: Indices) -> Floats:
-        x = np.tile(self._box.low.astype(np.float64), (len(ids), 1))
         with self._global.installed():
-            for row, i in zip(x, ids.tolist(), strict=True):
-                self._sent[i] = self._engine.ask()
-                row[self._free] = self._low + self._width * self._sent[i].value
-        return x
+            asked = {i: self._engine.ask() for i in ids.tolist()}
+        self._sent |= asked
+        return self._inner.points([candidate.value for candidate in asked.values()])
 
     def _learn(self, results: list[Result]) -> None:
         with self._global.installed():
             for result in results:
                 candidate = self._sent.pop(result.id, None)
-                self._told += candidate is not None
                 if candidate is not None:
+                    self._learnt += 1
                     self._engine.tell(candidate, result.loss)
                 elif not result.failed:
                     self._suggest(result)
 
     def _suggest(self, result: Result) -> None:
-        inner = np.clip((np.asarray(result.x, dtype=np.float64)[self._free] - self._low) / self._width, 0.0, 1.0)
+        inner = np.clip(self._inner.of(result.x), 0.0, 1.0)
         try:
             self._engine.tell(self._engine.parametrization.spawn_child(new_value=inner), result.loss)
         except self._not_supported:
@@ -114,4 +98,4 @@ class Nevergrad(ReplayedOptimizer):
     @property
     def generation(self) -> int:
         """Batches of popsize told to the engine."""
-        return self._told // self.popsize
+        return self._learnt // self.popsize

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import Any, Unpack
 
 import numpy as np
-from numpy.typing import ArrayLike, DTypeLike
 
 from evoprompt.checks import one_of, real_number
 from evoprompt.extras import require
-from evoprompt.optim.adapters.base import ReplayedOptimizer, Result
+from evoprompt.optim.adapters.base import Inner, ReplayedOptimizer, Result
 from evoprompt.optim.adapters.global_rng import PrivateGlobalState
-from evoprompt.optim.capabilities import CAPABILITIES
+from evoprompt.optim.engine.accounts import Settings
 from evoprompt.optim.engine.starting import MINIMUM, default_popsize
 from evoprompt.typing import Doubles, Floats, Indices
 
@@ -50,28 +49,11 @@ class CMA(ReplayedOptimizer):
     """
 
     name = "cma"
-    capabilities = CAPABILITIES["cma"]
 
-    def __init__(
-        self,
-        bounds: Any,
-        *,
-        budget: int | None = None,
-        seed: int | None = 0,
-        popsize: int | None = None,
-        dtype: DTypeLike = "float64",
-        x0: ArrayLike | None = None,
-        target: float | None = None,
-        seconds: float | None = None,
-        variant: str = "full",
-        sigma: float = 0.3,
-    ) -> None:
+    def __init__(self, bounds: Any, *, variant: str = "full", sigma: float = 0.3, **settings: Unpack[Settings]) -> None:
         one_of("variant", variant, ("full", "separable"))
         self._variant, self._sigma = variant, real_number("sigma", sigma, 0.0, above=True)
-        super().__init__(
-            bounds, budget=budget, seed=seed, popsize=popsize, dtype=dtype, x0=x0, target=target,
-            seconds=seconds, config={"variant": variant, "sigma": self._sigma},
-        )  # fmt: skip
+        super().__init__(bounds, config={"variant": variant, "sigma": self._sigma}, **settings)
 
     def _default_popsize(self, budget: int | None) -> int:
         size = 4 + int(3 * math.log(self.d))
@@ -82,17 +64,16 @@ class CMA(ReplayedOptimizer):
         import cma
 
         low, high = self._box.low.astype(np.float64), self._box.high.astype(np.float64)
-        self._free = np.flatnonzero(low < high)
-        if len(self._free) < 2:
-            raise ValueError(f"CMA-ES needs at least 2 coordinates with low < high, got {len(self._free)}")
-        low, high = low[self._free], high[self._free]
-        boxed = np.isfinite(low) & np.isfinite(high)
-        self._offset = np.where(boxed, low, 0.0)
-        self._scale = np.where(boxed, high - low, 1.0)
-        start = self._first[0] if len(self._first) else self._box.from_unit(np.full(self.d, 0.5))
-        low, high = (low - self._offset) / self._scale, (high - self._offset) / self._scale
+        free = np.flatnonzero(low < high)
+        if len(free) < 2:
+            raise ValueError(f"CMA-ES needs at least 2 coordinates with low < high, got {len(free)}")
+        boxed = np.isfinite(low[free]) & np.isfinite(high[free])
+        offset, scale = np.where(boxed, low[free], 0.0), np.where(boxed, high[free] - low[free], 1.0)
+        self._inner = Inner(free, offset, scale, low)
+        start = self._inner.of(self._first[0] if len(self._first) else self._box.from_unit(np.full(self.d, 0.5)))
+        low, high = self._inner.of(low), self._inner.of(high)
         # pycma moves starting points that lie on a bound itself, but warns about it.
-        mean = np.where(boxed, np.clip(self._inner(start), 1e-6, 1 - 1e-6), np.clip(self._inner(start), low, high))
+        mean = np.where(boxed, np.clip(start, 1e-6, 1 - 1e-6), np.clip(start, low, high))
         bounded = np.isfinite(low).any() or np.isfinite(high).any()
         options = {
             "bounds": [low.tolist(), high.tolist()] if bounded else [None, None],
@@ -108,21 +89,14 @@ class CMA(ReplayedOptimizer):
         self._guests: list[tuple[Doubles, float]] = []
         self._drawn_since_update = False
         self._converged = False
-        self._updates = 0
-
-    def _inner(self, x: Floats) -> Doubles:
-        inner: Doubles = (np.asarray(x, dtype=np.float64)[self._free] - self._offset) / self._scale
-        return inner
 
     def _natural(self) -> int:
         return max(0, self.popsize - len(self._sent) - len(self._results))
 
     def _propose(self, ids: Indices) -> Floats:
-        x = np.tile(self._box.low.astype(np.float64), (len(ids), 1))
-        for row, i in zip(x, ids.tolist(), strict=True):
-            self._sent[i] = self._draw()
-            row[self._free] = self._offset + self._scale * self._sent[i]
-        return x
+        drawn = {i: self._draw() for i in ids.tolist()}
+        self._sent |= drawn
+        return self._inner.points(list(drawn.values()))
 
     def _draw(self) -> Doubles:
         if not self._queue:
@@ -137,14 +111,14 @@ class CMA(ReplayedOptimizer):
             if sent is not None:
                 self._results.append((sent, result.loss, result.failed))
             elif not result.failed:
-                self._guests.append((self._inner(result.x), result.loss))
+                self._guests.append((self._inner.of(result.x), result.loss))
             if len(self._results) == self.popsize:
                 self._update()
 
     def _update(self) -> None:
         points, losses, failed = (list(column) for column in zip(*self._results, strict=True))
         self._results = []
-        self._updates += 1
+        self._learnt += 1
         if all(failed):
             return
         good = sorted((g for g in self._guests if g[1] < np.median(losses)), key=lambda guest: guest[1])[:_MOST_GUESTS]
@@ -159,8 +133,3 @@ class CMA(ReplayedOptimizer):
 
     def _engine_reason(self) -> str | None:
         return "converged" if self._converged else None
-
-    @property
-    def generation(self) -> int:
-        """Updates of the search distribution."""
-        return self._updates

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Unpack
 
-from numpy.typing import ArrayLike, DTypeLike
+from numpy.typing import ArrayLike
 
 from evoprompt.optim.adapters.base import ReplayedOptimizer, Result
-from evoprompt.optim.capabilities import CAPABILITIES
-from evoprompt.optim.engine.box import Box, Rounding
+from evoprompt.optim.engine.accounts import Settings
 from evoprompt.optim.engine.rng import Purpose, TrialStreams
 from evoprompt.typing import Floats, Indices
 
@@ -33,27 +32,9 @@ class RandomSearch(ReplayedOptimizer):
     """
 
     name = "random"
-    capabilities = CAPABILITIES["random"]
 
-    def __init__(
-        self,
-        bounds: Any,
-        *,
-        budget: int | None = None,
-        seed: int | None = 0,
-        popsize: int | None = None,
-        dtype: DTypeLike = "float64",
-        x0: ArrayLike | None = None,
-        target: float | None = None,
-        seconds: float | None = None,
-        integrality: ArrayLike | None = None,
-    ) -> None:
-        self._rounding = None if integrality is None else Rounding(Box(bounds, dtype), integrality)
-        mask = None if self._rounding is None else self._rounding.mask
-        super().__init__(
-            bounds, budget=budget, seed=seed, popsize=popsize, dtype=dtype, x0=x0, target=target, seconds=seconds,
-            config={"integrality": mask},
-        )  # fmt: skip
+    def __init__(self, bounds: Any, *, integrality: ArrayLike | None = None, **settings: Unpack[Settings]) -> None:
+        super().__init__(bounds, integrality=integrality, **settings)
 
     def _start(self) -> None:
         self._streams = TrialStreams(self.seed)

@@ -4,16 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
-from typing import Any
+from typing import Any, Unpack
 
 import numpy as np
-from numpy.typing import ArrayLike, DTypeLike
+from numpy.typing import ArrayLike
 from scipy.optimize import Bounds, differential_evolution
 
 from evoprompt.optim.adapters.base import ReplayedOptimizer, Result
 from evoprompt.optim.adapters.inverted import Inverted
-from evoprompt.optim.capabilities import CAPABILITIES
-from evoprompt.optim.engine.box import Box, Rounding
+from evoprompt.optim.engine.accounts import Settings
 from evoprompt.optim.engine.rng import TrialStreams
 from evoprompt.optim.engine.starting import initial_points
 from evoprompt.typing import Bools, Doubles, Floats, Indices
@@ -48,49 +47,39 @@ class ScipyDE(ReplayedOptimizer):
     """
 
     name = "scipy"
-    capabilities = CAPABILITIES["scipy"]
 
     def __init__(
         self,
         bounds: Any,
         *,
-        budget: int | None = None,
-        seed: int | None = 0,
-        popsize: int | None = None,
-        dtype: DTypeLike = "float64",
-        x0: ArrayLike | None = None,
-        target: float | None = None,
-        seconds: float | None = None,
         strategy: str = "best1bin",
         integrality: ArrayLike | None = None,
+        **settings: Unpack[Settings],
     ) -> None:
+        popsize = settings.get("popsize")
         if popsize is not None and popsize < _MINIMUM:
             raise ValueError(f"scipy's differential evolution needs a popsize of at least {_MINIMUM}, got {popsize!r}")
         self._strategy = strategy
-        self._integrality = None if integrality is None else Rounding(Box(bounds, dtype), integrality).mask
-        super().__init__(
-            bounds, budget=budget, seed=seed, popsize=popsize, dtype=dtype, x0=x0, target=target,
-            seconds=seconds, config={"strategy": strategy, "integrality": self._integrality},
-        )  # fmt: skip
+        super().__init__(bounds, integrality=integrality, config={"strategy": strategy}, **settings)
 
     def _start(self) -> None:
         if self.popsize < _MINIMUM:
             raise ValueError(f"scipy's differential evolution needs a budget of at least {_MINIMUM}, got {self.budget}")
-        self._free_box()
+        self._unit_cube()  # refuses bounds that are infinite, and a box of one point
         if len(self._first) > self.popsize:
             raise ValueError(f"x0 has {len(self._first)} rows, more than the population of {self.popsize}")
         first = self._first if len(self._first) else None
         initial = initial_points(self._box, self.popsize, TrialStreams(self.seed), first).astype(np.float64)
         box = Bounds(self._box.low.astype(np.float64), self._box.high.astype(np.float64))
         evolve = partial(
-            _evolve, box=box, initial=initial, seed=self.seed, strategy=self._strategy, integrality=self._integrality
-        )
+            _evolve, box=box, initial=initial, seed=self.seed, strategy=self._strategy,
+            integrality=self._config["integrality"],
+        )  # fmt: skip
         self._engine = Inverted(evolve, "scipy's differential evolution")
         self._queue = self._engine.points()
         self._size = len(self._queue)
         self._slots: dict[int, int] = {}
         self._losses = np.full(self._size, np.nan)
-        self._generation = 0
 
     def _given(self) -> Floats:
         return self._first[:0]
@@ -114,12 +103,7 @@ class ScipyDE(ReplayedOptimizer):
             self._queue = self._engine.points()
             self._size = len(self._queue)
             self._losses = np.full(self._size, np.nan)
-            self._generation += 1
-
-    @property
-    def generation(self) -> int:
-        """Generations scipy has closed."""
-        return self._generation
+            self._learnt += 1
 
 
 def _evolve(

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from difflib import get_close_matches
 from functools import partial
-from typing import Any
-
-from numpy.typing import ArrayLike, DTypeLike
+from typing import Any, Unpack
 
 from evoprompt.checks import one_of
 from evoprompt.errors import UserError
@@ -14,7 +12,7 @@ from evoprompt.optim.capabilities import CAPABILITIES
 from evoprompt.optim.de.loop import make_evolution
 from evoprompt.optim.de.papers import VARIANTS
 from evoprompt.optim.de.variant import Variant, described, imported
-from evoprompt.optim.engine.asktell import AskTell
+from evoprompt.optim.engine.asktell import AskTell, SearchSettings
 from evoprompt.optim.engine.box import REPAIRS
 
 __all__ = ["DEFAULT_VARIANT", "DifferentialEvolution", "as_variant"]
@@ -78,12 +76,6 @@ class DifferentialEvolution(AskTell):
         self,
         bounds: Any,
         *,
-        budget: int | None = None,
-        seconds: float | None = None,
-        seed: int | None = 0,
-        popsize: int | None = None,
-        dtype: DTypeLike = "float64",
-        x0: ArrayLike | None = None,
         variant: str | Variant = DEFAULT_VARIANT,
         f: float | None = None,
         cr: float | None = None,
@@ -92,26 +84,17 @@ class DifferentialEvolution(AskTell):
         pbest: float | None = None,
         repair: str | None = None,
         initial: str = "latin",
-        updating: str = "deferred",
-        integrality: ArrayLike | None = None,
-        noise: str | float | None = None,
-        constrained: bool = False,
-        target: float | None = None,
-        tol: float | None = None,
+        **settings: Unpack[SearchSettings],
     ) -> None:
         one_of("repair", repair, (None, *REPAIRS))
         one_of("initial", initial, ("latin", "uniform"))
         self.variant = as_variant(variant)
-        settings: dict[str, Any] = {
+        parts: dict[str, Any] = {
             "f": f, "cr": cr, "memory": memory, "archive": archive, "pbest": pbest, "repair": repair,
             "initial": initial,
         }  # fmt: skip
-        super().__init__(
-            bounds, partial(make_evolution, self.variant, **settings), name="de",
-            config=settings, budget=budget, seconds=seconds, seed=seed,
-            popsize=popsize, dtype=dtype, x0=x0, updating=updating, integrality=integrality, noise=noise,
-            constrained=constrained, target=target, tol=tol,
-        )  # fmt: skip
+        algorithm = partial(make_evolution, self.variant, **parts)
+        super().__init__(bounds, algorithm, name="de", config=parts, **settings)
 
     def _described_config(self) -> dict[str, Any]:
         parts = {f"variant.{part}": value for part, value in described(self.variant).items()}

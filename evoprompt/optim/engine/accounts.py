@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any
+from inspect import Parameter, Signature, signature
+from typing import Any, ClassVar, TypedDict
 
 import numpy as np
-from numpy.typing import DTypeLike
+from numpy.typing import ArrayLike, DTypeLike
 
 from evoprompt.checks import one_of
 from evoprompt.optim.engine.box import Box
@@ -14,7 +15,19 @@ from evoprompt.optim.engine.rng import checked_seed
 from evoprompt.optim.engine.stopwatch import checked_seconds
 from evoprompt.optim.protocol import Best, Trials
 
-__all__ = ["Accounts"]
+__all__ = ["Accounts", "Settings"]
+
+
+class Settings(TypedDict, total=False):
+    """What every optimizer is made with beside its bounds; :class:`~evoprompt.optim.AskTell` says what each means."""
+
+    budget: int | None
+    seed: int | None
+    popsize: int | None
+    dtype: DTypeLike
+    x0: ArrayLike | None
+    target: float | None
+    seconds: float | None
 
 
 class Accounts:
@@ -26,7 +39,22 @@ class Accounts:
         See :class:`~evoprompt.optim.AskTell`.
     """
 
+    _passed_on: ClassVar[Any] = Settings
+    """The settings that a subclass may take as keywords and pass on."""
+    __signature__: ClassVar[Signature]
     _ledger: Ledger
+
+    def __init_subclass__(cls, **options: Any) -> None:
+        """Have ``inspect.signature`` and ``help`` name the settings that ``__init__`` passes on."""
+        super().__init_subclass__(**options)
+        own = list(signature(cls.__init__).parameters.values())[1:]
+        if any(one.kind is Parameter.VAR_KEYWORD for one in own):
+            parent = next(base for base in cls.__mro__[1:] if issubclass(base, Accounts))
+            own = [one for one in own if one.kind is not Parameter.VAR_KEYWORD]
+            known = {one.name for one in own}
+            inherited = signature(parent).parameters.values()
+            own += [one for one in inherited if one.name in cls._passed_on.__annotations__.keys() - known]
+        cls.__signature__ = Signature(own)
 
     def __init__(
         self,

@@ -14,8 +14,7 @@ from numpy.typing import ArrayLike, DTypeLike
 
 from evoprompt.checks import is_number, real_number
 from evoprompt.errors import UserError
-from evoprompt.optim.capabilities import Capabilities
-from evoprompt.optim.engine.accounts import Accounts
+from evoprompt.optim.engine.accounts import Accounts, Settings
 from evoprompt.optim.engine.algorithm import MakeAlgorithm
 from evoprompt.optim.engine.box import Rounding
 from evoprompt.optim.engine.generations import Generations
@@ -26,9 +25,19 @@ from evoprompt.optim.engine.state import Stateful, plain, require_own_state, req
 from evoprompt.optim.protocol import Evaluation, Losses, Trials
 from evoprompt.typing import Doubles, Floats, Indices
 
-__all__ = ["AskTell", "Recommendation"]
+__all__ = ["AskTell", "Recommendation", "SearchSettings"]
 
 STATE_VERSION = 4
+
+
+class SearchSettings(Settings, total=False):
+    """What :class:`AskTell` is made with beside its algorithm."""
+
+    updating: str
+    integrality: ArrayLike | None
+    noise: str | float | None
+    constrained: bool
+    tol: float | None
 
 
 class Recommendation(NamedTuple):
@@ -109,7 +118,7 @@ class AskTell(Accounts, Stateful):
     Methods in Applied Mechanics and Engineering 186 (2000) 311-338).
     """
 
-    capabilities: ClassVar[Capabilities] = Capabilities()
+    _passed_on: ClassVar[Any] = SearchSettings
 
     popsize: int
     _ledger: Ledger

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Unpack
 
-from numpy.typing import ArrayLike, DTypeLike
-
-from evoprompt.optim.engine.asktell import AskTell
+from evoprompt.optim.engine.asktell import AskTell, SearchSettings
 from evoprompt.optim.portfolio.staged import StagedAlgorithm
 
 __all__ = ["Portfolio"]
@@ -43,25 +41,5 @@ class Portfolio(AskTell):
     ('budget', True, 600)
     """
 
-    def __init__(
-        self,
-        bounds: Any,
-        *,
-        budget: int | None = None,
-        seconds: float | None = None,
-        seed: int | None = 0,
-        popsize: int | None = None,
-        dtype: DTypeLike = "float64",
-        x0: ArrayLike | None = None,
-        updating: str = "deferred",
-        integrality: ArrayLike | None = None,
-        noise: str | float | None = None,
-        constrained: bool = False,
-        target: float | None = None,
-        tol: float | None = None,
-    ) -> None:
-        super().__init__(
-            bounds, StagedAlgorithm, name="auto", budget=budget, seconds=seconds, seed=seed, popsize=popsize,
-            dtype=dtype, x0=x0, updating=updating, integrality=integrality, noise=noise, constrained=constrained,
-            target=target, tol=tol,
-        )  # fmt: skip
+    def __init__(self, bounds: Any, **settings: Unpack[SearchSettings]) -> None:
+        super().__init__(bounds, StagedAlgorithm, name="auto", **settings)
