@@ -29,14 +29,14 @@ def method_words(metrics: Metrics, config: Mapping[str, Any]) -> tuple[tuple[str
     ('sampled', 'samples=3')
     ('', 'budget=9')
     """
-    found, given, space = metrics["optimizer"], config.get("optimizer"), _space(metrics, config)
+    found, given, (kind, space) = metrics["optimizer"], config.get("optimizer"), _space(metrics, config)
     optimizer = dict(given) if isinstance(given, Mapping) else {}
     optimizer["variant"] = optimizer.get("variant") or found.get("variant")
     others = {key: value for key, value in config.items() if key not in (*METHOD, *NO_METHOD)}
     return (
         (str(metrics.get("model") or "–"), *_words(config.get("model"))),
         (str(found.get("name") or "–"), *_words(optimizer)),
-        (_kind(metrics, space), *_words({key: value for key, value in space.items() if key != "coordinates"})),
+        (kind, *_words({key: value for key, value in space.items() if key != "coordinates"})),
         (str(metrics.get("placement") or "–"),),
         (respondent_kind(metrics), *_words(config.get("respondent"))),
         ("", *(word.removeprefix("survey.") for word in _words(others))),
@@ -55,21 +55,18 @@ def space_fact(metrics: Metrics, config: Mapping[str, Any]) -> str:
     >>> space_fact({"space": "full", "space_options": options}, {})
     'full space: 2 tokens, 128 coordinates, from the text “Answer:”'
     """
-    options = _space(metrics, config)
+    kind, options = _space(metrics, config)
     sizes = [f"{options[key]} {key}" for key in ("tokens", "coordinates") if options.get(key) is not None]
     starts = {"init_text": "from the text “{}”", "init_expert": "from the expert {}"}
     sizes += [words.format(options[key]) for key, words in starts.items() if options.get(key)]
-    return f"{_kind(metrics, options)} space" + (f": {', '.join(sizes)}" if sizes else "")
+    return f"{kind} space" + (f": {', '.join(sizes)}" if sizes else "")
 
 
-def _kind(metrics: Metrics, options: Mapping[str, Any]) -> str:
-    return str(metrics.get("space") or options.get("kind") or "unnamed")
-
-
-def _space(metrics: Metrics, config: Mapping[str, Any]) -> Mapping[str, Any]:
-    """The options of the space as the run recorded them, else as it was configured."""
+def _space(metrics: Metrics, config: Mapping[str, Any]) -> tuple[str, Mapping[str, Any]]:
+    """The kind and the options of the space as the run recorded them, else as it was configured."""
     found = metrics.get("space_options") or config.get("space")
-    return found if isinstance(found, Mapping) else {}
+    options = found if isinstance(found, Mapping) else {}
+    return str(metrics.get("space") or options.get("kind") or "unnamed"), options
 
 
 def flattened(options: Mapping[str, Any], above: str = "") -> dict[str, Any]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -89,24 +89,19 @@ def sweep_page(folder: Path, rows: Sequence[Row], skipped: Sequence[str], plots:
 
 
 def sweep_cautions(rows: Sequence[Row], skipped: Sequence[str]) -> list[Caution]:
-    """The warnings of all runs first, then those of some, then which runs are left out."""
-    found = list(_warnings(rows))
-    if all(len(members) == 1 for members in grouped(rows).values()):
-        found.append(ONE_SEED)
-    if any(row.doubt for row in rows):
-        found.append(Caution("", f"† {DOUBTFUL}."))
-    return [*found, *(Caution("", f"{line}.") for line in skipped)]
-
-
-def _warnings(rows: Sequence[Row]) -> Iterator[Caution]:
-    """One for each title, the commonest first."""
+    """The warnings of the runs, each title once and the commonest first, then which runs are left out."""
     titles: dict[str, dict[str, list[str]]] = {}  # title -> text -> runs
     for row in rows:
         for caution in [*warnings(row.run.metrics, row.run.settings), *noted(row.run.info)]:
             titles.setdefault(caution.title, {}).setdefault(caution.text, []).append(row.folder)
     counts = {title: len({run for runs in texts.values() for run in runs}) for title, texts in titles.items()}
-    for title in sorted(counts, key=lambda one: -counts[one]):
-        yield _merged(title, titles[title], counts[title], len(rows))
+    commonest = sorted(counts, key=lambda title: -counts[title])
+    found = [_merged(title, titles[title], counts[title], len(rows)) for title in commonest]
+    if all(len(members) == 1 for members in grouped(rows).values()):
+        found.append(ONE_SEED)
+    if any(row.doubt for row in rows):
+        found.append(Caution("", f"† {DOUBTFUL}."))
+    return [*found, *(Caution("", f"{line}.") for line in skipped)]
 
 
 def _merged(title: str, texts: Mapping[str, Sequence[str]], count: int, total: int) -> Caution:
