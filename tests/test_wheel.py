@@ -68,7 +68,7 @@ def test_the_wheel_carries_configuration_model_and_survey(wheel: Path) -> None:
         "evoprompt/conf/space/vocab_pca.yaml",
         "evoprompt/conf/optimizer/lshade.yaml",
         "evoprompt/testing/__init__.py",
-        "evoprompt/testing/conformance.py",
+        "evoprompt/testing/case.py",
         "evoprompt/llm/pocket/model.safetensors",
         "evoprompt/llm/pocket/tokenizer.json",
         "evoprompt/llm/data/neutral.txt",

@@ -9,9 +9,11 @@ import pytest
 from hypothesis import strategies as st
 
 from evoprompt.optim.protocol import Optimizer, Trials
-from evoprompt.testing.case import SEED, Case, run, sphere
+from evoprompt.testing.case import SEED, Case, best_of, or_refused, run, sphere, told
 
 __all__ = ["Asking"]
+
+_GIVEN = np.array([[0.1] * 4, [0.3] * 4])
 
 
 class Asking(Case):
@@ -51,10 +53,9 @@ class Asking(Case):
             np.random.set_state(callers)  # noqa: NPY002
 
     def test_trials_stay_in_the_box(self) -> None:
-        low, high = np.array(self.bounds).T
         # A linear objective, so that the search presses against the sides of the box.
         asked = run(self.fresh(budget=4 * self.budget), lambda x: np.asarray(x, dtype=np.float64).sum(axis=1))
-        assert ((asked >= low) & (asked <= high)).all()
+        assert self.contains(asked)
 
     def test_a_coordinate_without_room_keeps_its_value(self) -> None:
         bounds = [*self.bounds[:2], (0.1, 0.1), self.bounds[3]]
@@ -65,8 +66,7 @@ class Asking(Case):
         if self.accepts_float32:
             asked = run(self.fresh(dtype="float32"))
             assert asked.dtype == np.float32
-            low, high = np.array(self.bounds).T
-            assert ((asked >= low) & (asked <= high)).all()
+            assert self.contains(asked)
         else:
             self.refuses(lambda: self.fresh(dtype="float32"))
 
@@ -100,25 +100,17 @@ class Asking(Case):
                 optimizer.ask(n)  # type: ignore[arg-type]
         assert optimizer.asked == 0
 
+    @or_refused("accepts_x0", lambda case: case.fresh(x0=_GIVEN))
     def test_given_points_come_first(self) -> None:
-        x0 = np.array([[0.1, 0.1, 0.1, 0.1], [0.3, 0.3, 0.3, 0.3]])
-        if not self.accepts_x0:
-            self.refuses(lambda: self.fresh(x0=x0))
-            return
-        optimizer, first = self.fresh(x0=x0), np.empty((0, 4))
-        while len(first) < len(x0):
-            trials = optimizer.ask(len(x0))
-            first = np.concatenate([first, trials.x])
-            optimizer.tell(trials, sphere(trials.x))
-        np.testing.assert_allclose(first[: len(x0)], x0, rtol=1e-6)
+        optimizer, first = self.fresh(x0=_GIVEN), np.empty((0, 4))
+        while len(first) < len(_GIVEN):
+            first = np.concatenate([first, told(optimizer, len(_GIVEN)).x])
+        np.testing.assert_allclose(first[: len(_GIVEN)], _GIVEN, rtol=1e-6)
 
+    @or_refused("accepts_target", lambda case: case.fresh(target=1e6))
     def test_a_target_stops(self) -> None:
-        if not self.accepts_target:
-            self.refuses(lambda: self.fresh(target=1e6))
-            return
         optimizer = self.fresh(target=1e6)
-        trials = optimizer.ask()
-        optimizer.tell(trials, sphere(trials.x))
+        told(optimizer)
         assert optimizer.should_stop() == "target"
 
     def test_it_beats_random_search_on_the_sphere(self) -> None:
@@ -128,8 +120,7 @@ class Asking(Case):
             popsize = 12 if self.capabilities.popsize else None
             optimizer = self.fresh(bounds=bounds, budget=n, seed=seed, popsize=popsize)
             run(optimizer)
-            assert optimizer.best is not None
-            best.append(optimizer.best.loss)
+            best.append(best_of(optimizer).loss)
         by_chance = [sphere(np.random.default_rng(seed).uniform(-5, 5, (n, 8))).min() for seed in range(3)]
         if self.learns:
             assert np.median(best) < np.median(by_chance) / 3

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
+from functools import wraps
 from typing import Any
 
 import numpy as np
@@ -11,11 +12,10 @@ import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 
 from evoprompt.optim.capabilities import Capabilities
-from evoprompt.optim.protocol import Optimizer, Trials
+from evoprompt.optim.protocol import Best, Optimizer, Trials
 from evoprompt.typing import Doubles, Floats
 
-__all__ = ["SEED", "Case", "Floats", "joined", "run", "sphere"]
-
+__all__ = ["SEED", "Case", "best_of", "joined", "or_refused", "run", "sphere", "told"]
 
 SEED = 3
 
@@ -24,54 +24,39 @@ class Case(ABC):
     """How an optimizer is made, and what it does not promise.
 
     A flag that is False does not switch a test off: the test then demands that the thing is refused, by an
-    exception whose message is one line.
-
-    Attributes
-    ----------
-    capabilities : Capabilities
-        What it can do beyond asking and telling.
-    accepts_x0, accepts_target : bool
-        ``make(x0=...)`` and ``make(target=...)`` are understood.
-    accepts_float32 : bool
-        ``dtype="float32"`` gives float32 trials.
-    accepts_guests : bool
-        Points told without being asked count as evaluations and can be best.
-    accepts_parts : bool
-        A batch may be told in parts and in any order.
-    keeps_state : bool
-        ``state_dict`` and ``load_state_dict`` work.
-    generational : bool
-        The results of one batch are learnt from together, so that neither their order nor the sizes of the
-        asks that gave the batch matter. False for a steady state, where the order of tells makes the run.
-    learns : bool
-        It does better than random search.
-    failure_factor : float
-        With 30 % of its losses NaN, the error on the 5-d sphere is at most so many times that of a clean run
-        with as many finite losses.
-    bounds, budget, popsize
-        Of the optimizer that most tests use; four coordinates.
-    examples : int
-        How many examples each property is tried on.
-    shrinks : bool
-        A failing example is made as short as possible before it is shown, which can take half a minute.
+    exception whose message is one line. ``bounds`` (of four coordinates), ``budget`` and ``popsize`` are those of the
+    optimizer that most tests use.
     """
 
     capabilities: Capabilities = Capabilities()
+    """What it can do beyond asking and telling."""
     accepts_x0: bool = True
+    """``make(x0=...)`` is understood."""
     accepts_target: bool = True
+    """``make(target=...)`` is understood."""
     accepts_float32: bool = True
+    """``dtype="float32"`` gives float32 trials."""
     accepts_guests: bool = True
+    """Points told without being asked count as evaluations and can be best."""
     accepts_parts: bool = True
+    """A batch may be told in parts and in any order."""
     keeps_state: bool = True
+    """``state_dict`` and ``load_state_dict`` work."""
     generational: bool = True
+    """The results of one batch are learnt from together, so that neither their order nor the sizes of the asks that
+    gave the batch matter. False for a steady state, where the order of tells makes the run."""
     learns: bool = True
+    """It does better than random search."""
     failure_factor: float = 10.0
-
+    """With 30 % of its losses NaN, the error on the 5-d sphere is at most so many times that of a clean run with as
+    many finite losses."""
     bounds: Sequence[tuple[float, float]] = ((-3.0, 3.0), (-1.0, 4.0), (0.0, 0.5), (-10.0, 10.0))
     budget: int = 60
     popsize: int = 8
     examples: int = 8
+    """How many examples each property is tried on."""
     shrinks: bool = True
+    """A failing example is made as short as possible before it is shown, which can take half a minute."""
 
     @abstractmethod
     def make(
@@ -112,6 +97,11 @@ class Case(ABC):
         assert message.strip(), f"{caught.type.__name__} without a message; say what is not supported"
         assert len(message.splitlines()) == 1, f"the message should be one line, got {message!r}"
 
+    def contains(self, x: Floats) -> bool:
+        """Whether all points (n, d) lie within the bounds."""
+        low, high = np.array(self.bounds).T
+        return bool(((x >= low) & (x <= high)).all())
+
     def for_all(self, claim: Callable[..., None], **strategies: Any) -> None:
         """Try ``claim`` on examples of the strategies: always the same ones, so that a verdict is no matter of luck."""
         profile = settings(
@@ -120,6 +110,33 @@ class Case(ABC):
             phases=[Phase.generate, Phase.shrink] if self.shrinks else [Phase.generate],
         )  # fmt: skip
         profile(given(**strategies)(claim))()
+
+
+def or_refused(
+    promise: str, call: Callable[[Any], Any], *, missing: bool = False
+) -> Callable[[Callable[[Any], None]], Callable[[Any], None]]:
+    """Have a test demand, where the case does not make this promise, that ``call(case)`` is refused instead.
+
+    Parameters
+    ----------
+    promise : str
+        A flag of the case or one of its capabilities.
+    call : callable
+    missing : bool
+        The method that is called may not exist.
+    """
+
+    def decorated(test: Callable[[Any], None]) -> Callable[[Any], None]:
+        @wraps(test)
+        def either(case: Any) -> None:
+            if getattr(case if hasattr(case, promise) else case.capabilities, promise):
+                test(case)
+            else:
+                case.refuses(lambda: call(case), missing=missing)
+
+        return either
+
+    return decorated
 
 
 def sphere(x: Any) -> Doubles:
@@ -138,6 +155,19 @@ def run(optimizer: Optimizer, objective: Callable[[Floats], Any] = sphere) -> Fl
         assert optimizer.budget is None or sum(map(len, asked)) <= optimizer.budget, "more than the budget"
         optimizer.tell(trials, objective(trials.x))
     return np.concatenate(asked)
+
+
+def told(optimizer: Optimizer, n: int | None = None) -> Trials:
+    """Trials that were asked and told the sphere's losses."""
+    trials = optimizer.ask(n)
+    optimizer.tell(trials, sphere(trials.x))
+    return trials
+
+
+def best_of(optimizer: Optimizer) -> Best:
+    """Its best evaluation, which there must be."""
+    assert optimizer.best is not None, "something finite was told, and nothing is best"
+    return optimizer.best
 
 
 def joined(parts: Sequence[Trials]) -> Trials:

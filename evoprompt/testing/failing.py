@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from evoprompt.testing.case import Case, run, sphere
+from evoprompt.testing.case import Case, best_of, run, sphere, told
 from evoprompt.typing import Doubles, Floats
 
 __all__ = ["Failing"]
@@ -37,31 +37,27 @@ class Failing(Case):
         run(optimizer, objective)
         assert optimizer.evaluations == self.budget
         assert optimizer.failed == len(range(0, self.budget, 3))
-        assert optimizer.best is not None
-        assert optimizer.best.loss == min(finite)
+        assert best_of(optimizer).loss == min(finite)
 
     def test_a_first_population_without_one_finite_loss_is_named_and_can_go_on(self) -> None:
-        optimizer, told = self.fresh(), 0
+        optimizer, count = self.fresh(), 0
         while optimizer.should_stop() is None:
             trials = optimizer.ask()
-            told += len(trials)
+            count += len(trials)
             optimizer.tell(trials, np.full(len(trials), np.nan))
-        assert optimizer.should_stop() == ("failed" if told < self.budget else "budget")
-        assert told < self.budget, "a whole population of failures should be named: should_stop() == 'failed'"
+        assert optimizer.should_stop() == ("failed" if count < self.budget else "budget")
+        assert count < self.budget, "a whole population of failures should be named: should_stop() == 'failed'"
         assert optimizer.best is None
-        trials = optimizer.ask()
-        optimizer.tell(trials, sphere(trials.x))
+        trials = told(optimizer)
         assert optimizer.should_stop() is None
-        assert optimizer.best is not None
-        assert optimizer.best.loss == sphere(trials.x).min()
+        assert best_of(optimizer).loss == sphere(trials.x).min()
         run(optimizer)
         assert optimizer.evaluations == self.budget
 
     def test_nothing_finite_ever_is_no_exception(self) -> None:
         optimizer = self.fresh()
-        low, high = np.array(self.bounds).T
         while len(trials := optimizer.ask()):
-            assert ((trials.x >= low) & (trials.x <= high)).all()
+            assert self.contains(trials.x)
             optimizer.tell(trials, np.full(len(trials), np.nan))
         assert optimizer.evaluations == optimizer.failed == self.budget
         assert optimizer.best is None
@@ -79,18 +75,15 @@ class Failing(Case):
     def _told_whatever_happens(self, objective: Callable[[Floats], Doubles]) -> None:
         """Go on to the budget, even past reasons to stop; the best is the first of the lowest."""
         optimizer = self.fresh()
-        low, high = np.array(self.bounds).T
         losses: list[float] = []
         while len(trials := optimizer.ask()):
-            assert np.isfinite(trials.x).all()
-            assert ((trials.x >= low) & (trials.x <= high)).all()
+            assert self.contains(trials.x)
             values = objective(trials.x)
             losses.extend(values.tolist())
             optimizer.tell(trials, values)
         assert optimizer.evaluations == len(losses) == self.budget
         assert optimizer.failed == 0
-        assert optimizer.best is not None
-        assert (optimizer.best.loss, optimizer.best.id) == (min(losses), int(np.argmin(losses)))
+        assert best_of(optimizer)[1:] == (min(losses), int(np.argmin(losses)))
 
     def test_a_third_of_failures_costs_no_more_than_the_evaluations_it_wastes(self) -> None:
         # As many finite losses either way: comparing equal budgets would measure how fast it converges.

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
 import tempfile
-from pathlib import Path
+from concurrent.futures import ProcessPoolExecutor
+from functools import reduce
+from importlib import import_module
+from multiprocessing import get_context
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,10 +15,10 @@ from hypothesis import strategies as st
 
 from evoprompt.optim.engine.state import load_state, save_state
 from evoprompt.optim.protocol import Optimizer, Trials
-from evoprompt.testing.case import SEED, Case, sphere
+from evoprompt.testing.case import SEED, Case, or_refused, sphere, told
 from evoprompt.typing import Floats
 
-__all__ = ["Resuming", "continuation"]
+__all__ = ["Resuming"]
 
 Steps = list[tuple[str, int]]
 
@@ -27,10 +28,8 @@ _STEP = st.tuples(st.sampled_from(["ask", "tell", "tell", "tell", "tell", "guest
 class Resuming(Case):
     """Tests of ``state_dict`` and ``load_state_dict``."""
 
+    @or_refused("keeps_state", lambda case: case.fresh().state_dict())
     def test_a_state_saved_at_any_moment_continues_identically(self) -> None:
-        if not self.keeps_state:
-            return self.refuses(lambda: self.fresh().state_dict())
-
         def claim(before: Steps, after: Steps) -> None:
             optimizer, waiting = self._at_some_moment(before)
             with tempfile.TemporaryDirectory() as folder:
@@ -45,21 +44,22 @@ class Resuming(Case):
             np.testing.assert_array_equal(optimizer.ask(3).x, copy.ask(3).x)
 
         steps = st.lists(_STEP, max_size=40)
-        return self.for_all(claim, before=steps, after=steps)
+        self.for_all(claim, before=steps, after=steps)
 
+    @or_refused("keeps_state", lambda case: case.fresh().load_state_dict({}))
     def test_a_state_continues_identically_in_another_process(self) -> None:
-        if not self.keeps_state:
-            return self.refuses(lambda: self.fresh().load_state_dict({}))
         steps = [("ask", 6), ("ask", 6), *[("tell", k) for k in (2, 5, 1, 3, 4, 6, 1)], ("guest", 2), ("ask", 5)]
         optimizer, _ = self._at_some_moment(steps)
         with tempfile.TemporaryDirectory() as folder:
-            save_state(Path(folder) / "state", optimizer.state_dict())
-            there = _elsewhere(type(self), Path(folder))
-        return np.testing.assert_array_equal(continuation(optimizer), there)
+            save_state(folder, optimizer.state_dict())
+            with ProcessPoolExecutor(1, get_context("spawn")) as elsewhere:
+                module, name = type(self).__module__, type(self).__qualname__
+                assert "<locals>" not in name, f"{name} must be defined at the top of its module"
+                there = elsewhere.submit(_continued, module, name, folder).result()
+        np.testing.assert_array_equal(_continuation(optimizer), there)
 
+    @or_refused("keeps_state", lambda case: case.fresh().state_dict())
     def test_a_snapshot_does_not_change_when_the_optimizer_goes_on(self) -> None:
-        if not self.keeps_state:
-            return self.refuses(lambda: self.fresh().state_dict())
         optimizer, waiting = self._at_some_moment([("ask", 6), ("ask", 6), *[("tell", 1)] * 9])
         state = optimizer.state_dict()
         steps = [*[("tell", 1)] * 6, ("ask", 4), ("guest", 1), ("tell", 1), ("ask", 4)]
@@ -68,17 +68,15 @@ class Resuming(Case):
         copy.load_state_dict(state)
         again = self._follow(copy, steps, list(waiting))
         np.testing.assert_array_equal(np.concatenate(first), np.concatenate(again))
-        return _assert_same(optimizer, copy)
+        _assert_same(optimizer, copy)
 
+    @or_refused("keeps_state", lambda case: case.fresh().state_dict())
     def test_a_state_of_other_settings_is_refused_by_name(self) -> None:
-        if not self.keeps_state:
-            return self.refuses(lambda: self.fresh().state_dict())
         state = self.fresh().state_dict()
         with pytest.raises(ValueError, match="seed"):
             self.fresh(seed=SEED + 1).load_state_dict(state)
         with pytest.raises(ValueError, match=r"\S"):
             self.fresh(bounds=[(-1.0, 1.0)] * len(self.bounds)).load_state_dict(state)
-        return None
 
     def _at_some_moment(self, steps: Steps) -> tuple[Optimizer, list[Trials]]:
         """A new optimizer after these steps, and the trials that are outstanding then."""
@@ -103,25 +101,17 @@ class Resuming(Case):
         return handed
 
 
-def continuation(optimizer: Optimizer) -> Floats:
+def _continuation(optimizer: Optimizer) -> Floats:
     """The points (n, d) of the next twelve asks, each told at once; earlier trials stay outstanding."""
-    handed = []
-    for _ in range(12):
-        trials = optimizer.ask(3)
-        handed.append(trials.x.copy())
-        optimizer.tell(trials, sphere(trials.x))
-    return np.concatenate(handed)
+    return np.concatenate([told(optimizer, 3).x for _ in range(12)])
 
 
-def _elsewhere(case: type, folder: Path) -> Floats:
-    """What the state in ``folder`` continues with in a new Python process."""
-    assert "<locals>" not in case.__qualname__, f"{case.__qualname__} must be defined at the top of its module"
-    command = [sys.executable, "-m", "evoprompt.testing.elsewhere", case.__module__, case.__qualname__, str(folder)]
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(path or os.getcwd() for path in sys.path)}
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    there: Floats = np.load(folder / "continuation.npy", allow_pickle=False)
-    return there
+def _continued(module: str, case: str, folder: str) -> Floats:
+    """What the state in a folder continues with in this process, which is not the one that saved it."""
+    made: Any = reduce(getattr, case.split("."), import_module(module))
+    optimizer = made().fresh(budget=1000)
+    optimizer.load_state_dict(load_state(folder))
+    return _continuation(optimizer)
 
 
 def _assert_same(optimizer: Optimizer, copy: Optimizer) -> None:

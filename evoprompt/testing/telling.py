@@ -9,7 +9,7 @@ import pytest
 from hypothesis import strategies as st
 
 from evoprompt.optim.protocol import Optimizer, Trials
-from evoprompt.testing.case import Case, joined, run, sphere
+from evoprompt.testing.case import Case, best_of, joined, or_refused, run, sphere, told
 from evoprompt.typing import Floats
 
 __all__ = ["Telling"]
@@ -29,8 +29,7 @@ class Telling(Case):
         def claim(data: Any) -> None:
             plain, shuffled = self.fresh(), self.fresh()
             for _ in range(4):
-                whole = plain.ask()
-                plain.tell(whole, sphere(whole.x))
+                whole = told(plain)
                 split = data.draw(st.integers(0, len(whole)))
                 parts = [shuffled.ask(split)]
                 together = joined(parts if split == len(whole) else [*parts, shuffled.ask()])
@@ -58,49 +57,38 @@ class Telling(Case):
             for part in parts:
                 optimizer.tell(part, sphere(part.x))
             assert optimizer.evaluations == len(trials)
-            assert optimizer.best is not None
-            assert optimizer.best.loss == sphere(trials.x).min()
-            assert optimizer.best.id == trials.ids[np.argmin(sphere(trials.x))]
-            np.testing.assert_array_equal(optimizer.best.x, trials.x[np.argmin(sphere(trials.x))])
+            best, first = best_of(optimizer), np.argmin(sphere(trials.x))
+            assert (best.loss, best.id) == (sphere(trials.x)[first], trials.ids[first])
+            np.testing.assert_array_equal(best.x, trials.x[first])
 
         self.for_all(claim, order=st.permutations(range(self.budget)))
 
+    @or_refused("accepts_guests", lambda case: case.fresh().tell(np.full((2, 4), 0.2), [1e-9, 5.0]))
     def test_points_never_asked_count_and_can_be_best(self) -> None:
         optimizer = self.fresh()
-        if not self.accepts_guests:
-            return self.refuses(lambda: optimizer.tell(np.full((2, 4), 0.2), [1e-9, 5.0]))
         optimizer.tell(np.full((2, 4), 0.2), [1e-9, 5.0])
         assert optimizer.evaluations == 2
-        assert optimizer.best is not None
-        assert (optimizer.best.loss, optimizer.best.id) == (1e-9, -1)
+        assert best_of(optimizer)[1:] == (1e-9, -1)
         run(optimizer)
         assert optimizer.asked == self.budget - 2
         assert optimizer.evaluations == self.budget
-        return None
 
+    @or_refused("accepts_guests", lambda case: _tell_as_an_array(case.fresh()))
     def test_a_plain_array_of_asked_points_is_recognised(self) -> None:
         by_array, by_trials = self.fresh(), self.fresh()
-        if not self.accepts_guests:
-            return self.refuses(lambda: by_array.tell(np.asarray(by_array.ask()), sphere(by_array.ask())))
         for _ in range(3):
-            x = np.asarray(by_array.ask())
-            by_array.tell(x.copy(), sphere(x))
-            trials = by_trials.ask()
-            by_trials.tell(trials, sphere(trials.x))
+            _tell_as_an_array(by_array)
+            told(by_trials)
         assert by_array.evaluations == by_array.asked == by_trials.asked
         np.testing.assert_array_equal(by_array.ask().x, by_trials.ask().x)
-        return None
 
     def test_telling_twice_is_refused_and_changes_nothing(self) -> None:
         optimizer, other = self.fresh(), self.fresh()
-        for each in (optimizer, other):
-            trials = each.ask()
-            each.tell(trials, sphere(trials.x))
+        trials, _ = told(optimizer), told(other)
         with pytest.raises(ValueError, match=r"\S"):
             optimizer.tell(trials, np.full(len(trials), -1.0))
         assert optimizer.evaluations == len(trials)
-        assert optimizer.best is not None
-        assert optimizer.best.loss == sphere(trials.x).min()
+        assert best_of(optimizer).loss == sphere(trials.x).min()
         np.testing.assert_array_equal(optimizer.ask().x, other.ask().x)
 
     def test_losses_and_points_of_the_wrong_shape_are_refused_and_change_nothing(self) -> None:
@@ -129,8 +117,7 @@ class Telling(Case):
             optimizer.tell(rest, sphere(rest.x))
         assert optimizer.evaluations == sum(map(len, waiting)) == optimizer.asked
         assert optimizer.failed == 0
-        assert optimizer.best is not None
-        assert optimizer.best.loss == min(sphere(trials.x).min() for trials in waiting)
+        assert best_of(optimizer).loss == min(sphere(trials.x).min() for trials in waiting)
         if optimizer.should_stop() is None:
             run(optimizer)
         assert optimizer.evaluations == 20
@@ -147,10 +134,8 @@ class Telling(Case):
             _scribble(losses)
             for array in optimizer.population:
                 _scribble(array)
-            assert optimizer.best is not None
-            assert untouched.best is not None
-            _scribble(optimizer.best.x)
-            assert optimizer.best.loss == untouched.best.loss
+            _scribble(best_of(optimizer).x)
+            assert best_of(optimizer).loss == best_of(untouched).loss
             np.testing.assert_array_equal(optimizer.population[1], untouched.population[1])
 
     def test_the_population_holds_told_points_with_their_losses(self) -> None:
@@ -163,6 +148,11 @@ class Telling(Case):
         known = np.isfinite(losses)
         assert known.any()
         np.testing.assert_allclose(losses[known], sphere(points[known]), rtol=1e-12)
+
+
+def _tell_as_an_array(optimizer: Optimizer) -> None:
+    x = np.asarray(optimizer.ask())
+    optimizer.tell(x.copy(), sphere(x))
 
 
 def _scribble(array: Floats) -> None:
