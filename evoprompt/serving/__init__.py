@@ -6,6 +6,6 @@ require("evoprompt.serving", "serve")
 
 from evoprompt.serving.app import make_app
 from evoprompt.serving.engine import Engine
-from evoprompt.serving.limits import Limits
+from evoprompt.serving.service import Limits
 
 __all__ = ["Engine", "Limits", "make_app"]

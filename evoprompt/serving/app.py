@@ -6,7 +6,8 @@ import asyncio
 import logging
 from collections.abc import AsyncIterator, Collection, Sequence
 from contextlib import asynccontextmanager, suppress
-from importlib import resources
+from math import isnan
+from pathlib import Path
 from typing import Any
 
 from fastapi import FastAPI, Request
@@ -14,6 +15,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, Response
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from starlette.exceptions import HTTPException
+from starlette.routing import Route
 
 from evoprompt import __version__
 from evoprompt.errors import UserError
@@ -22,10 +24,9 @@ from evoprompt.routing import COMPOSITIONS, Committee, Voice
 from evoprompt.routing.committee import profile_of
 from evoprompt.serving.engine import Engine, EngineError
 from evoprompt.serving.gate import Gate
-from evoprompt.serving.limits import USUAL, Limits
-from evoprompt.serving.protocol import ChatRequest, RefusedError, model_entry, problem
+from evoprompt.serving.protocol import ChatRequest, RefusedError, problem
 from evoprompt.serving.reply import Events, Reply
-from evoprompt.serving.service import Service
+from evoprompt.serving.service import USUAL, Limits, Service
 from evoprompt.surveys import DIMENSION_NAMES, DIMENSIONS
 
 logger = logging.getLogger(__name__)
@@ -76,38 +77,27 @@ def make_app(
     app.add_api_route("/v1/experts", server.experts, methods=["GET"])
     app.add_api_route("/v1/chat/completions", server.chat, methods=["POST"], response_model=None)
     for name, (file, kind) in PAGE.items():
-        app.add_api_route(f"/{name}", _static(file, kind), methods=["GET"])
+        content = (Path(__file__).with_name("page") / file).read_bytes()
+        page = Response(content, media_type=kind, headers={"Cache-Control": "no-cache"})
+        app.router.routes.append(Route(f"/{name}", page, methods=["GET"]))
 
-    @app.exception_handler(RefusedError)
-    async def _refused(request: Request, error: RefusedError) -> JSONResponse:
-        return JSONResponse(error.body, error.status)
-
-    @app.exception_handler(UserError)
-    async def _wrong(request: Request, error: UserError) -> JSONResponse:
-        return JSONResponse(problem(" ".join(str(error).split()), "invalid_request_error"), 400)
-
-    @app.exception_handler(RequestValidationError)
-    async def _invalid(request: Request, error: RequestValidationError) -> JSONResponse:
-        return JSONResponse(problem(_first_fault(error.errors()), "invalid_request_error"), 400)
-
-    @app.exception_handler(HTTPException)
-    async def _http(request: Request, error: HTTPException) -> JSONResponse:
-        return JSONResponse(problem(str(error.detail), "invalid_request_error"), error.status_code)
-
-    @app.exception_handler(Exception)
-    async def _failed(request: Request, error: Exception) -> JSONResponse:
-        return JSONResponse(problem("the server failed on this request", "server_error"), 500)
-
+    for wrong in (RefusedError, UserError, RequestValidationError, HTTPException, Exception):
+        app.add_exception_handler(wrong, _told)
     return app
 
 
-def _static(file: str, kind: str) -> Any:
-    content = (resources.files("evoprompt.serving") / "page" / file).read_bytes()
-
-    async def send() -> Response:
-        return Response(content, media_type=kind, headers={"Cache-Control": "no-cache"})
-
-    return send
+async def _told(request: Request, error: Exception) -> JSONResponse:
+    """What went wrong, in OpenAI's form."""
+    match error:
+        case RefusedError():
+            return error.response
+        case UserError():
+            return JSONResponse(problem(" ".join(str(error).split()), "invalid_request_error"), 400)
+        case RequestValidationError():
+            return JSONResponse(problem(_first_fault(error.errors()), "invalid_request_error"), 400)
+        case HTTPException():
+            return JSONResponse(problem(str(error.detail), "invalid_request_error"), error.status_code)
+    return JSONResponse(problem("the server failed on this request", "server_error"), 500)
 
 
 def _first_fault(faults: Sequence[Any]) -> str:
@@ -163,19 +153,22 @@ class Server(Service):
 
     async def models(self) -> dict[str, Any]:
         """The list of models: committees, experts and the base model."""
-        base = self.committee.frozen.spec.name
         names = [
             "committee",
             *(f"committee:{kind}" for kind in COMPOSITIONS),
             *(f"expert:{name}" for name in self.committee.registry.experts),
             "base",
         ]
-        return {"object": "list", "data": [model_entry(name, self.created, base_model=base) for name in names]}
+        return {"object": "list", "data": [self._entry(name) for name in names]}
 
     async def model(self, name: str) -> dict[str, Any]:
         """The entry of one model."""
         self._asked(name)
-        return model_entry(name, self.created, base_model=self.committee.frozen.spec.name)
+        return self._entry(name)
+
+    def _entry(self, name: str) -> dict[str, Any]:
+        about = {"id": name, "object": "model", "created": self.created, "owned_by": "evoprompt"}
+        return about | {"base_model": self.committee.frozen.spec.name}
 
     async def experts(self) -> dict[str, Any]:
         """Experts with what they were measured to score, for the page."""
@@ -183,7 +176,10 @@ class Server(Service):
             {
                 "name": name,
                 "label": expert.provenance["culture"]["name"],
-                "dimensions": dict(zip(DIMENSIONS, map(_number, profile_of(expert)), strict=True)),
+                "dimensions": {
+                    d: None if isnan(score) else round(score, 1)
+                    for d, score in zip(DIMENSIONS, profile_of(expert), strict=True)
+                },
                 "target": {d: expert.provenance["culture"].get("targets", {}).get(d) for d in DIMENSIONS},
             }
             for name, expert in self.committee.registry.experts.items()
@@ -225,38 +221,31 @@ class Server(Service):
             if not started:
                 reply.close()
 
-    def _asked(self, model: str) -> tuple[str, list[Voice] | None]:
+    def _asked(self, model: str) -> tuple[str, list[Voice]]:
         """The composition that a model's name means, and the voices where it names them."""
         kind, _, name = model.partition(":")
         if kind == "committee" and (not name or name in COMPOSITIONS):
-            return name or "mixture", None
+            return name or "mixture", []
         if model == "base":
             return "mixture", [self.committee.voice("base")]
         if kind == "expert" and (expert := self.committee.registry.experts.get(name)):
             return "mixture", [Voice(name, expert)]
         if kind == "expert" and (reason := self.committee.registry.why_left_out(name)):
             logger.warning("asked for expert %s, which is left out: %s", name, reason)
-            raise RefusedError(
-                503, f"expert {name!r} is damaged or does not fit the base model", "server_error", "left_out"
-            )
+            told = f"expert {name!r} is damaged or does not fit the base model"
+            raise RefusedError(503, told, "server_error", "left_out")
         raise RefusedError(404, f"the model {model!r} does not exist; see /v1/models", code="model_not_found")
-
-
-def _number(value: float) -> float | None:
-    return None if value != value else round(value, 1)
 
 
 async def _unless_gone(work: Any, request: Request) -> Any:
     """What a coroutine returns; it is stopped when the client hangs up."""
     task = asyncio.ensure_future(work)
     try:
-        while not task.done():
-            await asyncio.wait({task}, timeout=0.25)
-            if not task.done() and await request.is_disconnected():
+        while not (await asyncio.wait({task}, timeout=0.25))[0]:
+            if await request.is_disconnected():
                 raise RefusedError(499, "the client has gone")
         return task.result()
     finally:
-        if not task.done():
-            task.cancel()
-            with suppress(asyncio.CancelledError, Exception):
-                await task
+        task.cancel()  # where it is not done
+        with suppress(asyncio.CancelledError, Exception):
+            await task

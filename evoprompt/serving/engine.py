@@ -5,10 +5,11 @@ from __future__ import annotations
 import asyncio
 import logging
 import threading
-from collections import deque
 from collections.abc import AsyncGenerator, Callable, Sequence
+from concurrent.futures import Future
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from queue import Empty, SimpleQueue
 from typing import Any, TypeVar
 
 from evoprompt.llm import FrozenModel
@@ -34,15 +35,13 @@ class Piece:
 
 
 @dataclass(eq=False)
-class _Job:
-    streams: Sequence[Stream]
-    texts: Sequence[Text]
-    tell: Callable[[Any], None]
-    told: list[int] = field(default_factory=list)  # tokens of each stream that were told
-    ended: set[int] = field(default_factory=set)
+class _Listener:
+    """Who is told of a stream, and what they know of it."""
 
-    def __post_init__(self) -> None:
-        self.told = [0] * len(self.streams)
+    tell: Callable[[Any], None]
+    stream: int
+    text: Text
+    told: int = 0  # tokens
 
 
 class Engine:
@@ -60,11 +59,9 @@ class Engine:
     def __init__(self, frozen: FrozenModel) -> None:
         self.frozen = frozen
         self.tokens = 0  # said so far
-        self.steps = 0
         self._decoder = Decoder(frozen)
-        self._jobs: dict[Stream, _Job] = {}
-        self._orders: deque[Callable[[], None]] = deque()  # what other threads want done
-        self._wake = threading.Condition()
+        self._listeners: dict[Stream, _Listener] = {}
+        self._orders: SimpleQueue[Callable[[], None] | None] = SimpleQueue()  # what other threads want done
         self._stopping = False
         self._thread = threading.Thread(target=self._loop, name="engine", daemon=True)
         self._thread.start()
@@ -81,33 +78,15 @@ class Engine:
 
     def close(self) -> None:
         """Stop; answers under way end with an `EngineError`."""
-        with self._wake:
-            self._stopping = True
-            self._wake.notify()
+        self._stopping = True
+        self._orders.put(None)
         self._thread.join(timeout=30)
 
     async def call(self, function: Callable[[], Result]) -> Result:
-        """Run a function that uses the model, between two steps."""
-        loop = asyncio.get_running_loop()
-        done: asyncio.Future[Result] = loop.create_future()
-
-        given_up = threading.Event()
-
-        def work() -> None:
-            if given_up.is_set():
-                return
-            try:
-                result = function()
-            except Exception as error:
-                _settle(loop, done, error=error)
-            else:
-                _settle(loop, done, result)
-
-        self._order(work)
-        try:
-            return await done
-        finally:
-            given_up.set()
+        """Run a function that uses the model, between two steps; never, if it is cancelled before its turn."""
+        done: Future[Result] = Future()
+        self._order(lambda: _settle(done, function))
+        return await asyncio.wrap_future(done)
 
     async def run(
         self, streams: Sequence[Stream], stops: Sequence[str] = (), seconds: float | None = None
@@ -124,11 +103,26 @@ class Engine:
             The model failed.
         """
         loop, news = asyncio.get_running_loop(), asyncio.Queue[Any]()
-        job = _Job(streams, [Text(self.frozen, stops) for _ in streams], lambda item: _put(loop, news, item))
-        self._order(lambda: self._begin(job))
+
+        def tell(item: Any) -> None:
+            if not loop.is_closed():  # a closed one wants nothing any more
+                loop.call_soon_threadsafe(news.put_nowait, item)
+
+        def begin() -> None:
+            for place, stream in enumerate(streams):
+                self._decoder.add(stream)
+                self._listeners[stream] = _Listener(tell, place, Text(self.frozen, stops))
+
+        def forget() -> None:
+            for stream in streams:
+                self._listeners.pop(stream, None)
+                self._decoder.remove(stream)
+
         left = len(streams)
         deadline = None if seconds is None else loop.time() + seconds
         try:
+            async with asyncio.timeout_at(deadline):
+                await self.call(begin)
             while left:
                 async with asyncio.timeout_at(deadline):
                     item = await news.get()
@@ -139,95 +133,55 @@ class Engine:
         finally:
             if left:
                 with suppress(EngineError):  # a closed engine has forgotten it
-                    self._order(lambda: self._forget(job))
+                    self._order(forget)
 
     def _order(self, what: Callable[[], None]) -> None:
-        with self._wake:
-            if self._stopping:
-                raise EngineError("the server is shutting down")
-            self._orders.append(what)
-            self._wake.notify()
+        if self._stopping:
+            raise EngineError("the server is shutting down")
+        self._orders.put(what)
 
     def _loop(self) -> None:
         while True:
-            with self._wake:
-                while not (self._orders or self._jobs or self._stopping):
-                    self._wake.wait()
-                order = self._orders.popleft() if self._orders else None  # one at a time: none holds up the others
-                stopping = self._stopping
-            if stopping:
+            order = None
+            with suppress(Empty):  # one at a time between two steps: none holds up the others
+                order = self._orders.get(block=not self._listeners)
+            if self._stopping:
                 self._fail(EngineError("the server is shutting down"))
                 return
             try:
                 if order is not None:
                     order()
-                if self._jobs:
+                if self._listeners:
                     self._step()
-            except Exception as error:
-                self._start_anew(error)
-
-    def _begin(self, job: _Job) -> None:
-        try:
-            for stream in job.streams:
-                self._decoder.add(stream)
-                self._jobs[stream] = job
-        except Exception as error:
-            self._forget(job)
-            job.tell(error)
-
-    def _forget(self, job: _Job) -> None:
-        for stream in job.streams:
-            self._jobs.pop(stream, None)
-            self._decoder.remove(stream)
+            except Exception as error:  # what was under way is lost, with a word to each, and it goes on with new ones
+                logger.error("the model failed; %d answers are lost", len(self._listeners), exc_info=error)
+                self._decoder = Decoder(self.frozen)
+                self._fail(EngineError(f"the model failed: {type(error).__name__}"))
 
     def _step(self) -> None:
-        moved = self._decoder.step()
-        self.steps += 1
-        for stream in moved:
-            if stream in self._jobs:
-                self._tell(self._jobs[stream], stream)
-
-    def _tell(self, job: _Job, stream: Stream) -> None:
-        place = job.streams.index(stream)
-        text = job.texts[place]
-        new = text.update(stream)
-        if text.stopped and stream.finish is None:
-            self._decoder.remove(stream)
-        tokens = tuple(stream.said[job.told[place] :])
-        job.told[place] = len(stream.said)
-        self.tokens += len(tokens)
-        if stream.finish is not None:
-            del self._jobs[stream]
-        finish = "stop" if text.stopped else stream.finish
-        job.tell(Piece(place, new, tokens, finish))
-
-    def _start_anew(self, error: Exception) -> None:
-        """Go on after a fault: what was under way is lost, with a word to each."""
-        logger.error("the model failed; %d answers are lost", len({*self._jobs.values()}), exc_info=error)
-        self._decoder = Decoder(self.frozen)
-        self._fail(EngineError(f"the model failed: {type(error).__name__}"))
+        for stream in self._decoder.step():
+            if heard := self._listeners.get(stream):
+                new = heard.text.update(stream)
+                if heard.text.stopped and stream.finish is None:
+                    self._decoder.remove(stream)
+                tokens = tuple(stream.said[heard.told :])
+                heard.told = len(stream.said)
+                self.tokens += len(tokens)
+                if stream.finish is not None:
+                    del self._listeners[stream]
+                finish = "stop" if heard.text.stopped else stream.finish
+                heard.tell(Piece(heard.stream, new, tokens, finish))
 
     def _fail(self, error: Exception) -> None:
-        for job in {*self._jobs.values()}:
-            job.tell(error)
-        self._jobs.clear()
+        for heard in self._listeners.values():
+            heard.tell(error)
+        self._listeners.clear()
 
 
-def _put(loop: asyncio.AbstractEventLoop, queue: asyncio.Queue[Any], item: Any) -> None:
-    """Hand something to a loop's queue; a loop that is closed wants nothing any more."""
-    if not loop.is_closed():
-        loop.call_soon_threadsafe(queue.put_nowait, item)
-
-
-def _settle(
-    loop: asyncio.AbstractEventLoop,
-    future: asyncio.Future[Any],
-    result: Any = None,
-    error: Exception | None = None,
-) -> None:
-    def settle() -> None:
-        if not future.done():
-            future.set_exception(error) if error is not None else future.set_result(result)
-
-    if not loop.is_closed():
-        loop.call_soon_threadsafe(settle)
+def _settle(done: Future[Result], function: Callable[[], Result]) -> None:
+    """Run a function for whoever waits for its result, unless nobody does any more."""
+    if done.set_running_or_notify_cancel():
+        try:
+            done.set_result(function())
+        except Exception as error:
+            done.set_exception(error)

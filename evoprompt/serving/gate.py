@@ -5,39 +5,22 @@ from __future__ import annotations
 import asyncio
 import hmac
 from collections.abc import Collection
-from dataclasses import dataclass, field
 
-from fastapi.responses import JSONResponse
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from evoprompt.serving.limits import Limits
-from evoprompt.serving.protocol import problem
+from evoprompt.serving.protocol import RefusedError
+from evoprompt.serving.service import Counts, Limits
 
 READ_S = 30.0  # for a request's body to arrive
 COUNTED = ("/", "/health", "/metrics", "/v1/models", "/v1/experts", "/v1/chat/completions")
+CLOSE = {"Connection": "close"}
 HEADERS = {
     "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; "
     "img-src data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
     "X-Content-Type-Options": "nosniff",
     "Referrer-Policy": "no-referrer",
 }
-
-
-@dataclass(eq=False)
-class Counts:
-    """What `/metrics` tells, in Prometheus' form."""
-
-    collectors: CollectorRegistry = field(default_factory=CollectorRegistry)
-
-    def __post_init__(self) -> None:
-        own = {"registry": self.collectors}
-        self.requests = Counter("evoprompt_requests", "Requests by path and status", ["path", "status"], **own)
-        self.seconds = Histogram("evoprompt_answer_seconds", "Seconds from request to the answer's end", **own)
-        self.tokens = Counter("evoprompt_tokens", "Tokens said", **own)
-        self.chosen = Counter("evoprompt_chosen", "Answers by who spoke", ["expert"], **own)
-        self.open = Gauge("evoprompt_open_requests", "Answers under way or waiting", **own)
-        self.experts = Gauge("evoprompt_experts", "Experts that can be asked", **own)
 
 
 class Gate:
@@ -59,24 +42,22 @@ class Gate:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
-                extra = [(key.lower().encode(), value.encode()) for key, value in HEADERS.items()]
-                message = {**message, "headers": [*message["headers"], *extra]}
+                MutableHeaders(scope=message).update(HEADERS)
             await send(message)
 
         try:
-            refusal, body = self._refusal(path, dict(scope["headers"])), b""
-            if refusal is None:
-                refusal, body = await self._read(receive)
-            if refusal is not None:
-                await refusal(scope, receive, counted)
-            else:
-                await self.app(scope, _replayed(body, receive), counted)
+            self._check(path, Headers(scope=scope))
+            body = await self._read(receive)
+        except RefusedError as refused:
+            await refused.response(scope, receive, counted)
+        else:
+            await self.app(scope, _replayed(body, receive), counted)
         finally:
             known = path if path in COUNTED else "other"
             self.counts.requests.labels(known, str(status)).inc()
 
-    async def _read(self, receive: Receive) -> tuple[JSONResponse | None, bytes]:
-        """The whole body, or the answer to one that is too large."""
+    async def _read(self, receive: Receive) -> bytes:
+        """The whole body, unless it is too large or late."""
         body, more = b"", True
         try:
             async with asyncio.timeout(READ_S):
@@ -85,31 +66,31 @@ class Gate:
                     body += message.get("body", b"")
                     more = message.get("more_body", False)
                     if len(body) > self.limits.body_bytes:
-                        return self._too_large(), b""
+                        raise self._too_large()
         except TimeoutError:
-            told = f"the body did not arrive within {READ_S:g} s"
-            return JSONResponse(problem(told, "invalid_request_error"), 408, headers={"Connection": "close"}), b""
-        return None, body
+            raise RefusedError(408, f"the body did not arrive within {READ_S:g} s", headers=CLOSE) from None
+        return body
 
-    def _too_large(self) -> JSONResponse:
+    def _too_large(self) -> RefusedError:
         told = f"the body has more than {self.limits.body_bytes} bytes"
-        return JSONResponse(problem(told, "invalid_request_error", "too_large"), 413, headers={"Connection": "close"})
+        return RefusedError(413, told, code="too_large", headers=CLOSE)
 
-    def _refusal(self, path: str, headers: dict[bytes, bytes]) -> JSONResponse | None:
-        """The answer to a request that is refused by its headers alone."""
+    def _check(self, path: str, headers: Headers) -> None:
+        """Refuse what its headers alone tell."""
         if self.token is not None and (path.startswith("/v1/") or path == "/metrics"):
-            scheme, _, given = headers.get(b"authorization", b"").partition(b" ")
-            if not hmac.compare_digest(given, self.token) or scheme.lower() != b"bearer":
-                body = problem("give the server's token as bearer token", "authentication_error", "invalid_api_key")
-                return JSONResponse(body, 401, headers={"WWW-Authenticate": "Bearer"})
-        host = _host_of(headers.get(b"host", b"").decode("latin-1"))
+            scheme, _, given = headers.get("authorization", "").partition(" ")
+            if not hmac.compare_digest(given.encode(), self.token) or scheme.lower() != "bearer":
+                told, asked = "give the server's token as bearer token", {"WWW-Authenticate": "Bearer"}
+                raise RefusedError(401, told, "authentication_error", "invalid_api_key", asked)
+        host = _host_of(headers.get("host", ""))
         if self.hosts is not None and host not in self.hosts:
             told = f"this server is not called {host[:80]!r}; its owner can allow the name with --allow-host"
-            return JSONResponse(problem(told, "invalid_request_error", "unknown_host"), 421)
-        length = headers.get(b"content-length", b"0")
-        if not length.isdigit():
-            return JSONResponse(problem("content-length is no number", "invalid_request_error"), 400)
-        return self._too_large() if int(length) > self.limits.body_bytes else None
+            raise RefusedError(421, told, code="unknown_host")
+        length = headers.get("content-length", "0")
+        if not length.isdecimal():
+            raise RefusedError(400, "content-length is no number")
+        if int(length) > self.limits.body_bytes:
+            raise self._too_large()
 
 
 def _host_of(header: str) -> str:

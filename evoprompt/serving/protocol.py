@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import math
-import time
 from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, Literal
 
+from fastapi.responses import JSONResponse
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validator
 
 from evoprompt.llm import FrozenModel
@@ -102,61 +102,6 @@ class ChatRequest(BaseModel):
         return (self.stop,) if isinstance(self.stop, str) else tuple(self.stop or ())
 
 
-def model_entry(name: str, created: int, **about: Any) -> dict[str, Any]:
-    """A line of `/v1/models`."""
-    return {"id": name, "object": "model", "created": created, "owned_by": "evoprompt", **about}
-
-
-def completion(
-    identity: str, model: str, text: str, finish: str, usage: Mapping[str, int], about: Mapping[str, Any],
-    logprobs: list[dict[str, Any]] | None,
-) -> dict[str, Any]:  # fmt: skip
-    """A whole answer."""
-    choice = {
-        "index": 0,
-        "message": {"role": "assistant", "content": text, "refusal": None},
-        "logprobs": None if logprobs is None else {"content": logprobs, "refusal": None},
-        "finish_reason": finish,
-    }
-    return {
-        "id": identity,
-        "object": "chat.completion",
-        "created": int(time.time()),
-        "model": model,
-        "choices": [choice],
-        "usage": dict(usage),
-        "evoprompt": dict(about),
-    }
-
-
-def chunk(
-    identity: str,
-    model: str,
-    delta: Mapping[str, Any],
-    finish: str | None = None,
-    logprobs: list[dict[str, Any]] | None = None,
-) -> dict[str, Any]:
-    """A piece of an answer."""
-    choice = {
-        "index": 0,
-        "delta": dict(delta),
-        "logprobs": None if logprobs is None else {"content": logprobs, "refusal": None},
-        "finish_reason": finish,
-    }
-    return {
-        "id": identity,
-        "object": "chat.completion.chunk",
-        "created": int(time.time()),
-        "model": model,
-        "choices": [choice],
-    }
-
-
-def usage(prompt: int, said: int) -> dict[str, int]:
-    """The count of tokens read and said."""
-    return {"prompt_tokens": prompt, "completion_tokens": said, "total_tokens": prompt + said}
-
-
 def shown_tokens(frozen: FrozenModel, tokens: Sequence[Token]) -> list[dict[str, Any]]:
     """Log probabilities of tokens as OpenAI gives them."""
 
@@ -172,15 +117,14 @@ def shown_tokens(frozen: FrozenModel, tokens: Sequence[Token]) -> list[dict[str,
 
 def shown_committee(route: Route | None, voices: Sequence[Voice], composition: str) -> dict[str, Any]:
     """Who answers, how they were chosen, and why."""
-    reasons = {} if route is None else {claim.culture: claim for claim in route.ranked}
+    claims = {} if route is None else {claim.culture: claim for claim in route.ranked}
     about: dict[str, Any] = {"composition": composition, "voices": []}
     for voice in voices:
         entry: dict[str, Any] = {"name": voice.name, "label": voice.label, "weight": voice.weight}
-        if voice.expert is not None:
-            claim = reasons.get(str(voice.culture))
+        if voice.culture is not None:
             entry |= {"culture": voice.culture}
-            if claim is not None:
-                entry |= {"probability": claim.probability, "reasons": list(claim.reasons)}
+        if claim := claims.get(voice.culture or ""):
+            entry |= {"probability": claim.probability, "reasons": list(claim.reasons)}
         about["voices"].append(entry)
     if route is not None:
         about |= {"reason": route.reason, "needs_experts": route.needs_experts, "spread": route.spread}
@@ -189,27 +133,34 @@ def shown_committee(route: Route | None, voices: Sequence[Voice], composition: s
 
 def shown_opinion(opinion: Opinion) -> dict[str, Any]:
     """A distribution over options; log probabilities of the labels by voice and order (ascending, descending)."""
+
+    def finite(rows: list[list[float]]) -> list[list[float | None]]:
+        return [[value if math.isfinite(value) else None for value in row] for row in rows]
+
     return {
         "options": list(opinion.options),
         "shares": opinion.shares.tolist(),
         "by_voice": {name: found.tolist() for name, found in opinion.by_voice.items()},
-        "log_probabilities": {name: _finite(found.tolist()) for name, found in opinion.log_probabilities.items()},
+        "log_probabilities": {name: finite(found.tolist()) for name, found in opinion.log_probabilities.items()},
         "label_mass": dict(opinion.label_mass),
     }
 
 
-def _finite(rows: list[list[float]]) -> list[list[float | None]]:
-    return [[value if math.isfinite(value) else None for value in row] for row in rows]
-
-
-def problem(message: str, kind: str, code: str | None = None, param: str | None = None) -> dict[str, Any]:
+def problem(message: str, kind: str, code: str | None = None) -> dict[str, Any]:
     """An error in OpenAI's form."""
-    return {"error": {"message": message, "type": kind, "param": param, "code": code}}
+    return {"error": {"message": message, "type": kind, "param": None, "code": code}}
 
 
 class RefusedError(Exception):
-    """A request that is not served: status, message, and OpenAI's type and code."""
+    """A request that is not served; `response` says why in OpenAI's form."""
 
-    def __init__(self, status: int, message: str, kind: str = "invalid_request_error", code: str | None = None) -> None:
+    def __init__(
+        self,
+        status: int,
+        message: str,
+        kind: str = "invalid_request_error",
+        code: str | None = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> None:
         super().__init__(message)
-        self.status, self.body = status, problem(message, kind, code)
+        self.response = JSONResponse(problem(message, kind, code), status, headers)

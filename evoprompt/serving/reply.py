@@ -8,6 +8,7 @@ import time
 import uuid
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing, suppress
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
@@ -16,19 +17,11 @@ from starlette.types import Receive, Scope, Send
 
 from evoprompt.errors import UserError
 from evoprompt.llm.speak.decoding import Sampling, Stream, Token
-from evoprompt.routing import Opinion, Profile, Route, Voice
+from evoprompt.routing import Profile, Route, Voice
 from evoprompt.routing.committee import panel_text
+from evoprompt.routing.encoders import HiddenEncoder
 from evoprompt.serving.engine import EngineError, Piece
-from evoprompt.serving.protocol import (
-    ChatRequest,
-    chunk,
-    completion,
-    problem,
-    shown_committee,
-    shown_opinion,
-    shown_tokens,
-    usage,
-)
+from evoprompt.serving.protocol import ChatRequest, problem, shown_committee, shown_opinion, shown_tokens
 from evoprompt.serving.service import Service
 
 DEFAULT_TOKENS = 128
@@ -36,38 +29,55 @@ GRACE_S = 5.0  # for the last words of an answer to be read
 ROUTED = 2_000  # characters of a question by which it is routed
 
 
+@dataclass(eq=False)
 class Reply:
     """The answer to one request, from routing to its last word."""
 
-    def __init__(
-        self,
-        service: Service,
-        asked: ChatRequest,
-        messages: list[dict[str, str]],
-        composition: str,
-        voices: list[Voice] | None,
-    ) -> None:
-        self.service, self.asked, self.messages, self.composition = service, asked, messages, composition
-        self.voices: Sequence[Voice] = voices or ()
-        self.route: Route | None = None
-        self.streams: list[Stream] = []
-        self.opinion: Opinion | None = None
-        self.identity = f"chatcmpl-{uuid.uuid4().hex}"
-        self.began = time.monotonic()
-        self.closed = False
+    service: Service
+    asked: ChatRequest
+    messages: list[dict[str, str]]
+    composition: str
+    voices: Sequence[Voice]  # none: whom the router chooses
+    route: Route | None = None
+    streams: list[Stream] = field(default_factory=list)
+    panel: dict[str, str] = field(default_factory=dict)  # each voice's own answer, once they are told together
+    said: list[Token] = field(default_factory=list)
+    identity: str = field(default_factory=lambda: f"chatcmpl-{uuid.uuid4().hex}")
+    began: float = field(default_factory=time.monotonic)
+
+    @property
+    def sampling(self) -> Sampling:
+        """How tokens are drawn."""
+        asked, most = self.asked, min(DEFAULT_TOKENS, self.service.limits.tokens)
         top = asked.top_logprobs if asked.logprobs else 0
-        length = asked.tokens or min(DEFAULT_TOKENS, service.limits.tokens)
-        self.sampling = Sampling(length, asked.temperature, asked.top_p, asked.seed % 2**63, top)
-        self.said: list[Token] = []
+        return Sampling(asked.tokens or most, asked.temperature, asked.top_p, asked.seed % 2**63, top)
 
     @property
     def about(self) -> dict[str, Any]:
         """Who answers and why."""
-        return shown_committee(self.route, self.voices, self.composition)
+        about = shown_committee(self.route, self.voices, self.composition)
+        return about | {"panel": self.panel} if self.panel else about
 
     @property
-    def prompt_tokens(self) -> int:
-        return sum(len(row) for stream in self.streams for row in stream.rows)
+    def usage(self) -> dict[str, int]:
+        """How many tokens were read and said."""
+        read, said = sum(len(row) for stream in self.streams for row in stream.rows), len(self.said)
+        return {"prompt_tokens": read, "completion_tokens": said, "total_tokens": read + said}
+
+    def body(
+        self, kind: str, part: dict[str, Any], finish: str | None = None, tokens: Sequence[Token] | None = None
+    ) -> dict[str, Any]:
+        """The answer or a piece of it, in OpenAI's form."""
+        logprobs = None
+        if self.asked.logprobs and tokens is not None:
+            logprobs = {"content": shown_tokens(self.service.committee.frozen, tokens), "refusal": None}
+        return {
+            "id": self.identity,
+            "object": kind,
+            "created": int(time.time()),
+            "model": self.asked.model,
+            "choices": [{"index": 0, **part, "logprobs": logprobs, "finish_reason": finish}],
+        }
 
     async def prepare(self) -> None:
         """Route, and check that the model takes the conversation."""
@@ -77,14 +87,13 @@ class Reply:
         if not self.voices:
             query = self.messages[-1]["content"][:ROUTED]
             asking = partial(committee.route, query, known, self.asked.k)
-            reads_model = committee.router is not None and committee.router.kind == "hidden"
+            reads_model = committee.router is not None and isinstance(committee.router.encoder, HiddenEncoder)
             found = await (self.service.engine.call(asking) if reads_model else asyncio.to_thread(asking))
             self.route, self.voices = found
         voices = self.voices
         if self.asked.options is None:
-            self.streams = await asyncio.to_thread(
-                committee.streams, self.messages, voices, self.composition, self.sampling
-            )
+            asked = self.messages, voices, self.composition, self.sampling
+            self.streams = await asyncio.to_thread(committee.streams, *asked)
             limit = committee.frozen.max_length
             for stream in self.streams:
                 if limit and stream.longest > limit:
@@ -101,85 +110,81 @@ class Reply:
 
     async def whole(self) -> dict[str, Any]:
         """The answer at once."""
+        text, finish = "", "stop"
+        opinion: dict[str, Any] = {}
         if self.asked.options is not None:
-            return await self._opinion()
-        pieces, finish = [], "stop"
-        about = self.about
-        async with aclosing(self._pieces()) as news:
-            async for text, ended, _, said in news:
-                pieces.append(text)
-                finish = ended or finish
-                about |= {"panel": said} if said else {}
-        shown = shown_tokens(self.service.committee.frozen, self.said) if self.asked.logprobs else None
-        return completion(
-            self.identity, self.asked.model, "".join(pieces).strip(), finish, usage(self.prompt_tokens, len(self.said)),
-            about, shown,
-        )  # fmt: skip
+            text, opinion = await self._opinion(self.asked.options)
+        else:
+            async with aclosing(self._pieces()) as news:
+                async for piece in news:
+                    text += piece.text
+                    finish = piece.finish or finish
+        message = {"role": "assistant", "content": text.strip(), "refusal": None}
+        body = self.body("chat.completion", {"message": message}, finish, None if opinion else self.said)
+        return body | {"usage": self.usage, "evoprompt": self.about | opinion}
 
-    async def _opinion(self) -> dict[str, Any]:
-        """The likeliest option as text, and the distribution beside it."""
-        options, voices = self.asked.options or [], self.voices
-        committee, question = self.service.committee, self.messages[-1]["content"]
+    async def _opinion(self, options: list[str]) -> tuple[str, dict[str, Any]]:
+        """The likeliest option as text, and the distribution."""
+        committee, question, voices = self.service.committee, self.messages[-1]["content"], self.voices
         async with asyncio.timeout(self.left()):
             opinion = await self.service.engine.call(lambda: committee.opinion(question, options, Profile(), voices))
-        likeliest = opinion.options[int(opinion.shares.argmax())]
-        about = self.about | {"opinion": shown_opinion(opinion)}
-        return completion(self.identity, self.asked.model, likeliest, "stop", usage(0, 0), about, None)
+        return opinion.options[int(opinion.shares.argmax())], {"opinion": shown_opinion(opinion)}
 
     async def events(self) -> AsyncGenerator[str]:
         """The answer as server-sent events."""
-        frozen, model = self.service.committee.frozen, self.asked.model
+        chunk = partial(self.body, "chat.completion.chunk")
         try:
-            yield _event(chunk(self.identity, model, {"role": "assistant", "content": ""}) | {"evoprompt": self.about})
+            yield _event(chunk({"delta": {"role": "assistant", "content": ""}}) | {"evoprompt": self.about})
             async with aclosing(self._pieces()) as pieces:
-                async for text, finish, tokens, said in pieces:
-                    shown = shown_tokens(frozen, tokens) if self.asked.logprobs else None
-                    if text or shown:
-                        yield _event(chunk(self.identity, model, {"content": text}, None, shown))
-                    if finish:
-                        last = chunk(self.identity, model, {}, finish)
-                        yield _event(last | ({"evoprompt": self.about | {"panel": said}} if said else {}))
+                async for piece in pieces:
+                    if piece.text or (self.asked.logprobs and piece.tokens):
+                        yield _event(chunk({"delta": {"content": piece.text}}, None, piece.tokens))
+                    if piece.finish:
+                        about = {"evoprompt": self.about} if self.panel else {}
+                        yield _event(chunk({"delta": {}}, piece.finish) | about)
             if self.asked.stream_options and self.asked.stream_options.include_usage:
-                last = chunk(self.identity, model, {}) | {"choices": []}
-                yield _event(last | {"usage": usage(self.prompt_tokens, len(self.said))})
+                yield _event(chunk({"delta": {}}) | {"choices": [], "usage": self.usage})
         except TimeoutError:
-            yield _event(
-                problem(f"no whole answer within {self.service.limits.seconds:g} s", "server_error", "timeout")
-            )
+            told = f"no whole answer within {self.service.limits.seconds:g} s"
+            yield _event(problem(told, "server_error", "timeout"))
         except (EngineError, UserError) as error:
             yield _event(problem(" ".join(str(error).split()), "server_error"))
         yield "data: [DONE]\n\n"
 
-    async def _pieces(self) -> AsyncGenerator[tuple[str, str | None, Sequence[Token], dict[str, str]]]:
-        """Pieces of the answer: text, how it ended if it has, tokens, and at its end each voice's own answer."""
-        committee, voices = self.service.committee, self.voices
-        if len(self.streams) == 1:
+    async def _pieces(self) -> AsyncGenerator[Piece]:
+        """Pieces of the answer, the last with how it ended."""
+        committee, voices, last = self.service.committee, self.voices, self.streams
+        if len(last) > 1:
+            texts, ends = [""] * len(voices), ["stop"] * len(voices)
             async with aclosing(self._run(self.streams)) as news:
                 async for piece in news:
-                    yield piece.text, _ended(piece.finish), piece.tokens, {}
-            return
-        texts, ends = [""] * len(voices), ["stop"] * len(voices)
-        async with aclosing(self._run(self.streams)) as news:
+                    texts[piece.stream] += piece.text
+                    ends[piece.stream] = piece.finish or "stop"
+            answers = [text.strip() for text in texts]
+            self.panel = {voice.name: text for voice, text in zip(voices, answers, strict=True)}
+            if self.composition == "panel":
+                yield Piece(0, panel_text(voices, answers), (), max(ends, key=("stop", "length").index))
+                return
+            last = [await asyncio.to_thread(committee.synthesis, self.messages, voices, answers, self.sampling)]
+            self.streams = [*self.streams, *last]
+        async with aclosing(self._run(last)) as news:
             async for piece in news:
-                texts[piece.stream] += piece.text
-                ends[piece.stream] = _ended(piece.finish) or "stop"
-        answers = [text.strip() for text in texts]
-        panel = {voice.name: text for voice, text in zip(voices, answers, strict=True)}
-        if self.composition == "panel":
-            yield panel_text(voices, answers), max(ends, key=("stop", "length").index), (), panel
-            return
-        merging = await asyncio.to_thread(committee.synthesis, self.messages, voices, answers, self.sampling)
-        self.streams.append(merging)
-        async with aclosing(self._run([merging])) as news:
-            async for piece in news:
-                yield piece.text, _ended(piece.finish), piece.tokens, panel if piece.finish else {}
+                yield piece
 
     async def _run(self, streams: Sequence[Stream]) -> AsyncGenerator[Piece]:
-        """News of streams until the request's time is up."""
+        """News of streams until the request's time is up.
+
+        Raises
+        ------
+        EngineError
+            The model's output was not finite.
+        """
         stops = (*self.service.committee.stops, *self.asked.stops)
         async with aclosing(self.service.engine.run(streams, stops, self.left())) as news:
             async for piece in news:
                 self.said += piece.tokens
+                if piece.finish == "error":
+                    raise EngineError("the model's output is not finite")
                 yield piece
 
     def left(self) -> float:
@@ -187,12 +192,10 @@ class Reply:
         return max(0.0, self.began + self.service.limits.seconds - time.monotonic())
 
     def close(self) -> None:
-        """Count the request as done, once."""
-        if not self.closed:
-            self.closed = True
-            self.service.open -= 1
-            self.service.counts.seconds.observe(time.monotonic() - self.began)
-            self.service.counts.tokens.inc(len(self.said))
+        """Count the request as done."""
+        self.service.open -= 1
+        self.service.counts.seconds.observe(time.monotonic() - self.began)
+        self.service.counts.tokens.inc(len(self.said))
 
 
 class Events(StreamingResponse):
@@ -214,19 +217,6 @@ class Events(StreamingResponse):
         finally:
             await self.text.aclose()
             self.reply.close()
-
-
-def _ended(finish: str | None) -> str | None:
-    """How an answer ended in OpenAI's words.
-
-    Raises
-    ------
-    EngineError
-        The model's output was not finite.
-    """
-    if finish == "error":
-        raise EngineError("the model's output is not finite")
-    return finish
 
 
 def _event(content: dict[str, Any]) -> str:
