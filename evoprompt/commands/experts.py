@@ -174,7 +174,7 @@ def _remove(given: argparse.Namespace) -> int:
 
 
 def _loss(expert: Expert, arm: str) -> str:
-    loss = expert.provenance.get("arms", {}).get(arm, {}).get("held_out", {}).get("loss")
+    loss = expert.measured(arm).get("loss")
     return "-" if loss is None else f"{loss:.1f}"
 
 

@@ -8,13 +8,12 @@ from typing import TYPE_CHECKING, Any
 from evoprompt.extras import require
 
 if TYPE_CHECKING:
-    from evoprompt.experts.artifact import Expert, read_expert, served_by_peft, write_expert
-    from evoprompt.experts.blending import blend
+    from evoprompt.experts.artifact import Expert, blend, read_expert, served_by_peft, write_expert
     from evoprompt.experts.registry import BUNDLED, Changes, Registry
 
 __all__ = ["BUNDLED", "Changes", "Expert", "Registry", "blend", "read_expert", "served_by_peft", "write_expert"]
 
-_MODULES = {"BUNDLED": "registry", "Changes": "registry", "Registry": "registry", "blend": "blending"}
+_MODULES = {"BUNDLED": "registry", "Changes": "registry", "Registry": "registry"}
 
 
 def __getattr__(name: str) -> Any:

@@ -7,6 +7,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache, cached_property
+from math import isfinite
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -56,6 +57,11 @@ class Expert:
     def placement(self) -> str:
         """Where the prompt stood when it was evolved: `prefix`, `system` or `suffix`."""
         return str(self.provenance["placement"])
+
+    def measured(self, arm: str = "evolved", split: str = "held_out") -> Mapping[str, Any]:
+        """What an arm of its run was measured to score on `searched` or `held_out` wordings; empty if it was not."""
+        found: Mapping[str, Any] = self.provenance.get("arms", {}).get(arm, {}).get(split, {})
+        return found
 
     @property
     def served_by_peft(self) -> bool:
@@ -113,6 +119,33 @@ class Expert:
             )
 
 
+def blend(experts: Sequence[Expert], weights: Sequence[float]) -> torch.Tensor:
+    """The weighted mean (tokens, hidden) of the experts' soft prompts; weights are made to sum to 1.
+
+    What it answers lies nowhere by right: measure it before believing in it (`python -m evoprompt.experts blend`).
+
+    Raises
+    ------
+    UserError
+        They differ in base model, placement or number of tokens, or the weights are not one each, or not positive.
+    """
+    sound = all(weight > 0 for weight in weights) and isfinite(sum(weights))
+    if len(experts) < 2 or len(weights) != len(experts) or not sound:
+        raise UserError(f"{len(experts)} experts with the weights {list(weights)}; give two or more, each a weight > 0")
+    for what, values in (
+        ("base models", [expert.provenance["base_model"]["fingerprint"] for expert in experts]),
+        ("placements", [expert.placement for expert in experts]),
+        ("numbers of tokens", [expert.tokens for expert in experts]),
+    ):
+        if len(set(values)) > 1:
+            raise UserError(f"these experts have different {what} ({', '.join(map(str, values))}); blend alike ones")
+    import torch
+
+    share = torch.tensor(weights, dtype=torch.float64)
+    stacked = torch.stack([expert.prompt for expert in experts])
+    return torch.einsum("e,eth->th", (share / share.sum()).float(), stacked)
+
+
 @cache
 def _base(name: str, revision: str | None) -> FrozenModel:
     from evoprompt.llm import ModelSpec, load_model
@@ -162,7 +195,6 @@ def write_expert(
     from safetensors.numpy import save_file
 
     array = prompt.detach().to("cpu").float().contiguous().numpy()
-    digest = hashlib.sha256(array.tobytes()).hexdigest()
     full = {
         "schema_version": SCHEMA_VERSION,
         **provenance,
@@ -175,7 +207,7 @@ def write_expert(
         "served_by_peft": served_by_peft(frozen, placement),
         "tokens": array.shape[0],
         "hidden": array.shape[1],
-        "prompt_sha256": digest,
+        "prompt_sha256": hashlib.sha256(array.tobytes()).hexdigest(),
     }
     adapter = json.dumps(_adapter_config(frozen, array), indent=2, sort_keys=True) + "\n"
     written = json.dumps(full, indent=2, allow_nan=False) + "\n"
@@ -217,7 +249,10 @@ def read_expert(folder: str | Path) -> Expert:
     """
     path = Path(folder)
     try:
-        prompt, precision = _stored(path / WEIGHTS)
+        with safe_open(path / WEIGHTS, "np") as tensors:
+            part = tensors.get_slice(KEY) if KEY in tensors.keys() else None  # noqa: SIM118
+            shape, precision = (tuple(part.get_shape()), part.get_dtype()) if part else ((), "")
+            prompt = np.array(tensors.get_tensor(KEY) if precision == "F32" else ())  # numpy may not know another
         provenance = json.loads((path / PROVENANCE).read_text(encoding="utf-8"), parse_constant=_no_number)
         adapter = json.loads((path / CONFIG).read_text(encoding="utf-8"))
         json.dumps(provenance, ensure_ascii=False).encode()  # half a surrogate pair could not be shown
@@ -226,9 +261,8 @@ def read_expert(folder: str | Path) -> Expert:
     _require_fields(path / PROVENANCE, provenance)
     known = adapter if isinstance(adapter, dict) else {}
     expected = (known.get("num_virtual_tokens"), known.get("token_dim"))
-    if prompt is None or tuple(prompt.shape) != expected or prompt.ndim != 2 or not len(prompt):
-        found = "nothing" if prompt is None else tuple(prompt.shape)
-        raise UserError(f"{path / WEIGHTS} holds {found} under {KEY!r}, its config says {expected}")
+    if shape != expected or not shape[0]:
+        raise UserError(f"{path / WEIGHTS} holds {shape or 'nothing'} under {KEY!r}, its config says {expected}")
     if precision != "F32":
         raise UserError(f"{path / WEIGHTS} holds {precision}, a prompt is in F32; export the expert again")
     if hashlib.sha256(prompt.tobytes()).hexdigest() != provenance.get("prompt_sha256"):
@@ -236,18 +270,6 @@ def read_expert(folder: str | Path) -> Expert:
     if not np.isfinite(prompt).all():
         raise UserError(f"{path / WEIGHTS} holds numbers that are not finite; export the expert again")
     return Expert(prompt, provenance)
-
-
-def _stored(file: Path) -> tuple[NDArray[np.float32] | None, str]:
-    """The soft prompt in a file, if there is one, and its precision by the name that safetensors has for it."""
-    with safe_open(file, "np") as tensors:
-        if KEY not in tensors.keys():  # noqa: SIM118
-            return None, ""
-        part = tensors.get_slice(KEY)
-        precision = str(part.get_dtype())
-        if precision != "F32":  # numpy may not know it
-            return np.zeros(part.get_shape(), np.float32), precision
-        return np.array(tensors.get_tensor(KEY)), precision
 
 
 def _require_fields(file: Path, provenance: Any) -> None:

@@ -17,6 +17,10 @@ STANDS = {
     "suffix": "right behind the text of a question",
 }
 """What each placement of a prompt means."""
+PEFT_ELSEWHERE = (
+    "**PEFT serves this prompt as a prefix, before everything else, which is not where it was evolved "
+    "({} placement): ask it through evoprompt, as below.**\n\n"
+)
 LOADED_AS = ("name", "revision", "quantization", "trust_remote_code")  # what of a `ModelSpec` tells its base model
 QUESTION = "Options: A = very important; B = not important.\\nQuestion: How important is rest to you?\\nAnswer:"
 
@@ -27,6 +31,7 @@ def card(provenance: Mapping[str, Any], spec: ModelSpec) -> str:
     stands = STANDS[placement]
     if placement != "prefix" and provenance["served_by_peft"]:
         stands = f"{STANDS['prefix']}: this model has neither a chat template nor a token that begins a text"
+    first = "" if provenance["served_by_peft"] else PEFT_ELSEWHERE.format(placement)
     own = {"evolved": "this blend"} if provenance.get("blended_from") else {}
     rows = "\n".join(
         f"| {own.get(arm, arm)} | {_points(splits['searched']['loss'])} | {_points(splits['held_out']['loss'])} |"
@@ -39,7 +44,7 @@ tags: [evoprompt, prompt-tuning, cultural-alignment]
 ---
 # Soft prompt for {culture["name"]}
 
-{_first(provenance)}{provenance["tokens"]} virtual tokens for the frozen model `{base["name"]}`, {_origin(provenance)}
+{first}{provenance["tokens"]} virtual tokens for the frozen model `{base["name"]}`, {_origin(provenance)}
 (edition {culture["edition"]}). The prompt stands {stands} ({placement} placement).
 {_warning(provenance)}
 Mean absolute distance to the target, in points, on the wordings used by the search and on held-out ones:
@@ -73,16 +78,6 @@ def _points(loss: float | None) -> str:
     return "-" if loss is None or not math.isfinite(loss) else f"{loss:.1f}"
 
 
-def _first(provenance: Mapping[str, Any]) -> str:
-    """What must not be overlooked."""
-    if provenance["served_by_peft"]:
-        return ""
-    return (
-        "**PEFT serves this prompt as a prefix, before everything else, which is not where it was evolved "
-        f"({provenance['placement']} placement): ask it through evoprompt, as below.**\n\n"
-    )
-
-
 def _warning(provenance: Mapping[str, Any]) -> str:
     """What the table does not show."""
     found = []
@@ -103,13 +98,17 @@ def _warning(provenance: Mapping[str, Any]) -> str:
     return "".join(f"\n{line}\n" for line in found)
 
 
+def _told(spec: ModelSpec, *keys: str) -> list[str]:
+    """Arguments for what of a model's specification is set."""
+    return [f"{key}={getattr(spec, key)!r}" for key in keys if getattr(spec, key)]
+
+
 def _asking(spec: ModelSpec) -> str:
-    told = [f"{key}={getattr(spec, key)!r}" for key in LOADED_AS if getattr(spec, key)]
     return f"""from evoprompt.experts import read_expert
 from evoprompt.llm import ModelSpec, Respondent, load_model
 
 expert = read_expert(".")
-frozen = load_model(ModelSpec({", ".join(told)}))
+frozen = load_model(ModelSpec({", ".join(_told(spec, *LOADED_AS))}))
 expert.check_base(frozen)
 respondent = Respondent(frozen, expert.placement)
 questions = ["{QUESTION}"]
@@ -123,12 +122,9 @@ def _peft(spec: ModelSpec) -> str:
     if spec.name == "pocket":
         loading = "from evoprompt.llm import ModelSpec, load_model\n\nbase = load_model(ModelSpec(name='pocket')).model"
     else:
-        told = "".join(
-            f", {key}={getattr(spec, key)!r}" for key in ("revision", "trust_remote_code") if getattr(spec, key)
-        )
+        told = ", ".join([repr(spec.name), *_told(spec, "revision", "trust_remote_code")])
         loading = (
-            "from transformers import AutoModelForCausalLM\n\n"
-            f"base = AutoModelForCausalLM.from_pretrained({spec.name!r}{told})"
+            f"from transformers import AutoModelForCausalLM\n\nbase = AutoModelForCausalLM.from_pretrained({told})"
         )
     return f"""
 PEFT serves it as it was evolved:

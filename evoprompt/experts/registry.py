@@ -8,7 +8,6 @@ import shutil
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from importlib import resources
 from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING
@@ -22,12 +21,22 @@ if TYPE_CHECKING:
 
 BUNDLED = "bundled"
 """Stands for the experts that come with the package: the pocket model's, one of each culture of the committee."""
+POCKET = Path(__file__).with_name("pocket")
 IN_RUN = "expert"  # name of the folder that a run exports to
 RESERVED = ("base", "committee")
 _FILES = (WEIGHTS, CONFIG, PROVENANCE)
 _CULTURE = re.compile(r'"culture"\s*:\s*\{.*?"key"\s*:\s*"([^"\\]+)"', re.DOTALL)  # also in half a file
 
-Stamp = tuple[tuple[int, int, int], ...]
+
+@dataclass(eq=False)
+class _Found:
+    """What is in a folder: an expert, or why it cannot be served; and its culture and name in either case."""
+
+    below: str  # the folder's path below the registry's
+    stamp: tuple[tuple[int, int, int], ...]
+    expert: Expert | str
+    culture: str | None  # None: cannot be told
+    name: str = ""
 
 
 @dataclass(frozen=True)
@@ -40,11 +49,6 @@ class Changes:
 
     def __bool__(self) -> bool:
         return bool(self.added or self.removed or self.changed)
-
-
-def experts_folder(folder: str | Path) -> Path:
-    """The folder that is meant: `bundled` is the one that comes with the package."""
-    return Path(str(resources.files("evoprompt.experts") / "pocket")) if str(folder) == BUNDLED else Path(folder)
 
 
 @dataclass(eq=False)
@@ -65,6 +69,8 @@ class Registry:
 
     Attributes
     ----------
+    experts
+        All that are served; a reload makes a new mapping and leaves this one alone.
     left_out
         Folder of what is not served -> why, in a line.
 
@@ -76,15 +82,12 @@ class Registry:
 
     folder: Path
     frozen: FrozenModel | None = None
+    experts: Mapping[str, Expert] = field(default_factory=dict, init=False, repr=False)
     left_out: Mapping[Path, str] = field(default_factory=dict, init=False)
-    _experts: Mapping[str, Expert] = field(default_factory=dict, init=False, repr=False)
-    _stamps: dict[Path, Stamp] = field(default_factory=dict, init=False, repr=False)
-    _read: dict[Path, Expert | str] = field(default_factory=dict, init=False, repr=False)
-    _names: dict[Path, str] = field(default_factory=dict, init=False, repr=False)  # of all, left out or not
-    _cultures: dict[Path, str | None] = field(default_factory=dict, init=False, repr=False)  # None: cannot be told
+    _found: dict[Path, _Found] = field(default_factory=dict, init=False, repr=False)
 
     def __post_init__(self) -> None:
-        self.folder = experts_folder(self.folder)
+        self.folder = POCKET if str(self.folder) == BUNDLED else Path(self.folder)
         if not self.folder.is_dir():
             raise UserError(
                 f"{self.folder} is not a folder; give one that holds experts, or {BUNDLED} for the package's"
@@ -92,13 +95,13 @@ class Registry:
         self.reload()
 
     def __len__(self) -> int:
-        return len(self._experts)
+        return len(self.experts)
 
     def __iter__(self) -> Iterator[str]:
-        return iter(self._experts)
+        return iter(self.experts)
 
     def __contains__(self, name: object) -> bool:
-        return name in self._experts
+        return name in self.experts
 
     def __getitem__(self, name: str) -> Expert:
         """An expert by its name.
@@ -108,44 +111,39 @@ class Registry:
         UserError
             There is none, or it is left out; says why.
         """
-        if name in self._experts:
-            return self._experts[name]
+        if name in self.experts:
+            return self.experts[name]
         if reason := self.why_left_out(name):
             raise UserError(f"expert {name!r} is left out: {reason}")
-        raise unknown_name("expert", name, self._experts)
+        raise unknown_name("expert", name, self.experts)
 
     def why_left_out(self, name: str) -> str:
         """Why the expert that has or had this name is not served; nothing if there is none or it is."""
-        for path, reason in self.left_out.items():
-            if name in (self._names.get(path), path.name, path.relative_to(self.folder).as_posix()):
-                return reason
+        for path, found in self._found.items():
+            if isinstance(found.expert, str) and name in (found.name, path.name, found.below):
+                return found.expert
         return ""
-
-    @property
-    def experts(self) -> Mapping[str, Expert]:
-        """All of them as they are now; a reload makes a new mapping and leaves this one alone."""
-        return self._experts
 
     def reload(self) -> Changes:
         """Look at the folder again; only what has changed there is read."""
-        stripped = [path for path in self._read if not (path / PROVENANCE).exists() and (path / WEIGHTS).exists()]
-        stamps = {path: _stamp(path) for path in sorted({*_folders(self.folder), *stripped})}
-        for path in [known for known in self._read if known not in stamps]:
-            del self._read[path], self._cultures[path]
-        for path, stamp in stamps.items():
-            if self._stamps.get(path) != stamp or path not in self._read:
-                found = self._read[path] = self._verified(path)
-                known = self._cultures.get(path) or _told_culture(path)
-                self._cultures[path] = known if isinstance(found, str) else found.culture
-        self._stamps = stamps
-        self._names = self._named()
-        sound = {self._names[path]: found for path, found in self._read.items() if isinstance(found, Expert)}
-        before, self._experts = self._experts, MappingProxyType(dict(sorted(sound.items())))
-        self.left_out = {path: found for path, found in self._read.items() if isinstance(found, str)}
+        stripped = [path for path in self._found if not (path / PROVENANCE).exists() and (path / WEIGHTS).exists()]
+        all_found = {}
+        for path in sorted({*_folders(self.folder), *stripped}):
+            stamp, found = _stamp(path), self._found.get(path)
+            if found is None or found.stamp != stamp:
+                expert, known = self._verified(path), found and found.culture
+                culture = expert.culture if isinstance(expert, Expert) else known or _told_culture(path)
+                found = _Found(path.relative_to(self.folder).as_posix(), stamp, expert, culture)
+            all_found[path] = found
+        _name(all_found)
+        self._found = all_found
+        sound = {found.name: found.expert for found in all_found.values() if isinstance(found.expert, Expert)}
+        before, self.experts = self.experts, MappingProxyType(dict(sorted(sound.items())))
+        self.left_out = {path: found.expert for path, found in all_found.items() if isinstance(found.expert, str)}
         return Changes(
-            tuple(name for name in self._experts if name not in before),
-            tuple(name for name in before if name not in self._experts),
-            tuple(name for name in self._experts if name in before and before[name] is not self._experts[name]),
+            tuple(name for name in self.experts if name not in before),
+            tuple(name for name in before if name not in self.experts),
+            tuple(name for name in self.experts if name in before and before[name] is not self.experts[name]),
         )
 
     def add(self, source: str | Path, name: str | None = None) -> str:
@@ -161,9 +159,11 @@ class Registry:
         if isinstance(found, str):
             raise UserError(f"{source} is not added: {found}")
         name = name or found.culture
-        check_name(name)
+        if name in (*RESERVED, IN_RUN) or name != Path(name).name or name.startswith(".") or not name.strip():
+            others = ", ".join((*RESERVED, IN_RUN))
+            raise UserError(f"{name!r} is no name for an expert; give a folder's name other than {others}")
         target = self.folder / name
-        if name in self._names.values() or target.exists():
+        if any(found.name == name for found in self._found.values()) or target.exists():
             raise UserError(f"there is an expert {name!r} in {self.folder} already; remove it or give another name")
         with replacing(target) as partial:
             shutil.copytree(source, partial)
@@ -184,7 +184,7 @@ class Registry:
             raise UserError(f"{path} is the folder of experts itself; give the folder above it, or delete it by hand")
         if path.resolve() != self.folder.resolve() / path.relative_to(self.folder):
             raise UserError(f"{path} is a link to {path.resolve()}; remove the link or the expert by hand")
-        inside = [other for other in self._read if path in other.parents]
+        inside = [other for other in self._found if path in other.parents]
         if inside:
             raise UserError(f"{path} holds other experts too ({inside[0]}); delete its files by hand")
         shutil.rmtree(path)
@@ -193,10 +193,10 @@ class Registry:
     def path(self, name: str) -> Path:
         """The folder of an expert."""
         expert = self[name]
-        return next(path for path, found in self._read.items() if found is expert)
+        return next(path for path, found in self._found.items() if found.expert is expert)
 
     def _require_own(self) -> None:
-        if self.folder.resolve() == experts_folder(BUNDLED).resolve():
+        if self.folder.resolve() == POCKET.resolve():
             raise UserError("the experts that come with the package are not to be changed; give a folder of your own")
 
     def _verified(self, path: Path) -> Expert | str:
@@ -211,29 +211,21 @@ class Registry:
             return f"{path} cannot be read: {type(error).__name__}: {error}"
         return expert
 
-    def _named(self) -> dict[Path, str]:
-        """Names of all, so that who is damaged keeps theirs."""
-        of_runs = Counter(self._cultures[path] for path in self._read if path.name == IN_RUN)
-        own = {path: path.relative_to(self.folder).as_posix() for path in self._read}
-        wanted = dict(own)
-        for path in self._read:
-            culture = self._cultures[path]
-            if path.name != IN_RUN:
-                wanted[path] = path.name
-            elif culture is not None:
-                wanted[path] = culture if of_runs[culture] == 1 else path.parent.name
-        taken = Counter([*wanted.values(), *RESERVED])
-        return {
-            path: name if taken[name] == 1 else f"{own[path]}-expert" if own[path] in RESERVED else own[path]
-            for path, name in wanted.items()
-        }
 
-
-def check_name(name: str) -> None:
-    """Refuse a name that cannot be a folder's or that means something else."""
-    if name in (*RESERVED, IN_RUN) or name != Path(name).name or name.startswith(".") or not name.strip():
-        others = ", ".join((*RESERVED, IN_RUN))
-        raise UserError(f"{name!r} is no name for an expert; give a folder's name other than {others}")
+def _name(all_found: Mapping[Path, _Found]) -> None:
+    """Give a name to all, so that who is damaged keeps theirs."""
+    of_runs = Counter(found.culture for path, found in all_found.items() if path.name == IN_RUN)
+    for path, found in all_found.items():
+        if path.name != IN_RUN:
+            found.name = path.name
+        elif found.culture is None:
+            found.name = found.below
+        else:
+            found.name = found.culture if of_runs[found.culture] == 1 else path.parent.name
+    taken = Counter([*(found.name for found in all_found.values()), *RESERVED])
+    for found in all_found.values():
+        if taken[found.name] > 1:
+            found.name = f"{found.below}-expert" if found.below in RESERVED else found.below
 
 
 def _folders(root: Path) -> Iterator[Path]:
@@ -246,17 +238,13 @@ def _folders(root: Path) -> Iterator[Path]:
         for start in waiting:
             for parent, below, files in os.walk(start):
                 real = os.path.realpath(parent)
-                below[:] = () if real in seen | above else sorted(filter(_is_shown, below))
+                shown = [name for name in below if not name.startswith(".") and not name.endswith(PARTIAL)]
+                below[:] = () if real in seen | above else sorted(shown)
                 links += [path for name in below if os.path.islink(path := os.path.join(parent, name))]
                 if PROVENANCE in files and real not in seen | above:
                     yield Path(parent)
                 seen.add(real)
         waiting = links
-
-
-def _is_shown(name: str) -> bool:
-    """Whether a folder of this name is one that is searched: none that is hidden or still being written."""
-    return not name.startswith(".") and not name.endswith(PARTIAL)
 
 
 def _told_culture(path: Path) -> str | None:
@@ -268,7 +256,7 @@ def _told_culture(path: Path) -> str | None:
     return found and found[1]
 
 
-def _stamp(path: Path) -> Stamp:
+def _stamp(path: Path) -> tuple[tuple[int, int, int], ...]:
     """Changes when a file of the expert does."""
     found = []
     for name in _FILES:
