@@ -4,16 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from functools import cache, lru_cache, partial
 
 import numpy as np
 import torch
+from scipy.special import softmax
 
 from evoprompt.errors import UserError, unknown_name
 from evoprompt.experts import Expert, Registry
 from evoprompt.llm import FrozenModel, Respondent
 from evoprompt.llm.speak.decoding import GREEDY, Decoder, Sampling, Stream, decode
 from evoprompt.llm.write.conversation import Message, answer_stops, make_context
+from evoprompt.routing.lexicon import Lexicon
 from evoprompt.routing.router import Route, Router
 from evoprompt.routing.signals import UNKNOWN, Profile
 from evoprompt.surveys import DIMENSIONS, Question
@@ -104,8 +106,8 @@ class Committee:
     def __init__(self, frozen: FrozenModel, registry: Registry, router: Router | None = None, k: int = 3) -> None:
         self.frozen, self.registry, self.router, self.k = frozen, registry, router, k
         self.stops = answer_stops(frozen)
-        self._respondents: dict[str, Respondent] = {}
-        self._own: tuple[dict[str, list[str]], Router] | None = None
+        self._respondent = cache(partial(Respondent, frozen))
+        self._informed = lru_cache(1)(_informed)
 
     def route(self, query: str, profile: Profile = UNKNOWN, k: int | None = None) -> tuple[Route, tuple[Voice, ...]]:
         """Who should answer a query, and why; the base model where nobody is chosen.
@@ -122,25 +124,15 @@ class Committee:
         by_culture: dict[str, tuple[str, Expert]] = {}
         for name, expert in sorted(self.registry.experts.items(), key=lambda item: _held_out_loss(item[1])):
             by_culture.setdefault(culture_of(expert), (name, expert))
+        known = self.router.lexicon.entries
+        own = [(key, expert.provenance["culture"]) for key, (_, expert) in by_culture.items() if key not in known]
+        names = tuple((key, str(about["name"]), str(about.get("place") or about["name"])) for key, about in own)
         contrast = {culture: profile_of(expert) for culture, (_, expert) in by_culture.items()}
-        own = tuple((key, expert) for key, (_, expert) in by_culture.items() if key not in self.router.lexicon.entries)
-        route = self._knowing(self.router, own).route(query, profile, tuple(by_culture), k or self.k, contrast)
+        route = self._informed(self.router, names).route(query, profile, tuple(by_culture), k or self.k, contrast)
         voices = tuple(
-            Voice(*by_culture[claim.culture], weight)
-            for claim, weight in zip(route.chosen, route.weights if route.chosen else (), strict=True)
+            Voice(*by_culture[claim.culture], weight) for claim, weight in zip(route.chosen, route.weights, strict=True)
         )
         return route, voices or (BASE,)
-
-    def _knowing(self, router: Router, own: tuple[tuple[str, Expert], ...]) -> Router:
-        """The router with the names of the users' own cultures in its lexicon."""
-        told = ((key, expert.provenance["culture"]) for key, expert in own)
-        names = {key: [str(about["name"]), str(about.get("place") or about["name"])] for key, about in told}
-        if not names:
-            return router
-        if self._own is None or self._own[0] != names:
-            entries = {key: {"places": places} for key, places in names.items()}
-            self._own = names, replace(router, lexicon=router.lexicon.extended(entries))
-        return self._own[1]
 
     def voice(self, name: str) -> Voice:
         """A single expert, or `base`.
@@ -183,11 +175,17 @@ class Committee:
         """
         tokens, limit = self.frozen.tokenizer, self.frozen.max_length
         whole = [tokens.encode(answer, add_special_tokens=False) for answer in answers]
-        level = max(map(len, whole), default=0)
-        row = self._merging(messages, voices, answers)
-        room = sum(map(len, whole))
-        while limit and (excess := len(row) + sampling.max_tokens - limit) > 0:  # cut texts may have more tokens again
-            room -= excess
+        level, room = max(map(len, whole), default=0), sum(map(len, whole))
+        while True:
+            said = "\n".join(f"- {voice.label}: {answer}" for voice, answer in zip(voices, answers, strict=True))
+            asked = (
+                f"{messages[-1]['content']}\n\nPeople of different cultures answered:\n{said}\n\n"
+                "Write one short answer that tells what they agree on and names who sees it differently."
+            )
+            row = self._row([*messages[:-1], {"role": "user", "content": asked}], BASE)
+            if not limit or (excess := len(row) + sampling.max_tokens - limit) <= 0:
+                return Stream([row], (1.0,), sampling)
+            room -= excess  # again and again: cut texts may have more tokens than they were cut to
             while sum(min(len(ids), level) for ids in whole) > room and level:
                 level -= 1
             if not level:
@@ -195,17 +193,7 @@ class Committee:
                     f"the conversation leaves no room in the {limit} tokens that the model takes for {len(voices)} "
                     f"answers and {sampling.max_tokens} tokens of synthesis; shorten either, or take a panel"
                 )
-            row = self._merging(messages, voices, [str(tokens.decode(ids[:level])) for ids in whole])
-        return Stream([row], (1.0,), sampling)
-
-    def _merging(self, messages: Sequence[Message], voices: Sequence[Voice], answers: Sequence[str]) -> torch.Tensor:
-        """Embeddings (tokens, H) of the conversation with its panel's answers."""
-        said = "\n".join(f"- {voice.label}: {answer}" for voice, answer in zip(voices, answers, strict=True))
-        asked = (
-            f"{messages[-1]['content']}\n\nPeople of different cultures answered:\n{said}\n\n"
-            "Write one short answer that tells what they agree on and names who sees it differently."
-        )
-        return self._row([*messages[:-1], {"role": "user", "content": asked}], BASE)
+            answers = [str(tokens.decode(ids[:level])) for ids in whole]
 
     def answer(
         self,
@@ -280,7 +268,7 @@ class Committee:
             given, said = respondent.answer_with_mass(prompt[None], respondent.sheet(texts, [labels] * 2))
             asked = np.log(given[0].astype(np.float64) * said[0][:, None])
             found[voice.name] = np.stack([row[np.argsort(order)] for row, order in zip(asked, orders, strict=True)])
-        own = {name: _normalised(scores) for name, scores in found.items()}
+        own = {name: softmax(scores, axis=1).mean(axis=0) for name, scores in found.items()}
         weights = np.array([voice.weight for voice in voices]) / sum(voice.weight for voice in voices)
         shares = np.array(weights @ np.stack([own[voice.name] for voice in voices]))
         mass = {name: float(np.exp(scores).sum(axis=1).mean()) for name, scores in found.items()}
@@ -290,17 +278,6 @@ class Committee:
         if voice.expert is None:
             return make_context(self.frozen, messages).embedded(self.frozen)
         return make_context(self.frozen, messages, voice.expert.placement).embedded(self.frozen, voice.expert.prompt)
-
-    def _respondent(self, placement: str) -> Respondent:
-        if placement not in self._respondents:
-            self._respondents[placement] = Respondent(self.frozen, placement)
-        return self._respondents[placement]
-
-
-def _normalised(scores: Doubles) -> Doubles:
-    """Log scores (orders, options) -> the mean of the orders' distributions (options,)."""
-    shares = np.exp(scores - scores.max(axis=1, keepdims=True))
-    return np.asarray((shares / shares.sum(axis=1, keepdims=True)).mean(axis=0))
 
 
 def panel_text(voices: Sequence[Voice], answers: Sequence[str]) -> str:
@@ -319,13 +296,17 @@ def culture_of(expert: Expert) -> str:
 
 def _held_out_loss(expert: Expert) -> float:
     """An expert's measured loss on held-out wordings; infinite where it was not measured."""
-    measured: Any = expert.provenance.get("arms", {}).get("evolved", {}).get("held_out", {})
-    loss = measured.get("loss")
+    loss = expert.measured().get("loss")
     return float("inf") if loss is None else float(loss)
 
 
 def profile_of(expert: Expert) -> list[float]:
     """The dimension scores (6,) that an expert was measured to have, or its culture's targets; NaN where unknown."""
-    evolved: Any = expert.provenance.get("arms", {}).get("evolved", {}).get("held_out", {})
-    scores = evolved.get("dimensions") or expert.provenance["culture"].get("targets", {})
+    scores = expert.measured().get("dimensions") or expert.provenance["culture"].get("targets", {})
     return [float("nan") if scores.get(d) is None else float(scores[d]) for d in DIMENSIONS]
+
+
+def _informed(router: Router, names: tuple[tuple[str, str, str], ...]) -> Router:
+    """A router with names and places of the users' own cultures in its lexicon."""
+    entries = {key: {"places": places} for key, *places in names}
+    return replace(router, lexicon=Lexicon({**router.lexicon.entries, **entries})) if entries else router

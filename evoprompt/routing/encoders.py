@@ -58,11 +58,9 @@ class TfidfEncoder:
             part.fit(texts)
 
     def encode(self, texts: Sequence[str]) -> Vectors:
-        """(n, d) sparse."""
         return sparse.hstack([part.transform(texts) for part in self.parts], format="csr") * np.float32(0.5**0.5)
 
     def state(self) -> dict[str, Any]:
-        """Vocabularies in order, with their weights."""
         found = []
         for part in self.parts:
             ordered = sorted(part.vocabulary_, key=part.vocabulary_.__getitem__)
@@ -87,12 +85,10 @@ class SentenceEncoder:
         """Nothing: the model is trained."""
 
     def encode(self, texts: Sequence[str]) -> Vectors:
-        """(n, d) dense."""
         found = self.model.encode(list(texts), normalize_embeddings=True, show_progress_bar=False)
         return np.asarray(found, dtype=np.float32)
 
     def state(self) -> dict[str, Any]:
-        """The model's name."""
         return {"kind": "sentence-transformers", "name": self.name}
 
 
@@ -112,7 +108,6 @@ class HiddenEncoder:
         self.mean, self.scale = states.mean(axis=0), states.std(axis=0) + 1e-6
 
     def encode(self, texts: Sequence[str]) -> Vectors:
-        """(n, hidden) dense."""
         if not len(self.mean):
             raise ValueError("fit the encoder first")
         states = [self._known[text] if text in self._known else self._states([text])[0] for text in texts]
@@ -129,7 +124,6 @@ class HiddenEncoder:
         return np.stack(found)
 
     def state(self) -> dict[str, Any]:
-        """The model's identity, and what was learnt."""
         return {
             "kind": "hidden",
             "model": self.frozen.spec.name,

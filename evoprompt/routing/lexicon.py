@@ -6,7 +6,6 @@ import re
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from functools import cache
-from importlib import resources
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -17,8 +16,9 @@ from rapidfuzz.distance import DamerauLevenshtein
 from evoprompt.errors import UserError
 from evoprompt.routing.text import normalised, phrases, script_of, words
 
-NAMES = ("places", "peoples", "languages")
-KINDS = (*NAMES, "terms", "ambiguous", "codes")
+DATA = Path(__file__).with_name("data")
+TOLD_AS = {"places": "name", "peoples": "name", "languages": "name", "terms": "term", "ambiguous": "ambiguous"}
+KINDS = (*TOLD_AS, "codes")
 SHORTEST_MISSPELT = 5  # letters
 SHORTEST_PLAIN = 4  # letters of a term that may be written without its accents
 LOOKED_UP = 200  # words of a query that may be misspelt names
@@ -42,33 +42,19 @@ class Lexicon:
 
     entries: Mapping[str, Mapping[str, Collection[str]]]
     _index: dict[str, dict[str, set[str]]] = field(init=False, repr=False)  # phrase -> culture -> kinds
-    _by_word: dict[str, set[str]] = field(init=False, repr=False)  # words of which misspelt forms are looked up
-    _beginning: dict[str, list[str]] = field(init=False, repr=False)  # the same by first letter: few misspell that
+    _beginning: dict[str, list[str]] = field(init=False, repr=False)  # words by first letter: few misspell that
 
     def __post_init__(self) -> None:
-        self._index, self._by_word = {}, {}
+        self._index, self._beginning = {}, {}
         for culture, lists in self.entries.items():
-            for kind in KINDS[:-1]:
+            for kind, told_as in TOLD_AS.items():
                 for text in lists.get(kind, ()):
                     for key in _forms(str(text)):
-                        kinds = self._index.setdefault(key, {}).setdefault(culture, set())
-                        kinds.add("name" if kind in NAMES else "term" if kind == "terms" else kind)
+                        self._index.setdefault(key, {}).setdefault(culture, set()).add(told_as)
         for phrase, told in self._index.items():
             one_word = " " not in phrase and len(phrase) >= SHORTEST_MISSPELT and phrase == normalised(phrase)
             if one_word and not any("ambiguous" in kinds for kinds in told.values()):
-                self._by_word.setdefault(phrase, set()).update(told)
-        self._beginning = {}
-        for word in self._by_word:
-            self._beginning.setdefault(word[0], []).append(word)
-
-    @property
-    def cultures(self) -> tuple[str, ...]:
-        """Keys of all cultures."""
-        return tuple(self.entries)
-
-    def extended(self, entries: Mapping[str, Mapping[str, Collection[str]]]) -> Lexicon:
-        """With further cultures, or others in place of those of the same key."""
-        return Lexicon({**self.entries, **entries})
+                self._beginning.setdefault(phrase[0], []).append(phrase)
 
     def hits(self, text: str, common: Collection[str] = (), hidden: Collection[str] = ()) -> list[Hit]:
         """What a query's words tell.
@@ -107,7 +93,7 @@ class Lexicon:
         match = process.extractOne(word, known, scorer=DamerauLevenshtein.normalized_similarity, score_cutoff=CLOSE)
         if match is None or match[0] in hidden:
             return []
-        return [Hit(culture, "spelling", f"{word} ({match[0]})") for culture in sorted(self._by_word[match[0]])]
+        return [Hit(culture, "spelling", f"{word} ({match[0]})") for culture in sorted(self._index[match[0]])]
 
     def of_place(self, place: str) -> list[str]:
         """Cultures that a location in words names.
@@ -134,11 +120,6 @@ class Lexicon:
                 return found
         return self.of_place(language)
 
-    def document(self, culture: str) -> str:
-        """All that is known of a culture, as a text."""
-        lists = self.entries.get(culture, {})
-        return " ; ".join(str(text) for kind in KINDS[:-1] for text in lists.get(kind, ()))
-
 
 def _forms(text: str) -> set[str]:
     """How a name or term may be written: with its accents, and if it is not too short without them."""
@@ -164,8 +145,7 @@ def _proper(text: str) -> frozenset[str]:
 @cache
 def bundled_lexicon() -> Lexicon:
     """The gazetteer that comes with the package."""
-    file = resources.files("evoprompt.routing") / "data" / "lexicon.yaml"
-    return Lexicon(_loaded(file.read_text(encoding="utf-8"), "the bundled lexicon"))
+    return load_lexicon(DATA / "lexicon.yaml")
 
 
 def load_lexicon(path: Path) -> Lexicon:
@@ -177,20 +157,16 @@ def load_lexicon(path: Path) -> Lexicon:
         It cannot be read, or is something else.
     """
     try:
-        return Lexicon(_loaded(path.read_text(encoding="utf-8"), str(path)))
+        text = path.read_text(encoding="utf-8")
+        entries: Any = yaml.load(text, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"lexicon {path} cannot be read: {error}") from None
-
-
-def _loaded(text: str, name: str) -> Mapping[str, Mapping[str, Collection[str]]]:
-    try:
-        entries: Any = yaml.load(text, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))
     except yaml.YAMLError as error:
-        raise UserError(f"{name} is not YAML: {' '.join(str(error).split())}") from None
+        raise UserError(f"{path} is not YAML: {' '.join(str(error).split())}") from None
     if not isinstance(entries, dict) or not all(isinstance(lists, dict) for lists in entries.values()):
-        raise UserError(f"{name} must have a mapping of lists ({', '.join(KINDS)}) for each culture")
+        raise UserError(f"{path} must have a mapping of lists ({', '.join(KINDS)}) for each culture")
     for culture, lists in entries.items():
         for kind, values in lists.items():
             if kind not in KINDS or not isinstance(values, list):
-                raise UserError(f"{name}: {culture}.{kind} must be a list under one of {', '.join(KINDS)}")
-    return entries
+                raise UserError(f"{path}: {culture}.{kind} must be a list under one of {', '.join(KINDS)}")
+    return Lexicon(entries)

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
 from dataclasses import dataclass
-from importlib import resources
 from pathlib import Path
 from typing import Any
 
 from evoprompt.errors import UserError
+from evoprompt.routing.lexicon import DATA
 from evoprompt.routing.signals import UNKNOWN, Profile
 
 UNSPECIFIC = "open"
@@ -40,8 +39,7 @@ class Query:
 
 def bundled_queries() -> list[Query]:
     """The example queries that come with the package."""
-    file = resources.files("evoprompt.routing") / "data" / "queries.jsonl"
-    return _parsed(file.read_text(encoding="utf-8").splitlines(), "the bundled queries")
+    return load_queries(DATA / "queries.jsonl")
 
 
 def load_queries(path: Path) -> list[Query]:
@@ -53,15 +51,12 @@ def load_queries(path: Path) -> list[Query]:
         The file cannot be read, or a line is something else; says which.
     """
     try:
-        return _parsed(path.read_text(encoding="utf-8").splitlines(), str(path))
+        lines = path.read_text(encoding="utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"queries {path} cannot be read: {error}") from None
-
-
-def _parsed(lines: Sequence[str], name: str) -> list[Query]:
-    found = [_query(line, f"{name}, line {number}") for number, line in enumerate(lines, 1) if line.strip()]
+    found = [_query(line, f"{path}, line {number}") for number, line in enumerate(lines, 1) if line.strip()]
     if not found:
-        raise UserError(f"{name}: there is no query in it")
+        raise UserError(f"{path}: there is no query in it")
     return found
 
 

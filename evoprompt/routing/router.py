@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
-from importlib import resources
 from pathlib import Path
 from typing import Any
 
@@ -14,12 +12,13 @@ import numpy as np
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
+from scipy.special import expit
 
 from evoprompt.checks import whole_number
 from evoprompt.errors import UserError
 from evoprompt.llm import FrozenModel
 from evoprompt.routing.encoders import Encoder, encoder_from
-from evoprompt.routing.lexicon import Lexicon, bundled_lexicon
+from evoprompt.routing.lexicon import DATA, Lexicon, bundled_lexicon
 from evoprompt.routing.signals import FEATURES, LIMIT, UNKNOWN, Evidence, Profile, find_evidence
 from evoprompt.typing import Doubles
 
@@ -146,16 +145,18 @@ class Router:
         if not cultures:
             return Route((), (), 0.0, "there are no experts")
         evidence = self.evidence(query, profile, cultures)
-        logits = self.logits(evidence)
-        needs = float(_sigmoid(self.need_logit(evidence, logits)))
+        logits = log_odds(evidence.features, self.pair)
+        needs = float(expit(log_odds(need_features(evidence, logits), self.need)))
         order = np.argsort(-logits, kind="stable")
-        chances = _sigmoid(logits)
+        chances = expit(logits)
         ranked = tuple(
             Claim(cultures[i], float(chances[i]), self._reasons(evidence, cultures, i) if place < EXPLAINED else ())
             for place, i in enumerate(order)
         )
         if needs < self.need_threshold:
-            return Route((), ranked, needs, _why_none(evidence))
+            elsewhere = evidence.named_elsewhere
+            reason = f"is about {elsewhere}, of which there is no expert" if elsewhere else "needs no culture"
+            return Route((), ranked, needs, reason)
         chosen = tuple(claim for claim in ranked[:k] if claim.probability >= self.threshold)
         if chosen:
             named = "; ".join(f"{claim.culture}: {', '.join(claim.reasons)}" for claim in chosen)
@@ -172,21 +173,13 @@ class Router:
             return Route(spread, ranked, needs, "depends on culture and tells none: views far apart", spread=True)
         return Route((), ranked, needs, "depends on culture and tells none")
 
-    def evidence(self, query: str, profile: Profile, cultures: Sequence[str], hidden: Collection[str] = ()) -> Evidence:
+    def evidence(self, query: str, profile: Profile, cultures: Sequence[str]) -> Evidence:
         """What speaks for each of the cultures."""
         weights, biases = self.examples
         scores = np.asarray(self.encoder.encode([query]) @ weights.T)[0] + biases
         known = dict(zip(self.cultures, scores[:-1], strict=True))
         examples = np.array([known.get(culture, np.nan) for culture in cultures])
-        return find_evidence(query, profile, cultures, self.lexicon, examples, float(scores[-1]), self.common, hidden)
-
-    def logits(self, evidence: Evidence) -> Doubles:
-        """Calibrated log-odds (cultures,)."""
-        return np.asarray(evidence.features @ self.pair[:-1] + self.pair[-1])
-
-    def need_logit(self, evidence: Evidence, logits: Doubles) -> float:
-        """Log-odds that experts should answer."""
-        return float(need_features(evidence, logits) @ self.need[:-1] + self.need[-1])
+        return find_evidence(query, profile, cultures, self.lexicon, examples, float(scores[-1]), self.common)
 
     def _reasons(self, evidence: Evidence, cultures: Sequence[str], row: int) -> tuple[str, ...]:
         """What raised a culture's log-odds, the strongest first."""
@@ -206,11 +199,6 @@ class Router:
             found.append(((gained + LIMIT / 2) * float(self.pair[0]), "resembles its examples"))
         return tuple(text for _, text in sorted(found, key=lambda pair: -pair[0]))
 
-    @cached_property
-    def kind(self) -> str:
-        """The encoder's name."""
-        return str(self.encoder.state()["kind"])
-
     def save(self, folder: Path) -> None:
         """Write it as JSON and safetensors."""
         folder.mkdir(parents=True, exist_ok=True)
@@ -228,6 +216,11 @@ class Router:
         (folder / TABLE).write_text(text + "\n", encoding="utf-8")
         weights, biases = (torch.from_numpy(np.ascontiguousarray(part)) for part in self.examples)
         save_file({"weights": weights.half(), "biases": biases.float()}, folder / WEIGHTS)
+
+
+def log_odds(features: Doubles, weights: Doubles) -> Doubles:
+    """Log-odds (...,) of features (..., f) by weights (f + 1,), of which the last is the bias."""
+    return np.asarray(features @ weights[:-1] + weights[-1])
 
 
 def need_features(evidence: Evidence, logits: Doubles) -> Doubles:
@@ -274,7 +267,7 @@ def load_router(
     UserError
         The folder holds none, or one of another version, or its encoder cannot be had.
     """
-    path = folder or Path(str(resources.files("evoprompt.routing") / "data" / "router"))
+    path = folder or DATA / "router"
     try:
         table: dict[str, Any] = json.loads((path / TABLE).read_text(encoding="utf-8"))
         tensors = load_file(path / WEIGHTS)
@@ -293,18 +286,8 @@ def load_router(
         wanted = [(rows, encoder.encode(["tea"]).shape[1]), (rows,), (len(FEATURES) + 1,), (len(NEED_FEATURES) + 1,)]
         if shapes != wanted:
             raise ValueError(f"weights of the shapes {shapes} are not {wanted}, as {len(cultures)} cultures need")
+    except UserError:
+        raise
     except (OSError, SafetensorError, ValueError, KeyError, TypeError, AttributeError) as error:
-        if isinstance(error, UserError):
-            raise
         raise UserError(f"{path} holds no router: {error}; train one with evoprompt train") from None
     return Router(encoder, lexicon or bundled_lexicon(), cultures, examples, pair, need, *thresholds, common)
-
-
-def _why_none(evidence: Evidence) -> str:
-    if evidence.named_elsewhere:
-        return f"is about {evidence.named_elsewhere}, of which there is no expert"
-    return "needs no culture"
-
-
-def _sigmoid(logits: Any) -> Any:
-    return 1 / (1 + np.exp(-logits))

@@ -6,6 +6,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from scipy.special import expit
 
 from evoprompt.routing.lexicon import Lexicon
 from evoprompt.typing import Doubles
@@ -114,7 +115,7 @@ def find_evidence(
     found[:, column("rival name")] = np.where(names > 0, 0.0, named)
     found[:, column("rival term")] = np.maximum(max(terms.max(initial=0.0), rivals["term"]) - terms, 0.0)
     found[:, column("need")] = np.clip(need, -LIMIT, LIMIT)
-    likely = 1 / (1 + np.exp(-np.clip(need, -LIMIT, LIMIT)))
+    likely = expit(np.clip(need, -LIMIT, LIMIT))
     silent = likely * (named == 0)
     for kind in ("location", "language"):
         found[:, column(f"{kind} of a cultural question")] = found[:, column(kind)] * silent

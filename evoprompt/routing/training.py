@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 
 import numpy as np
+from scipy.special import expit
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import f1_score
 from sklearn.model_selection import StratifiedKFold
@@ -14,10 +15,10 @@ from evoprompt.errors import UserError
 from evoprompt.routing.encoders import Encoder, Vectors
 from evoprompt.routing.lexicon import Lexicon
 from evoprompt.routing.queries import UNSPECIFIC, Query
-from evoprompt.routing.router import Router, need_features
+from evoprompt.routing.router import Router, log_odds, need_features
 from evoprompt.routing.signals import FEATURES, Evidence, Profile, find_evidence
 from evoprompt.routing.text import words
-from evoprompt.typing import Doubles, Indices
+from evoprompt.typing import Bools, Doubles, Indices
 
 FOLDS = 5
 HIDDEN = 0.35  # share of a culture's terms that are taken for unknown in a second look at the training queries
@@ -67,37 +68,39 @@ def train(
             f"{dict(counts)} and {plain}"
         )
     texts = [query.text for query in queries]
-    labels = _labels(queries, cultures)
+    labels = np.array([[*(c in q.cultures for c in cultures), q.cultural] for q in queries], dtype=np.int64)
     scores = np.zeros(labels.shape)
     for fitted, left_out in _folds(queries, labels, seed):
         encoder = _fitted(make, [texts[i] for i in fitted])
         weights, biases = _examples(encoder.encode([texts[i] for i in fitted]), labels[fitted])
-        scores[left_out] = _scores(encoder.encode([texts[i] for i in left_out]), weights, biases)
-    common = _common(queries)
+        scores[left_out] = encoder.encode([texts[i] for i in left_out]) @ weights.T + biases
+    # Words of queries that tell no culture are no misspelt names.
+    common = frozenset(word for query in queries if not query.cultures for word in words(query.text) if word.isascii())
+    terms = sorted({" ".join(words(str(t))) for lists in lexicon.entries.values() for t in lists.get("terms", ())})
     looks = [
         [
             find_evidence(query.text, query.profile, cultures, lexicon, row[:-1], row[-1], common, hidden)
             for query, row in zip(queries, scores, strict=True)
         ]
-        for hidden in (frozenset(), _hidden(lexicon, rng))
+        for hidden in (frozenset(), frozenset(term for term in terms if rng.random() < HIDDEN))
     ]
     pair = _pair(looks, labels[:, :-1])
-    need = _need(looks, queries, pair)
+    seen = [[log_odds(evidence.features, pair) for evidence in look] for look in looks]
+    rows = [[*map(need_features, look, odds)] for look, odds in zip(looks, seen, strict=True)]
+    needed = np.array([query.needs_experts for query in queries])
+    need = _fitted_weights(np.concatenate(rows), np.tile(needed, len(looks)))
     encoder = _fitted(make, texts)
     examples = _examples(encoder.encode(texts), labels)
-    seen = [evidence.features @ pair[:-1] + pair[-1] for evidence in looks[1]]
-    chance = 1 / (1 + np.exp(-np.array(seen)))
-    threshold, score = _best_threshold(chance, labels[:, :-1], queries)
-    asked = np.array([need_features(e, z) @ need[:-1] + need[-1] for e, z in zip(looks[1], seen, strict=True)])
-    need_threshold = _need_threshold(1 / (1 + np.exp(-asked)), queries)
+    threshold, score = _best_threshold(expit(seen[1]), labels[:, :-1], queries)
+    asked = expit(log_odds(np.array(rows[1]), need))
+    need_threshold = round(float(max(THRESHOLDS, key=lambda at: ((asked >= at) == needed).mean())), 2)
     router = Router(encoder, lexicon, cultures, examples, pair, need, threshold, need_threshold, common)
     return router, {"f1": score, "threshold": threshold, "need_threshold": need_threshold, "queries": len(queries)}
 
 
 def _placed(queries: Sequence[Query], lexicon: Lexicon, rng: np.random.Generator) -> list[Query]:
-    """Queries that depend on culture and tell none, once more from users in known places, whose culture they then need;
-    and some that need none, from such users."""
-    known = sorted({culture for query in queries for culture in query.cultures} & {*lexicon.cultures})
+    """Queries that tell no culture, once more from users in known places, whose culture they need if they need any."""
+    known = sorted({culture for query in queries for culture in query.cultures} & {*lexicon.entries})
     placed = []
     for query in queries:
         if (query.kind != UNSPECIFIC and (query.cultural or rng.random() > 0.3)) or not known:
@@ -112,11 +115,6 @@ def _placed(queries: Sequence[Query], lexicon: Lexicon, rng: np.random.Generator
             label = frozenset([str(culture)]) if query.cultural else frozenset()
             placed.append(Query(query.text, label, "profile" if query.cultural else query.kind, profile))
     return placed
-
-
-def _labels(queries: Sequence[Query], cultures: Sequence[str]) -> Indices:
-    """(n, c + 1): each culture, and being about culture at all."""
-    return np.array([[*(c in q.cultures for c in cultures), q.cultural] for q in queries], dtype=np.int64)
 
 
 def _folds(queries: Sequence[Query], labels: Indices, seed: int) -> list[tuple[Indices, Indices]]:
@@ -152,20 +150,6 @@ def _examples(encoded: Vectors, labels: Indices) -> tuple[Doubles, Doubles]:
     return np.concatenate([model.coef_ for model in models]), np.concatenate([model.intercept_ for model in models])
 
 
-def _scores(encoded: Vectors, weights: Doubles, biases: Doubles) -> Doubles:
-    return np.asarray(encoded @ weights.T) + biases
-
-
-def _common(queries: Sequence[Query]) -> frozenset[str]:
-    """Words of queries that tell no culture: they are no misspelt names."""
-    return frozenset(word for query in queries if not query.cultures for word in words(query.text) if word.isascii())
-
-
-def _hidden(lexicon: Lexicon, rng: np.random.Generator) -> frozenset[str]:
-    terms = sorted({" ".join(words(str(t))) for lists in lexicon.entries.values() for t in lists.get("terms", ())})
-    return frozenset(term for term in terms if rng.random() < HIDDEN)
-
-
 def _pair(looks: Sequence[Sequence[Evidence]], labels: Indices) -> Doubles:
     features = np.concatenate([evidence.features for look in looks for evidence in look])
     wanted = np.concatenate([labels.ravel()] * len(looks))
@@ -173,15 +157,11 @@ def _pair(looks: Sequence[Sequence[Evidence]], labels: Indices) -> Doubles:
     unseen = features.copy()  # every pair once more as if the culture had no examples
     unseen[:, FEATURES.index("examples")], unseen[:, FEATURES.index("unseen")] = 0.0, 1.0
     some = rng.random(len(unseen)) < 0.25
-    model = LogisticRegression(C=1.0, max_iter=2000)
-    model.fit(np.concatenate([features, unseen[some]]), np.concatenate([wanted, wanted[some]]))
-    return np.append(model.coef_[0], model.intercept_[0])
+    return _fitted_weights(np.concatenate([features, unseen[some]]), np.concatenate([wanted, wanted[some]]))
 
 
-def _need(looks: Sequence[Sequence[Evidence]], queries: Sequence[Query], pair: Doubles) -> Doubles:
-    rows = [need_features(evidence, evidence.features @ pair[:-1] + pair[-1]) for look in looks for evidence in look]
-    wanted = [query.needs_experts for _ in looks for query in queries]
-    model = LogisticRegression(C=1.0, max_iter=2000).fit(np.array(rows), np.array(wanted))
+def _fitted_weights(features: Doubles, wanted: Indices | Bools) -> Doubles:
+    model = LogisticRegression(C=1.0, max_iter=2000).fit(features, wanted)
     return np.append(model.coef_[0], model.intercept_[0])
 
 
@@ -194,9 +174,3 @@ def _best_threshold(chance: Doubles, labels: Indices, queries: Sequence[Query]) 
     ]
     score, at = max(found)
     return round(-at, 2), score
-
-
-def _need_threshold(chance: Doubles, queries: Sequence[Query]) -> float:
-    """The probability from which experts are asked that is right most often."""
-    wanted = np.array([query.needs_experts for query in queries])
-    return round(float(max(THRESHOLDS, key=lambda at: ((chance >= at) == wanted).mean())), 2)

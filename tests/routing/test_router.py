@@ -13,7 +13,7 @@ import pytest
 from evoprompt.commands.train import main as train_command
 from evoprompt.errors import UserError
 from evoprompt.routing import Profile, Query, Router, bundled_queries, load_queries, load_router
-from evoprompt.routing.encoders import TfidfEncoder, encoder_from, make_encoder
+from evoprompt.routing.encoders import HiddenEncoder, TfidfEncoder, encoder_from, make_encoder
 from evoprompt.routing.lexicon import Lexicon, bundled_lexicon, load_lexicon
 from evoprompt.routing.router import farthest
 from evoprompt.routing.training import train
@@ -255,7 +255,7 @@ def test_the_base_models_own_states_can_be_the_encoder(pocket: object, tmp_path:
     router, _ = train(some, lambda: encoder, bundled_lexicon())
     assert router.route("What do I bring as omiyage?").chosen[0].culture == "japan"
     router.save(tmp_path)
-    assert load_router(tmp_path, pocket).kind == "hidden"  # type: ignore[arg-type]
+    assert isinstance(load_router(tmp_path, pocket).encoder, HiddenEncoder)  # type: ignore[arg-type]
     with pytest.raises(UserError, match="reads the states of model 'pocket', but the base model is none"):
         load_router(tmp_path)
 
