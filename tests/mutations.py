@@ -259,8 +259,8 @@ FAULTS = (
     ),
     Fault(
         "parallel/batching.py",
-        "merged[rows] = values",
-        "merged[: len(rows)] = values",
+        "column[row] = values",
+        "column[row - 1] = values",
         "metrics land on other candidates than their losses",
         "tests/parallel/test_batching.py",
     ),

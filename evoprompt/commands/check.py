@@ -20,13 +20,17 @@ from evoprompt.commands.ending import say
 from evoprompt.commands.run import CONF, check_choices, plus_for_culture, refused_key, register_cultures, resuming
 from evoprompt.commands.sweep import one_line, planned
 from evoprompt.errors import UserError
-from evoprompt.preflight.executor import check_executor
 from evoprompt.preflight.findings import Findings, counted
-from evoprompt.preflight.launcher import check_launcher
-from evoprompt.preflight.machine import show_machine, this_machine
 from evoprompt.preflight.model import check_model
 from evoprompt.preflight.optimizer import check_optimizer
-from evoprompt.preflight.surroundings import check_output, check_packages, lacks_launcher
+from evoprompt.preflight.surroundings import (
+    check_output,
+    check_packages,
+    lacks_launcher,
+    show_machine,
+    this_machine,
+)
+from evoprompt.preflight.workers import check_executor, check_launcher
 from evoprompt.study.job import check_start, overridden
 from evoprompt.study.rundir import RunDirectory
 from evoprompt.study.settings import Settings, read_settings

@@ -4,10 +4,10 @@ Importing this room does not import Ray; a :class:`RayEvaluator` does when it is
 """
 
 from evoprompt.parallel.batching import cut, evaluate_batch
-from evoprompt.parallel.executor import choose_executor
 from evoprompt.parallel.local import LocalEvaluator
-from evoprompt.parallel.loops import Notes, generational, steady_state
-from evoprompt.parallel.pool import PoolStats, WorkersLostError
+from evoprompt.parallel.loops import Notes, PoolStats, generational, steady_state
+from evoprompt.parallel.pool import WorkersLostError
+from evoprompt.parallel.ray_cluster import choose_executor
 from evoprompt.parallel.ray_evaluator import RayEvaluator
 
 __all__ = [

@@ -1,4 +1,4 @@
-"""Micro-batches: cutting trials, evaluating one piece, putting pieces together again.
+"""Micro-batches: cutting trials, and evaluating one piece.
 
 Every evaluator goes through these functions. The sums inside a forward pass are rounded differently for different
 batch shapes, so a loss is reproducible only if the micro-batch it was computed in is: the layout depends on
@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import time
 import traceback
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -18,9 +18,9 @@ from numpy.typing import NDArray
 
 from evoprompt.checks import whole_number
 from evoprompt.optim.protocol import Evaluation, Objective, Trials
-from evoprompt.typing import Floats, Indices
+from evoprompt.typing import Floats
 
-__all__ = ["cut", "describe_error", "evaluate_batch", "failed", "merge"]
+__all__ = ["cut", "describe_error", "evaluate_batch", "failed"]
 
 ALIGNMENT = 64  # bytes: a cache line; vectorised kernels may round differently on memory aligned differently
 
@@ -91,79 +91,40 @@ def _attempt(objective: Objective, trials: Trials) -> tuple[Evaluation | None, s
 
 
 def _one_by_one(objective: Objective, trials: Trials, error: str | None) -> tuple[Evaluation | None, str | None]:
-    parts: list[tuple[Indices, Evaluation]] = []
+    loss = np.full(len(trials), np.nan)
+    columns: dict[str, dict[int, NDArray[Any]]] = {}  # of each metric, its values by row
     for row in range(len(trials)):
         evaluation, single_error = _attempt(objective, trials[row : row + 1])
         error = single_error or error
         if evaluation is not None:
-            parts.append((np.array([row]), evaluation))
+            loss[row] = evaluation.loss[0]
+            for name, values in evaluation.metrics.items():
+                columns.setdefault(name, {})[row] = values[0]
     try:
-        return merge(parts, len(trials)), error
+        return Evaluation(loss, {name: _column(name, rows, len(trials)) for name, rows in columns.items()}), error
     except ValueError as mismatch:
         return None, describe_error(mismatch)
+
+
+def _column(name: str, rows: Mapping[int, NDArray[Any]], n: int) -> NDArray[Any]:
+    """A metric of n candidates from that of single ones; those without it get NaN."""
+    shapes = sorted({np.shape(values) for values in rows.values()})
+    if len(shapes) > 1:
+        raise ValueError(f"metric {name!r} must have one shape (n, ...) for all candidates, got {shapes} per candidate")
+    dtype = np.result_type(*(values.dtype for values in rows.values()))
+    if len(rows) < n and dtype.kind not in "fc":
+        dtype = np.dtype(np.float64 if dtype.kind in "iub" else object)
+    column: NDArray[Any] = np.empty((n, *shapes[0]), dtype)
+    if dtype.kind in "fcO":
+        column[...] = np.nan
+    for row, values in rows.items():
+        column[row] = values
+    return column
 
 
 def failed(n: int, worker: str = "local") -> Evaluation:
     """The evaluation of n candidates of which nothing is known but that they failed."""
     return Evaluation(np.full(n, np.nan), worker=worker)
-
-
-def merge(parts: Sequence[tuple[Indices, Evaluation]], n: int) -> Evaluation:
-    """Put evaluations of some rows each together into one of n rows.
-
-    Parameters
-    ----------
-    parts : sequence of (rows (m,), Evaluation of m candidates)
-        Which of the n rows each evaluation belongs to.
-    n : int
-        Number of rows. A row that no part covers gets a NaN loss and NaN metrics.
-
-    Raises
-    ------
-    ValueError
-        If a metric has not the same trailing shape in all parts.
-
-    Examples
-    --------
-    >>> late = (np.array([2, 3]), Evaluation([3.0, 4.0], {"score": [30, 40]}))
-    >>> early = (np.array([0]), Evaluation([1.0], {"score": [10]}))
-    >>> whole = merge([late, early], 4)
-    >>> whole.loss.tolist(), whole.metrics["score"].tolist()
-    ([1.0, nan, 3.0, 4.0], [10.0, nan, 30.0, 40.0])
-    """
-    parts = sorted((part for part in parts if len(part[0])), key=lambda part: int(part[0][0]))
-    loss = np.full(n, np.nan)
-    for rows, evaluation in parts:
-        loss[rows] = evaluation.loss
-    names = dict.fromkeys(name for _, evaluation in parts for name in evaluation.metrics)
-    metrics = {
-        name: _merge_metric(name, [(rows, e.metrics[name]) for rows, e in parts if name in e.metrics], n)
-        for name in names
-    }
-    workers = dict.fromkeys(evaluation.worker for _, evaluation in parts)
-    seconds = sum(evaluation.seconds for _, evaluation in parts)
-    return Evaluation(loss, metrics, seconds, ",".join(sorted(workers)) or "local")
-
-
-def _merge_metric(name: str, parts: list[tuple[Indices, NDArray[Any]]], n: int) -> NDArray[Any]:
-    shapes = sorted({values.shape[1:] for _, values in parts})
-    if len(shapes) > 1:
-        raise ValueError(f"metric {name!r} must have one shape (n, ...) for all candidates, got {shapes} per candidate")
-    dtype = np.result_type(*(values.dtype for _, values in parts))
-    if sum(len(rows) for rows, _ in parts) < n:
-        dtype = _dtype_with_nan(dtype)
-    merged: NDArray[Any] = np.empty((n, *shapes[0]), dtype)
-    if dtype.kind in "fcO":
-        merged[...] = np.nan
-    for rows, values in parts:
-        merged[rows] = values
-    return merged
-
-
-def _dtype_with_nan(dtype: np.dtype[Any]) -> np.dtype[Any]:
-    if dtype.kind in "fc":
-        return dtype
-    return np.dtype(np.float64 if dtype.kind in "iub" else object)
 
 
 def _aligned_copy(x: Floats) -> Floats:

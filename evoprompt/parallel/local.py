@@ -8,20 +8,18 @@ import time
 from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
-from types import TracebackType
-from typing import Self
 
 from evoprompt.checks import whole_number
 from evoprompt.optim.protocol import Evaluation, Objective, Trials
 from evoprompt.parallel.batching import cut, evaluate_batch
-from evoprompt.parallel.pool import PoolStats
+from evoprompt.parallel.loops import Pooled, PoolStats
 
 __all__ = ["LocalEvaluator"]
 
 logger = logging.getLogger(__name__)
 
 
-class LocalEvaluator:
+class LocalEvaluator(Pooled):
     """Evaluates trials in this process, micro-batch by micro-batch.
 
     Parameters
@@ -110,14 +108,6 @@ class LocalEvaluator:
         """Drop what is queued."""
         self._queue.clear()
         self._closed = True
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
 
 @contextmanager

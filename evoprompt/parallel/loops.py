@@ -1,21 +1,42 @@
-"""The two ways to drive an optimizer with an evaluator: generation by generation, and in steady state."""
+"""The two ways to drive an optimizer with an evaluator, by generation and in steady state, and what they ask of one."""
 
 from __future__ import annotations
 
 import logging
-from typing import Protocol
+from dataclasses import dataclass
+from typing import Protocol, Self
 
 import numpy as np
 
 from evoprompt.optim.protocol import Evaluation, Evaluator, Optimizer, Trials
 from evoprompt.parallel.batching import cut
-from evoprompt.parallel.pool import PoolStats
 
-__all__ = ["Notes", "Pooled", "generational", "steady_state"]
+__all__ = ["Notes", "PoolStats", "Pooled", "generational", "steady_state"]
+
+
+@dataclass(frozen=True)
+class PoolStats:
+    """What a pool did so far.
+
+    `busy` is the seconds that workers spent on micro-batches, `available` those that they were up; `queued` counts
+    candidates that nobody has begun, `outstanding` all that were submitted and not collected.
+    """
+
+    workers: int
+    busy: float
+    available: float
+    queued: int
+    outstanding: int
+    replacements: int
+
+    @property
+    def utilisation(self) -> float:
+        """Share of the workers' time that was spent evaluating; NaN before there was any."""
+        return self.busy / self.available if self.available > 0 else float("nan")
 
 
 class Pooled(Evaluator, Protocol):
-    """An evaluator, local or Ray, that tells what its workers do and how much they can take."""
+    """An evaluator, local or Ray, that tells what its workers do and can take; a `with` block closes it."""
 
     batch_size: int
 
@@ -27,6 +48,12 @@ class Pooled(Evaluator, Protocol):
 
     def appetite(self) -> int:
         """Candidates that should be outstanding for no worker to wait."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
 
 
 class Notes:

@@ -15,15 +15,17 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from evoprompt.checks import whole_number
+from evoprompt.errors import UserError
 from evoprompt.optim.protocol import Evaluation, Trials
 from evoprompt.parallel.batching import cut, failed
+from evoprompt.parallel.loops import Pooled, PoolStats
 
 __all__ = [
     "BatchResult",
     "BuildError",
     "CallFailedError",
     "Pool",
-    "PoolStats",
     "WorkerDiedError",
     "Workers",
     "WorkersLostError",
@@ -41,7 +43,7 @@ REST_SECONDS, LONGEST_REST_SECONDS = 1.0, 60.0  # before a failed start is tried
 SUSPECT = 2  # micro-batches on which a worker raised and another did not: then it is the worker
 PACE_MEMORY = 0.5  # weight of the past in a worker's mean seconds per micro-batch
 
-BuildError = tuple[bool, str, str]  # is it a UserError, its message, the traceback
+BuildError = UserError | RuntimeError  # what the factory of an objective raised
 BatchResult = tuple[Evaluation, str | None]  # of one micro-batch, and what the objective raised
 
 
@@ -90,40 +92,15 @@ class Workers(Protocol):
         """End a worker at once, whatever it does."""
 
 
-@dataclass(frozen=True)
-class PoolStats:
-    """What a pool did so far.
-
-    `busy` is the seconds that workers spent on micro-batches, `available` those that they were up; `queued` counts
-    candidates that nobody has begun, `outstanding` all that were submitted and not collected.
-    """
-
-    workers: int
-    busy: float
-    available: float
-    queued: int
-    outstanding: int
-    replacements: int
-
-    @property
-    def utilisation(self) -> float:
-        """Share of the workers' time that was spent evaluating; NaN before there was any."""
-        return self.busy / self.available if self.available > 0 else float("nan")
-
-
 @dataclass(eq=False)
 class _Job:
-    """A micro-batch, how many workers died of it, and whether it must travel alone for that to be told.
-
-    `missed` counts workers that were dead perhaps before they came to it; `doubted` is the worker that raised on all of
-    it, whereupon another one is asked.
-    """
+    """A micro-batch, and what happened to it."""
 
     trials: Trials
-    deaths: int = 0
-    missed: int = 0
-    alone: bool = False
-    doubted: Any = None
+    deaths: int = 0  # of workers that died of it
+    missed: int = 0  # workers that perhaps were dead before they came to it
+    alone: bool = False  # whether it must travel alone, to tell what a worker dies of
+    doubted: Any = None  # the worker that raised on all of it, whereupon another one is asked
 
 
 @dataclass(eq=False)
@@ -136,10 +113,7 @@ class _Call:
 
 @dataclass(eq=False)
 class _Slot:
-    """A place for a worker; the one in it is replaced when it dies.
-
-    It is starting while `starting` is set, up when `up` is, and otherwise rests until it is tried again.
-    """
+    """A place for a worker that is starting, is up, or rests until it is tried again, and is replaced when it dies."""
 
     name: str
     handle: Any = None
@@ -153,6 +127,11 @@ class _Slot:
     suspicions: int = 0  # how often that was taken for a fault of the worker in this place
     wants: int = 1  # micro-batches that should be its own at any time
 
+    @property
+    def head(self) -> Hashable | None:
+        """The call that is waited for: its start, or the first of its calls."""
+        return self.calls[0].token if self.calls else self.starting
+
     def free_at(self, now: float) -> float:
         """When its calls are likely done; one that is late already is expected to take as long again."""
         if not self.calls:
@@ -163,7 +142,7 @@ class _Slot:
         return max(due, 2 * now - due) + pace * waiting
 
 
-class Pool:
+class Pool(Pooled):
     """Hands micro-batches to workers and takes results back, through the death of any of them.
 
     - A fast worker gets several micro-batches a call, and the next call before it is done with one; a slow worker
@@ -177,17 +156,10 @@ class Pool:
     Parameters
     ----------
     workers : Workers
-    batch_size : int
-        Candidates per micro-batch.
     most : int or None
         How many workers to keep; None for as many as there is room for.
-    timeout_s : float
-        Seconds that a worker may take to come up.
-    max_retries : int
-        How often a micro-batch is tried again after the death of a worker.
-    hang_s : float, optional
-        Seconds after which a micro-batch counts as hung; by default 600, or 20 times the longest so far, and an hour
-        before the first is done.
+    batch_size, timeout_s, max_retries, hang_s
+        As `RayEvaluator` takes them.
     """
 
     def __init__(
@@ -199,16 +171,15 @@ class Pool:
         max_retries: int,
         hang_s: float | None = None,
     ) -> None:
-        self.workers, self.batch_size, self.most = workers, batch_size, most
+        self.batch_size = whole_number("batch_size", batch_size, 1, what="a whole number")
+        self.workers, self.most = workers, most
         self.timeout_s, self.max_retries, self.hang_s = timeout_s, max_retries, hang_s
         self.last_error: str | None = None
         self.replacements = 0
         self.slots: list[_Slot] = []
         self._queue: deque[_Job] = deque()
-        self._heads: dict[Hashable, _Slot] = {}  # the call of each slot that is waited for
-        self._hungry: dict[_Slot, None] = {}
-        self._names = self._up = self._queued = self._wanted = 0
-        self._more = False
+        self._names = self._up = self._queued = 0
+        self._more = self._closed = False
         self._bare_since: float | None = None
         self._looked_after = workers.now()
         self._longest = 0.0
@@ -223,28 +194,42 @@ class Pool:
             self._add()
 
     def submit(self, trials: Trials, more: bool = False) -> None:
-        """Queue trials; idle workers begin at once. With `more`, further ones follow as results come."""
+        """Queue trials; idle workers begin at once.
+
+        ``more`` says that further ones follow as results come; without it, a slow worker gets none of the last ones.
+
+        Raises
+        ------
+        RuntimeError
+            If the evaluator was closed.
+        """
+        self._require_open()
         self._put([_Job(part) for part in cut(trials, self.batch_size)])
         self._unfinished += len(trials)
         self._more = more
         self._refill()
 
     def collect(self, timeout: float | None = None) -> Iterator[tuple[Trials, Evaluation]]:
-        """Yield micro-batches as they finish, until none is outstanding or `timeout` seconds have passed.
+        """Yield micro-batches as they finish, until none is outstanding or ``timeout`` seconds have passed.
+
+        With a ``timeout`` of 0 it yields what is finished already. What it did not yield stays outstanding.
 
         Raises
         ------
         WorkersLostError
-            No worker is left, and none can be had.
+            If the last worker is lost and cannot be replaced.
+        RuntimeError
+            If the evaluator was closed.
         """
-        now = self.workers.now()
-        deadline = None if timeout is None else now + timeout
+        self._require_open()
+        deadline = None if timeout is None else self.workers.now() + timeout
         while self._unfinished:
             if not self._ready:
                 left = np.inf if deadline is None else max(0.0, deadline - self.workers.now())
-                for token in self.workers.wait(list(self._heads), min(TICK_SECONDS, left)):
-                    if token in self._heads:  # else its worker was ended over another one
-                        self._finish(self._heads.pop(token))
+                heads = {slot.head: slot for slot in self.slots if slot.head is not None}
+                for token in self.workers.wait(list(heads), min(TICK_SECONDS, left)):
+                    if heads[token].head == token:  # else its worker was ended over another one
+                        self._finish(heads[token])
                 self._look_after()
                 self._refill()
             while self._ready:  # a caller may leave between any two
@@ -255,13 +240,13 @@ class Pool:
                 return
 
     def stats(self) -> PoolStats:
-        """What happened so far."""
+        """Workers, how busy they were, and what waits."""
         self._count_time()
         return PoolStats(self._up, self._busy, self._available, self._queued, self._unfinished, self.replacements)
 
     def appetite(self) -> int:
         """Candidates that should be outstanding for no worker to wait."""
-        return self.batch_size * max(1, self._wanted)
+        return self.batch_size * max(1, sum(slot.wants for slot in self.slots))
 
     def close(self) -> None:
         """Kill the workers; what is outstanding is dropped."""
@@ -270,27 +255,22 @@ class Pool:
         for slot in self.slots:
             self._kill(slot)
         self.slots.clear()
-        self._heads.clear()
-        self._hungry.clear()
         self._ready.clear()
         self._unfinished = 0
+        self._closed = True
 
-    def take_start(self, slot: _Slot) -> BuildError | None:
-        """Take in what became of a finished start.
+    def _require_open(self) -> None:
+        if self._closed:
+            raise RuntimeError(f"this {type(self).__name__} was closed; make a new one to evaluate more")
 
-        Raises
-        ------
-        WorkerDiedError
-            It died.
-        """
+    def _take_start(self, slot: _Slot) -> BuildError | None:
+        """Take in what became of a finished start. Raises `WorkerDiedError`."""
         assert slot.starting is not None
-        self._heads.pop(slot.starting, None)
         problem = self.workers.started(slot.handle, slot.starting)
         if problem is None:
             self._count_time()
             self._up += 1
             slot.up, slot.starting, slot.failed_starts = True, None, 0
-            self._hungry[slot] = None
         return problem
 
     # -- giving work out
@@ -298,10 +278,8 @@ class Pool:
     def _refill(self) -> None:
         """First to those that have nothing to do, then to those that soon will have."""
         for idle in (True, False):
-            if not self._queue:
-                return
-            for slot in [slot for slot in self._hungry if idle == (not slot.calls)]:
-                if self._queue:
+            for slot in self.slots if self._queue else ():
+                if self._queue and slot.up and idle == (not slot.calls) and len(slot.calls) < self._most_calls(slot):
                     self._give(slot)
 
     def _give(self, slot: _Slot) -> None:
@@ -315,9 +293,6 @@ class Pool:
         idle = not slot.calls
         token = self.workers.evaluate(slot.handle, [job.trials for job in jobs], probe=idle)
         slot.calls.append(_Call(token, jobs, self.workers.now(), idle))
-        if len(slot.calls) == 1:
-            self._heads[token] = slot
-        self._feed_or_not(slot)
 
     def _put_forward(self, slot: _Slot) -> bool:
         """Bring a job that is not for others alone to the head of the queue; whether there is one."""
@@ -338,15 +313,9 @@ class Pool:
         else:
             self._queue.extend(jobs)
 
-    def _feed_or_not(self, slot: _Slot) -> None:
-        """Note whether a slot could take another call: one more than it is at, if they are short."""
-        if len(slot.calls) < (2 if self._is_quick(slot) else 1):
-            self._hungry[slot] = None
-        else:
-            self._hungry.pop(slot, None)
-
-    def _is_quick(self, slot: _Slot) -> bool:
-        return slot.pace is not None and slot.pace < PREFETCH_BELOW
+    def _most_calls(self, slot: _Slot) -> int:
+        """The one that it is at and, if they are short, the next."""
+        return 2 if slot.pace is not None and slot.pace < PREFETCH_BELOW else 1
 
     def _batches_per_call(self, slot: _Slot) -> int:
         """How many micro-batches to send at once: more of shorter ones, but nobody's share of what is left."""
@@ -399,9 +368,7 @@ class Pool:
         slot.calls.popleft()
         if slot.calls:
             slot.calls[0].begun = self.workers.now()
-            self._heads[slot.calls[0].token] = slot
         self._learn_pace(slot, [evaluation.seconds for evaluation, error in results if error is None])
-        self._feed_or_not(slot)
         for job, (evaluation, error) in zip(call.jobs, results, strict=False):
             self._judge(slot, job, evaluation, error)
 
@@ -429,7 +396,7 @@ class Pool:
         self._put([job for call in slot.calls for job in call.jobs], first=True)
         slot.suspicions += 1
         self.replacements += 1
-        self.rest(slot, f"worker {slot.name} raised where others did not: {self.last_error}", slot.suspicions)
+        self._rest(slot, f"worker {slot.name} raised where others did not: {self.last_error}", slot.suspicions)
 
     def _learn_pace(self, slot: _Slot, seconds: list[float]) -> None:
         """From micro-batches that were evaluated to their ends."""
@@ -439,22 +406,16 @@ class Pool:
         self._longest = max(self._longest, *seconds)
         mean = sum(seconds) / len(seconds)
         slot.pace = mean if slot.pace is None else PACE_MEMORY * slot.pace + (1 - PACE_MEMORY) * mean
-        self._want(slot, self._worthwhile(slot) * (2 if self._is_quick(slot) else 1))
+        slot.wants = self._worthwhile(slot) * self._most_calls(slot)
 
     def _finish_start(self, slot: _Slot) -> None:
         try:
-            problem = self.take_start(slot)
+            problem = self._take_start(slot)
         except WorkerDiedError as death:
-            self.rest(slot, f"worker {slot.name} died while it started: {death}")
+            self._rest(slot, f"worker {slot.name} died while it started: {death}")
             return
         if problem is not None:
-            self.rest(slot, f"worker {slot.name} could not build its objective: {problem[1]}")
-
-    def start_again(self, slot: _Slot, death: WorkerDiedError) -> None:
-        """Restart at once a worker that died while it started."""
-        slot.failed_starts += 1
-        self._note(f"worker {slot.name} died while it started: {death}")
-        self._replace(slot)
+            self._rest(slot, f"worker {slot.name} could not build its objective: {problem}")
 
     def _bury(self, slot: _Slot, what: str) -> None:
         """Restart a worker that is gone, and queue what it had, or give it up."""
@@ -493,7 +454,7 @@ class Pool:
             if slot.calls and now - slot.calls[0].begun > limit * len(slot.calls[0].jobs):
                 self._bury(slot, f"gave no answer for {now - slot.calls[0].begun:.0f} s (hang_timeout)")
             elif slot.starting is not None and now - slot.since > self.timeout_s:
-                self.rest(slot, f"worker {slot.name} was not ready {self.timeout_s:g} s after it was started (timeout)")
+                self._rest(slot, f"worker {slot.name} was not ready {self.timeout_s:g} s after its start (timeout)")
             elif slot.starting is None and not slot.up and now >= slot.since:
                 self._begin(slot)
         self._fit()
@@ -505,7 +466,6 @@ class Pool:
         for slot in [slot for slot in self.slots if not slot.up][: max(0, len(self.slots) - room)]:
             self._note(f"no node has room for worker {slot.name} any more")
             self._kill(slot)
-            self._want(slot, 0)
             self.slots.remove(slot)
         for _ in range((room if self.most is None else min(room, self.most)) - len(self.slots)):
             self._add()
@@ -519,7 +479,7 @@ class Pool:
         if now - self._bare_since > self.timeout_s:
             raise WorkersLostError(f"no worker is left to evaluate with; the last one was lost to: {self.last_error}")
 
-    def rest(self, slot: _Slot, why: str, times: int | None = None) -> None:
+    def _rest(self, slot: _Slot, why: str, times: int | None = None) -> None:
         """Let a worker that did not come up, or is suspected, rest before it is tried again."""
         self._note(why)
         self._kill(slot)
@@ -531,29 +491,20 @@ class Pool:
         slot = _Slot(f"{self.workers.label}-{self._names}")
         self._names += 1
         self.slots.append(slot)
-        self._wanted += slot.wants
         self._begin(slot)
 
     def _begin(self, slot: _Slot) -> None:
         slot.handle, slot.starting = self.workers.start(slot.name)
         slot.since = self.workers.now()
-        self._heads[slot.starting] = slot
 
     def _replace(self, slot: _Slot) -> None:
         self._kill(slot)
         self.replacements += 1
         self._begin(slot)
 
-    def _want(self, slot: _Slot, micro_batches: int) -> None:
-        self._wanted += micro_batches - slot.wants
-        slot.wants = micro_batches
-
     def _kill(self, slot: _Slot) -> None:
         self._count_time()
         self._up -= slot.up
-        self._hungry.pop(slot, None)
-        for token in (slot.starting, *(call.token for call in slot.calls)):
-            self._heads.pop(token, None)
         slot.calls.clear()
         slot.up, slot.pace, slot.starting, slot.contradicted = False, None, None, 0
         if slot.handle is not None:

@@ -1,4 +1,4 @@
-"""Joining or starting a Ray cluster, and checking that the workers fit before waiting for them.
+"""Whether to use Ray, joining or starting a cluster, and checking that the workers fit before waiting for them.
 
 A Ray actor that fits nowhere waits for ever without a word, so the question is asked before.
 """
@@ -15,13 +15,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from evoprompt.checks import real_number, whole_number
-from evoprompt.errors import UserError
+from evoprompt.errors import UserError, unknown_name
 from evoprompt.extras import require
 
-__all__ = ["WorkerRequest", "connect", "import_path", "joined", "usable_cpus"]
+__all__ = ["WorkerRequest", "choose_executor", "import_path", "joined", "usable_cpus"]
 
 OBJECT_STORE_BYTES = 256 * 2**20  # only z, losses and the factory pass through it; Ray's default is 30 % of the memory
 REACH_SECONDS = 10.0
@@ -91,6 +91,60 @@ class WorkerRequest:
             rooms.append(math.floor(gpus / self.gpus) if self.gpus >= 1 else int(gpus) * math.floor(1 / self.gpus))
         return min([*rooms] if self.num_workers is None else [self.num_workers, *rooms])
 
+    def require_room(self, nodes: Sequence[Mapping[str, float]], where: str) -> None:
+        """Refuse nodes of these resources, called `where`, if they cannot hold the workers.
+
+        Raises
+        ------
+        UserError
+            Says what there is, and for how many workers.
+        """
+        room = sum(map(self.room_in, nodes))
+        if room < (self.num_workers or 1):
+            cpus, gpus = (sum(node.get(name, 0) for node in nodes) for name in ("CPU", "GPU"))
+            raise UserError(
+                f"{self} do not fit: {where} has {cpus:g} CPU and {gpus:g} GPU on {len(nodes)} "
+                f"{'node' if len(nodes) == 1 else 'nodes'}, room for {room}; ask for fewer workers, or for less by "
+                "cpus_per_worker and gpus_per_worker"
+            )
+
+
+def choose_executor(
+    kind: str = "auto", num_workers: int | str | None = None, gpus: int = 0, address: str | None = None
+) -> Literal["local", "ray"]:
+    """Choose between evaluating in this process and on Ray.
+
+    Parameters
+    ----------
+    kind : {"auto", "local", "ray"}
+        ``auto`` takes Ray if more than one worker is asked for, or as many as possible, or if more than one GPU is
+        there, or a cluster address is given; the others are taken at their word.
+    num_workers : int or "auto", optional
+        Workers asked for.
+    gpus : int
+        GPUs that this machine has.
+    address : str, optional
+        Ray cluster to join.
+
+    Raises
+    ------
+    UserError
+        If ``kind`` is none of the three.
+
+    Examples
+    --------
+    >>> choose_executor("auto"), choose_executor("auto", num_workers=4), choose_executor("local", num_workers=4)
+    ('local', 'ray', 'local')
+    """
+    if kind == "local":
+        return "local"
+    if kind == "ray":
+        return "ray"
+    if kind != "auto":
+        raise unknown_name("executor", kind, ("auto", "local", "ray"))
+    several = num_workers == "auto" or (isinstance(num_workers, int) and num_workers > 1)
+    return "ray" if several or gpus > 1 or address else "local"
+
 
 def usable_cpus() -> int:
     """CPUs that this process may run on: those that are its own, or a container's quota if that is less."""
@@ -102,8 +156,9 @@ def usable_cpus() -> int:
         return own
 
 
-def connect(address: str | None, request: WorkerRequest) -> tuple[bool, WorkerRequest]:
-    """Join or start a cluster that has room for the workers.
+@contextmanager
+def joined(address: str | None, request: WorkerRequest) -> Iterator[WorkerRequest]:
+    """Be connected to a cluster that has room for the workers; a connection that was there before is left alone.
 
     Parameters
     ----------
@@ -113,20 +168,16 @@ def connect(address: str | None, request: WorkerRequest) -> tuple[bool, WorkerRe
     request : WorkerRequest
         What has to fit.
 
-    Returns
-    -------
-    owned : bool
-        Whether this call made the connection, so that ``ray.shutdown()`` is the caller's to do.
-    request : WorkerRequest
-        The same, with the GPU share that the cluster makes it.
+    Yields
+    ------
+    WorkerRequest
+        The same, with the shares that the cluster makes it.
 
     Raises
     ------
     UserError
         If there is no cluster at the address, or the workers do not fit into it.
     """
-    if not _connected() and address is None:
-        _check_this_machine(request)
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # before Ray is imported
     require("an evaluation by Ray", "lm", "ray")
     import ray
@@ -137,13 +188,13 @@ def connect(address: str | None, request: WorkerRequest) -> tuple[bool, WorkerRe
     elif address not in (None, "auto"):
         _require_same_cluster(str(address))
     try:
-        request = request.on([node["Resources"] for node in ray.nodes() if node["Alive"]])
-        _check_cluster(request)
-    except BaseException:
+        nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+        request = request.on(nodes)
+        request.require_room(nodes, "the Ray cluster")
+        yield request
+    finally:
         if started:
             ray.shutdown()
-        raise
-    return started, request
 
 
 def _require_same_cluster(address: str) -> None:
@@ -160,24 +211,6 @@ def _require_same_cluster(address: str) -> None:
         )
 
 
-@contextmanager
-def joined(address: str | None, request: WorkerRequest) -> Iterator[None]:
-    """Be connected, as `connect` does it; a connection that was there before is left alone."""
-    owned, _ = connect(address, request)
-    try:
-        yield
-    finally:
-        if owned:
-            import ray
-
-            ray.shutdown()
-
-
-def _connected() -> bool:
-    ray = sys.modules.get("ray")
-    return ray is not None and bool(ray.is_initialized())
-
-
 def _start(address: str | None, request: WorkerRequest) -> None:
     import ray
 
@@ -186,9 +219,7 @@ def _start(address: str | None, request: WorkerRequest) -> None:
     if address is None:
         ray.init(
             address="local",
-            num_cpus=usable_cpus()
-            if request.num_workers is None
-            else max(1, math.ceil(request.num_workers * (1 if request.cpus is None else request.cpus))),
+            num_cpus=_cpus_here(request),
             include_dashboard=False,
             object_store_memory=OBJECT_STORE_BYTES,
             **quiet,
@@ -218,7 +249,8 @@ def _check_reachable(address: str) -> None:
         ) from error
 
 
-def _check_this_machine(request: WorkerRequest) -> None:
+def _cpus_here(request: WorkerRequest) -> int:
+    """CPUs of a cluster that this machine holds for the workers. Raises `UserError` if it has fewer."""
     cpus = usable_cpus()
     needed = (request.num_workers or 1) * (1 if request.cpus is None else request.cpus)
     if needed > cpus + 1e-9:
@@ -226,20 +258,7 @@ def _check_this_machine(request: WorkerRequest) -> None:
             f"{request} need {needed:g} CPU, and this machine has {cpus}; "
             "ask for fewer workers, a smaller cpus_per_worker, or give the address of a Ray cluster"
         )
-
-
-def _check_cluster(request: WorkerRequest) -> None:
-    import ray
-
-    nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
-    room = sum(request.room_in(node) for node in nodes)
-    if room < (request.num_workers or 1):
-        there = ray.cluster_resources()
-        raise UserError(
-            f"{request} do not fit: the Ray cluster has {there.get('CPU', 0):g} CPU and {there.get('GPU', 0):g} GPU on "
-            f"{len(nodes)} {'node' if len(nodes) == 1 else 'nodes'}, room for {room}; "
-            "ask for fewer workers or less per worker"
-        )
+    return cpus if request.num_workers is None else max(1, math.ceil(needed))
 
 
 def import_path() -> str:

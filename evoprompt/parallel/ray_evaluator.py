@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from types import TracebackType
-from typing import Self
+from collections.abc import Callable
 
 from evoprompt.checks import whole_number
 from evoprompt.errors import UserError
-from evoprompt.optim.protocol import Evaluation, Objective, Trials
-from evoprompt.parallel.pool import BuildError, Pool, PoolStats, WorkerDiedError, WorkersLostError
-from evoprompt.parallel.ray_cluster import WorkerRequest, connect
+from evoprompt.optim.protocol import Objective
+from evoprompt.parallel.pool import Pool, WorkerDiedError, WorkersLostError
+from evoprompt.parallel.ray_cluster import WorkerRequest
 from evoprompt.parallel.ray_processes import RayProcesses
 
 __all__ = ["RayEvaluator"]
@@ -18,7 +16,7 @@ __all__ = ["RayEvaluator"]
 PATIENCE_SECONDS = 10.0  # for the rest, once some of as many workers as possible are up
 
 
-class RayEvaluator:
+class RayEvaluator(Pool):
     """Evaluates trials on Ray actors, each of which builds its own objective once.
 
     Only points, losses and metrics travel. Micro-batches are the same as a
@@ -77,6 +75,8 @@ class RayEvaluator:
         If ``batch_size`` is not a whole number of at least 1.
     """
 
+    workers: RayProcesses
+
     def __init__(
         self,
         factory: Callable[[], Objective],
@@ -91,142 +91,66 @@ class RayEvaluator:
         numerics: str | None = None,
         threads: int | None = None,
     ) -> None:
-        self.batch_size = whole_number("batch_size", batch_size, 1, what="a whole number")
+        whole_number("batch_size", batch_size, 1, what="a whole number")  # before a cluster is started
         wanted = WorkerRequest(num_workers, cpus_per_worker, gpus_per_worker, threads)
-        self._owns_ray, self.request = connect(address, wanted)
-        self._closed = False
-        self._pool: Pool | None = None
+        workers = RayProcesses(factory, wanted, address, numerics)
+        super().__init__(workers, batch_size, num_workers, timeout_s, max_retries, hang_s)
         try:
-            self._workers = RayProcesses(factory, self.request, numerics)
-            self._pool = Pool(self._workers, batch_size, num_workers, timeout_s, max_retries, hang_s)
-            self._pool.start(num_workers or self._workers.room())
+            self.start(num_workers or workers.room())
             self._await_workers()
         except BaseException:
             self.close()
             raise
 
     @property
-    def last_error(self) -> str | None:
-        return self._pool.last_error if self._pool else None
-
-    @property
-    def replacements(self) -> int:
-        return self._pool.replacements if self._pool else 0
-
-    @property
     def processes(self) -> dict[str, tuple[str, int]]:
-        slots = self._pool.slots if self._pool else []
-        where = self._workers.processes
-        return {slot.name: where[slot.handle] for slot in slots if slot.starting is None and slot.handle in where}
-
-    def stats(self) -> PoolStats:
-        """Workers, how busy they were, and what waits."""
-        return self._open().stats()
-
-    def appetite(self) -> int:
-        """Candidates that should be outstanding for no worker to wait."""
-        return self._open().appetite()
-
-    def submit(self, trials: Trials, more: bool = False) -> None:
-        """Queue trials; idle workers begin at once.
-
-        ``more`` says that further ones follow as results come; without it, a slow worker gets none of the last ones.
-
-        Raises
-        ------
-        RuntimeError
-            If the evaluator was closed.
-        """
-        self._open().submit(trials, more)
-
-    def collect(self, timeout: float | None = None) -> Iterator[tuple[Trials, Evaluation]]:
-        """Yield micro-batches as they finish, until none is outstanding or ``timeout`` seconds have passed.
-
-        With a ``timeout`` of 0 it yields what is finished already. What it did not yield stays outstanding.
-
-        Raises
-        ------
-        WorkersLostError
-            If the last worker is lost and cannot be replaced.
-        RuntimeError
-            If the evaluator was closed.
-        """
-        return self._open().collect(timeout)
+        where = self.workers.processes
+        return {slot.name: where[slot.handle] for slot in self.slots if slot.starting is None and slot.handle in where}
 
     def close(self) -> None:
         """Kill the actors, and shut Ray down if this evaluator started it. What is outstanding is dropped."""
-        if self._closed:
-            return
-        self._closed = True
-        import ray
-
-        if self._pool is not None:
-            self._pool.close()
-        if self._owns_ray:
-            ray.shutdown()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
-
-    def _open(self) -> Pool:
-        if self._closed or self._pool is None:
-            raise RuntimeError("this RayEvaluator was closed; make a new one to evaluate more")
-        return self._pool
+        if not self._closed:
+            super().close()
+            self.workers.close()
 
     def _await_workers(self) -> None:
         """Wait until every worker has its objective; here, any that cannot build it is an error to raise.
 
         Where their number was left to the cluster, some of which others may use, those that are slow may come later.
         """
-        pool = self._open()
-        began = pool.workers.now()
-        deadline = began + pool.timeout_s
-        starting = {slot.starting: slot for slot in pool.slots}
-        while starting:
-            done = pool.workers.wait(list(starting), max(0.0, deadline - pool.workers.now()))
+        began = self.workers.now()
+        deadline = began + self.timeout_s
+        while starting := {slot.starting: slot for slot in self.slots if slot.starting is not None}:
+            done = self.workers.wait(list(starting), max(0.0, deadline - self.workers.now()))
             if not done:
-                if pool.most is None and len(starting) < len(pool.slots):
+                if self.most is None and len(starting) < len(self.slots):
                     return
                 raise self._too_late()
-            for token in done:
-                slot = starting.pop(token)
+            for slot in map(starting.__getitem__, done):
                 try:
-                    problem = pool.take_start(slot)
+                    problem = self._take_start(slot)
                 except WorkerDiedError as death:
-                    if slot.failed_starts == pool.max_retries:
+                    if slot.failed_starts == self.max_retries:
                         raise WorkersLostError(
                             f"worker {slot.name} dies whenever it builds the objective: {death}"
                         ) from death
-                    pool.start_again(slot, death)
-                    starting[slot.starting] = slot
-                    continue
-                if problem is not None:
-                    raise _build_error(slot.name, problem)
-            if pool.most is None:
-                deadline = min(deadline, pool.workers.now() + max(PATIENCE_SECONDS, pool.workers.now() - began))
+                    slot.failed_starts += 1
+                    self._note(f"worker {slot.name} died while it started: {death}")
+                    self._replace(slot)
+                else:
+                    if problem is not None:
+                        raise problem
+            if self.most is None:
+                deadline = min(deadline, self.workers.now() + max(PATIENCE_SECONDS, self.workers.now() - began))
 
     def _too_late(self) -> UserError:
         import ray
 
-        pool, calls = self._open(), list(self._workers.greetings.values())
+        calls = list(self.workers.greetings.values())
         up, _ = ray.wait(calls, num_returns=len(calls), timeout=0)
         free = ray.available_resources()
         return UserError(
-            f"{self.request} were not all ready after {pool.timeout_s:g} s: {len(up)} of {len(calls)} have a process, "
-            f"{len(self.processes)} their objective; the cluster has {free.get('CPU', 0):g} CPU and "
+            f"{self.workers.request} were not all ready after {self.timeout_s:g} s: {len(up)} of {len(calls)} have a "
+            f"process, {len(self.processes)} their objective; the cluster has {free.get('CPU', 0):g} CPU and "
             f"{free.get('GPU', 0):g} GPU free; free some, ask for less, or raise timeout_s if the objective loads long"
         )
-
-
-def _build_error(worker: str, problem: BuildError) -> UserError | RuntimeError:
-    users, message, trace = problem
-    if users:
-        return UserError(message)
-    error = RuntimeError(f"the factory raised in worker {worker}: {message}")
-    error.add_note(f"In the worker:\n{trace}")
-    return error

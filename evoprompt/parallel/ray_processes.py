@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import os
+import pickle
+import socket
 import time
+import traceback
 from collections.abc import Callable, Hashable, Sequence
+from contextlib import ExitStack
 from typing import Any
 
 import numpy as np
 
 from evoprompt.errors import UserError
-from evoprompt.extras import require
 from evoprompt.optim.protocol import Evaluation, Objective, Trials
-from evoprompt.parallel.batching import describe_error
+from evoprompt.parallel.batching import describe_error, evaluate_batch
 from evoprompt.parallel.pool import BatchResult, BuildError, CallFailedError, WorkerDiedError
-from evoprompt.parallel.ray_actor import RayActor
-from evoprompt.parallel.ray_cluster import WorkerRequest, import_path
+from evoprompt.parallel.ray_cluster import WorkerRequest, import_path, joined
+from evoprompt.typing import Floats, Indices
 
 __all__ = ["RayProcesses"]
 
@@ -28,40 +32,49 @@ class RayProcesses:
         Takes nothing, returns an objective.
     request : WorkerRequest
         What each actor takes.
+    address : str, optional
+        The cluster, as `joined` takes it.
     numerics : str, optional
         What its objective must compute in.
 
     Raises
     ------
     UserError
-        The factory cannot be pickled.
+        There is no cluster with room for them, or the factory cannot be pickled.
     """
 
     label = "ray"
 
-    def __init__(self, factory: Callable[[], Objective], request: WorkerRequest, numerics: str | None = None) -> None:
-        require("an evaluation by Ray", "lm", "ray")
+    def __init__(
+        self, factory: Callable[[], Objective], request: WorkerRequest, address: str | None, numerics: str | None
+    ) -> None:
+        self._connection = ExitStack()
+        self.request = self._connection.enter_context(joined(address, request))
         import ray
 
-        self.ray, self.request, self.numerics = ray, request, numerics
+        self.ray, self.numerics = ray, numerics
         try:
-            pickled = ray.cloudpickle.dumps(factory)
+            self._factory = ray.put(ray.cloudpickle.dumps(factory))
         except Exception as error:
+            self.close()
             raise UserError(
                 f"the factory {factory!r:.200} cannot be pickled ({describe_error(error)}); "
                 "give a module-level function, a class or a functools.partial of one"
             ) from error
-        self._factory = ray.put(pickled)
         self.greetings: dict[Any, Any] = {}  # of each actor, its call that tells its process
         self.processes: dict[Any, tuple[str, int]] = {}
         self._probes: dict[Hashable, Any] = {}  # of each call that was sent to an idle worker, the one before it
         self._actor = ray.remote(RayActor).options(
-            num_cpus=request.cpus,
-            num_gpus=request.gpus,
+            num_cpus=self.request.cpus,
+            num_gpus=self.request.gpus,
             max_restarts=0,
             max_task_retries=0,
-            runtime_env={"env_vars": {"PYTHONPATH": import_path(), "OMP_NUM_THREADS": str(request.computing)}},
+            runtime_env={"env_vars": {"PYTHONPATH": import_path(), "OMP_NUM_THREADS": str(self.request.computing)}},
         )
+
+    def close(self) -> None:
+        """Shut Ray down, unless it ran before."""
+        self._connection.close()
 
     def now(self) -> float:
         """Seconds on this process's clock."""
@@ -98,12 +111,9 @@ class RayProcesses:
     def reached(self, call: Hashable) -> bool:
         """Whether the probe before a call was answered."""
         probing = self._probes.pop(call, None)
-        if probing is None:
-            return True  # it was answered
-        if not self.ray.wait([probing], timeout=0)[0]:
-            return False
         try:
-            self.ray.get(probing)
+            if probing is not None:  # else it was answered
+                self.ray.get(probing, timeout=0)
         except self.ray.exceptions.RayError:
             return False
         return True
@@ -136,6 +146,50 @@ class RayProcesses:
         self.processes.pop(handle, None)
         if self.ray.is_initialized():
             self.ray.kill(handle, no_restart=True)
+
+
+class RayActor:
+    """Builds one objective and evaluates micro-batches with it.
+
+    The objective is not built in ``__init__``: an exception there would reach the driver as a dead actor.
+    """
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.objective: Objective | None = None
+
+    def hello(self) -> tuple[str, int]:
+        """Host name and process id."""
+        return socket.gethostname(), os.getpid()
+
+    def build(self, pickled_factory: bytes, numerics: str | None) -> BuildError | None:
+        """Call the factory; ``None`` if that went well, else what to raise.
+
+        An objective whose ``numerics`` begin with another word than those given is refused.
+        """
+        try:
+            self.objective = pickle.loads(pickled_factory)()
+        except UserError as error:
+            return UserError(str(error))
+        except Exception as error:
+            problem = RuntimeError(f"the factory raised {describe_error(error)}")
+            problem.add_note(f"In worker {self.name}:\n{traceback.format_exc()}")
+            return problem
+        own = getattr(self.objective, "numerics", None)
+        if numerics and own and own.split()[0] != numerics.split()[0]:
+            return UserError(
+                f"worker {self.name} computes in {own}, the driver, which measures the baselines and the result, in "
+                f"{numerics}; run the command where it has the same device, or set model.dtype"
+            )
+        return None
+
+    def evaluate(self, ids: list[Indices], x: Floats) -> list[BatchResult]:
+        """Evaluate micro-batches of these ids, whose points x (n, d) holds one after the other."""
+        if self.objective is None:
+            raise RuntimeError(f"worker {self.name} was given trials before its objective was built")
+        ends = np.cumsum([len(part) for part in ids])[:-1]
+        parts = [Trials(numbers, points) for numbers, points in zip(ids, np.split(x, ends), strict=True)]
+        return [evaluate_batch(self.objective, part, self.name) for part in parts]
 
 
 def _cause(error: Exception) -> str:

@@ -14,7 +14,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from evoprompt.errors import UserError
-from evoprompt.parallel.ray_cluster import WorkerRequest, connect, import_path
+from evoprompt.parallel.ray_cluster import WorkerRequest, import_path, joined
 from evoprompt.preflight.findings import counted
 
 __all__ = ["LIMIT_SECONDS", "Cluster", "ask"]
@@ -89,15 +89,13 @@ def ask(address: str, limit_s: float = LIMIT_SECONDS) -> Cluster:
 
 def _look(address: str) -> dict[str, object]:
     try:
-        connect(address, WorkerRequest(1, 0, 0))
+        with joined(address, WorkerRequest(1, 0, 0)):
+            import ray
+
+            nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+            return {"nodes": nodes, "free": ray.available_resources()}
     except UserError as error:
         return {"refusal": str(error)}
-    import ray
-
-    return {
-        "nodes": [node["Resources"] for node in ray.nodes() if node["Alive"]],
-        "free": ray.available_resources(),
-    }
 
 
 if __name__ == "__main__":

@@ -24,9 +24,9 @@ from evoprompt.llm.load.numerics import (
 )
 from evoprompt.llm.load.spec import POCKET, QUANTIZATIONS, SHARDED
 from evoprompt.preflight.findings import Findings, size
-from evoprompt.preflight.machine import Machine
+from evoprompt.preflight.surroundings import Machine, existing
 
-__all__ = ["Model", "check_model", "existing"]
+__all__ = ["Model", "check_model"]
 
 
 @dataclass(frozen=True)
@@ -118,12 +118,6 @@ def _show_download(commit: str, missing: dict[str, int | None], findings: Findin
             f"the weights take {size(total)} and {cache} has {size(free)} left; free some, or set HF_HOME to a folder "
             "on a larger disk"
         )
-
-
-def existing(path: Path) -> Path:
-    """The folder itself, or the nearest one above it that is there."""
-    path = path.absolute()
-    return next(folder for folder in (path, *path.parents) if folder.exists())
 
 
 def _parameters(count: int) -> str:

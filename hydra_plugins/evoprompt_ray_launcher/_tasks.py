@@ -23,7 +23,7 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 from evoprompt.checks import real_number
 from evoprompt.errors import UserError
 from evoprompt.parallel import choose_executor
-from evoprompt.parallel.ray_cluster import WorkerRequest, connect, import_path, usable_cpus
+from evoprompt.parallel.ray_cluster import WorkerRequest, import_path, joined, usable_cpus
 from evoprompt.study.sweepdir import SweepDirectory, job_entry, note_failure
 
 TICK_SECONDS = 2.0  # how often a wait looks whether the cluster can still hold a job
@@ -131,14 +131,10 @@ def cluster(options: Options, jobs: Sequence[Job]) -> Iterator[None]:
     connected = ray.is_initialized()
     here = options.address is None
     options.check_address([OmegaConf.select(job.config, "executor.address", default=None) for job in jobs])
-    connect(options.address, WorkerRequest(usable_cpus(), 1, 0) if here else WorkerRequest(1, 0, 0))
-    try:
+    with joined(options.address, WorkerRequest(usable_cpus(), 1, 0) if here else WorkerRequest(1, 0, 0)):
         _fit(jobs, options)
         _await_room(max(job.cpus for job in jobs), options, 0 if here and not connected else options.timeout)
         yield
-    finally:
-        if not connected:
-            ray.shutdown()
 
 
 def _fit(jobs: Sequence[Job], options: Options) -> None:

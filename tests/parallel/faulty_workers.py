@@ -67,7 +67,7 @@ class FaultyWorkers:
         fate = self._taken(call)
         if fate == "died":
             raise WorkerDiedError("while it started")
-        return (False, "no memory", "") if fate == "raised" else None
+        return RuntimeError("no memory") if fate == "raised" else None
 
     def evaluate(self, handle: Any, parts: Sequence[Trials], probe: bool) -> Hashable:
         if handle.died <= self.clock:

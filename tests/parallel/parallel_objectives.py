@@ -12,7 +12,6 @@ import numpy as np
 
 from evoprompt.errors import UserError
 from evoprompt.optim.protocol import Evaluation, Evaluator, Objective, Trials
-from evoprompt.parallel.batching import merge
 
 
 def numbered_trials(n: int, d: int = 2, first_id: int = 0) -> Trials:
@@ -25,11 +24,22 @@ def numbered_trials(n: int, d: int = 2, first_id: int = 0) -> Trials:
 
 def evaluate(evaluator: Evaluator, trials: Trials) -> Evaluation:
     """One evaluation of all trials, in their order, in whatever order they come back; each must come back once."""
-    row_of = {number: row for row, number in enumerate(trials.ids.tolist())}
     evaluator.submit(trials)
-    parts = [([row_of.pop(number) for number in part.ids.tolist()], found) for part, found in evaluator.collect()]
-    assert not row_of, "these never came back"
-    return merge([(np.array(rows), found) for rows, found in parts], len(trials))
+    parts = list(evaluator.collect())
+    came = [number for part, _ in parts for number in part.ids.tolist()]
+    assert sorted(came) == sorted(trials.ids.tolist()), "each comes back once"
+    order = [came.index(number) for number in trials.ids.tolist()]
+    metrics = {name: _metric(name, parts)[order] for name in {name: 0 for _, found in parts for name in found.metrics}}
+    workers = sorted({found.worker for _, found in parts})
+    loss = np.concatenate([found.loss for _, found in parts])[order]
+    return Evaluation(loss, metrics, sum(found.seconds for _, found in parts), ",".join(workers))
+
+
+def _metric(name: str, parts: list[tuple[Trials, Evaluation]]) -> np.ndarray:
+    """The values of a metric, one part after the other; NaN where a part lacks it."""
+    shape = next(found.metrics[name].shape[1:] for _, found in parts if name in found.metrics)
+    blank = [np.full((len(part), *shape), np.nan) for part, _ in parts]
+    return np.concatenate([found.metrics.get(name, nan) for (_, found), nan in zip(parts, blank, strict=True)])
 
 
 @dataclass(frozen=True)

@@ -1,3 +1,5 @@
+import re
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -6,7 +8,6 @@ from parallel_objectives import Raises, numbered_trials
 
 from evoprompt.optim.protocol import Evaluation, Trials
 from evoprompt.parallel import cut, evaluate_batch
-from evoprompt.parallel.batching import merge
 
 
 @given(n=st.integers(0, 40), batch_size=st.integers(1, 50))
@@ -118,24 +119,23 @@ def test_points_reach_the_objective_aligned_contiguous_and_in_their_own_precisio
     assert x.ctypes.data % 64 == 0
 
 
-@given(st.permutations(range(4)), st.sets(st.integers(0, 3)))
-def test_merging_does_not_depend_on_the_order_of_arrival(order: list[int], missing: set[int]) -> None:
-    parts = [
-        (np.array([2 * i, 2 * i + 1]), Evaluation([2.0 * i, 2.0 * i + 1], {"score": np.full((2, 3), i)}))
-        for i in order
-        if i not in missing
-    ]
-    whole = merge(parts, 8)
-    expected = np.array([np.nan if row // 2 in missing else row for row in range(8)])
-    np.testing.assert_array_equal(whole.loss, expected)
-    if len(missing) < 4:
-        np.testing.assert_array_equal(whole.metrics["score"][:, 0], expected // 2)
-
-
 def test_a_metric_that_changes_its_shape_is_refused_by_its_name() -> None:
-    parts = [
-        (np.array([0]), Evaluation([0.0], {"score": np.zeros((1, 2))})),
-        (np.array([1]), Evaluation([0.0], {"score": np.zeros((1, 3))})),
-    ]
-    with pytest.raises(ValueError, match=r"'score'.*\(2,\).*\(3,\)"):
-        merge(parts, 2)
+    def objective(x: np.ndarray) -> Evaluation:
+        (first,) = x[:, 0]  # one candidate at a time
+        return Evaluation([first], {"score": np.zeros((1, 2 + int(first)))})
+
+    evaluation, error = evaluate_batch(objective, numbered_trials(2))
+    assert np.isnan(evaluation.loss).all()
+    assert re.search(r"'score'.*\(2,\).*\(3,\)", str(error))
+
+
+@pytest.mark.parametrize(("values", "dtype"), [(np.int8, "f8"), (np.float32, "f4"), (bool, "f8"), (str, "O")])
+def test_a_metric_that_a_candidate_lacks_has_room_for_nan(values: type, dtype: str) -> None:
+    def objective(x: np.ndarray) -> Evaluation:
+        (first,) = x[:, 0]
+        return Evaluation([first], {"score": np.array([1]).astype(values)} if first else {})
+
+    metric = evaluate_batch(objective, numbered_trials(3))[0].metrics["score"]
+    assert metric.dtype == dtype
+    assert metric[0] != metric[0]
+    np.testing.assert_array_equal(metric[1:].astype(values), np.array([1, 1]).astype(values))

@@ -15,7 +15,7 @@ import pytest
 
 import evoprompt.parallel
 from evoprompt.errors import UserError
-from evoprompt.parallel.ray_cluster import WorkerRequest, connect, usable_cpus
+from evoprompt.parallel.ray_cluster import WorkerRequest, joined, usable_cpus
 
 CHECKOUT = Path(evoprompt.parallel.__file__).parents[2]
 
@@ -122,15 +122,24 @@ def test_a_driver_outside_the_cluster_works_through_a_ray_client(tmp_path: Path)
 
 
 def test_an_address_where_nothing_answers_is_an_error_at_once() -> None:
-    with pytest.raises(UserError, match=r"nothing answers at the Ray address 'ray://127\.0\.0\.1:1'"):
-        connect("ray://127.0.0.1:1", WorkerRequest(1, 1, 0))
-    with pytest.raises(UserError, match=r"nothing answers at the Ray address '127\.0\.0\.1:1'"):
-        connect("127.0.0.1:1", WorkerRequest(1, 1, 0))
+    with (
+        pytest.raises(UserError, match=r"nothing answers at the Ray address 'ray://127\.0\.0\.1:1'"),
+        joined("ray://127.0.0.1:1", WorkerRequest(1, 1, 0)),
+    ):
+        pass
+    with (
+        pytest.raises(UserError, match=r"nothing answers at the Ray address '127\.0\.0\.1:1'"),
+        joined("127.0.0.1:1", WorkerRequest(1, 1, 0)),
+    ):
+        pass
 
 
 def test_more_workers_than_this_machine_has_cpus_for_are_refused_before_a_cluster_is_started() -> None:
-    with pytest.raises(UserError, match=rf"this machine has {usable_cpus()};"):
-        connect(None, WorkerRequest(usable_cpus() + 1, 1, 0))
+    with (
+        pytest.raises(UserError, match=rf"this machine has {usable_cpus()};"),
+        joined(None, WorkerRequest(usable_cpus() + 1, 1, 0)),
+    ):
+        pass
 
 
 @pytest.mark.parametrize("share", [-1, float("nan"), float("inf")])

@@ -25,11 +25,11 @@ from evoprompt.errors import UserError
 from evoprompt.llm import ModelSpec
 from evoprompt.llm.load.footprint import Footprint
 from evoprompt.preflight.cluster import ask
-from evoprompt.preflight.executor import check_executor
 from evoprompt.preflight.findings import Findings
-from evoprompt.preflight.machine import Gpu, Machine
 from evoprompt.preflight.model import Model, check_model
 from evoprompt.preflight.optimizer import check_optimizer
+from evoprompt.preflight.surroundings import Gpu, Machine
+from evoprompt.preflight.workers import check_executor
 from evoprompt.study.settings import read_settings
 
 from .conftest import Command, environment

@@ -1,21 +1,22 @@
-"""The executor: who would evaluate, how many workers there would be, and whether their models fit beside each other."""
+"""Who would evaluate, how many workers there would be, whether their models fit beside each other, and jobs on Ray."""
 
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from evoprompt.llm.load.spec import POCKET, SHARDED
-from evoprompt.parallel import choose_executor
-from evoprompt.parallel.ray_cluster import WorkerRequest
+from evoprompt.parallel.ray_cluster import WorkerRequest, choose_executor
 from evoprompt.preflight.cluster import LIMIT_SECONDS, Cluster, ask
 from evoprompt.preflight.findings import Findings, counted, size
-from evoprompt.preflight.machine import Machine
 from evoprompt.preflight.model import Model
+from evoprompt.preflight.surroundings import Machine
 from evoprompt.study.search import worker_request
 from evoprompt.study.settings import ExecutorSettings, Settings
 
-__all__ = ["check_executor"]
+__all__ = ["check_executor", "check_launcher"]
 
 LOADING = 100 * 2**20  # bytes a second that a worker should not have to exceed to be up in time
 
@@ -90,21 +91,15 @@ def _show_workers(pool: _Pool, threads: int, findings: Findings) -> None:
 
 def _check_room(pool: _Pool, wanted: ExecutorSettings, findings: Findings) -> None:
     request, cluster = pool.request, pool.cluster
-    if pool.room < max(1, pool.count):
-        where = "this machine" if pool.here else f"the Ray cluster of {counted(len(cluster.nodes), 'node')}"
-        findings.problem(
-            f"{request} do not fit: {where} has {cluster.total('CPU'):g} CPU and {cluster.total('GPU'):g} GPU, room "
-            f"for {pool.room}; ask for fewer by executor.workers, or for less by executor.cpus_per_worker and "
-            "executor.gpus_per_worker"
-        )
-        return
-    needed = {"CPU": (request.cpus or 0) * pool.count, "GPU": (request.gpus or 0) * pool.count}
-    short = [name for name, amount in needed.items() if amount > cluster.free.get(name, 0) + 1e-9]
-    if short:
-        findings.note(
-            f"others use the cluster: there is not enough free {' and '.join(short)} for all workers now; a run waits "
-            f"executor.timeout={wanted.timeout:g} s for it"
-        )
+    with findings.catching():
+        request.require_room(cluster.nodes, "this machine" if pool.here else "the Ray cluster")
+        needed = {"CPU": (request.cpus or 0) * pool.count, "GPU": (request.gpus or 0) * pool.count}
+        short = [name for name, amount in needed.items() if amount > cluster.free.get(name, 0) + 1e-9]
+        if short:
+            findings.note(
+                f"others use the cluster: there is not enough free {' and '.join(short)} for all workers now; a run "
+                f"waits executor.timeout={wanted.timeout:g} s for it"
+            )
 
 
 def _check_devices(pool: _Pool, settings: Settings, model: Model | None, findings: Findings) -> None:
@@ -193,3 +188,28 @@ def _check_loading(pool: _Pool, wanted: ExecutorSettings, model: Model, findings
         findings.note(
             f"each node reads the model from {where}: let it be a shared folder, or fetch the model there first"
         )
+
+
+def check_launcher(options: Mapping[str, Any], settings: Settings, machine: Machine, findings: Findings) -> None:
+    """Check the launcher's options, and compare what a job reserves with what its cluster's nodes have."""
+    from hydra_plugins.evoprompt_ray_launcher._tasks import Options
+
+    with findings.catching():
+        known = Options(**{key: value for key, value in options.items() if key != "_target_"})
+        known.check_address([settings.executor.address])
+        if known.address is None:
+            nodes: list[Mapping[str, float]] = [{"CPU": machine.cpus, "GPU": len(machine.gpus)}]
+        else:
+            nodes = list(ask(known.address).nodes)
+        largest = max((node.get("CPU", 0) for node in nodes), default=0)
+        cpus = min(settings.model.threads, largest) if known.cpus_per_job is None else known.cpus_per_job
+        gpus = known.gpus_per_job
+        fitting = sum(node.get("CPU", 0) >= cpus and node.get("GPU", 0) >= gpus for node in nodes)
+        findings.line("a job", f"{cpus:g} CPU and {gpus:g} GPU; {counted(fitting, 'node')} could hold one")
+        if not fitting:
+            findings.problem(
+                f"no node can hold a job of {cpus:g} CPU and {gpus:g} GPU; lower hydra.launcher.cpus_per_job or "
+                "gpus_per_job"
+            )
+        if not gpus and any(node.get("GPU", 0) for node in nodes) and settings.model.device != "cpu":
+            findings.note("there are GPUs, of which jobs see none; hydra.launcher.gpus_per_job=1 gives each job one")
