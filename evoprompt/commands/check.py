@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,9 +15,9 @@ from omegaconf import OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 from rich.console import Console
 
-from evoprompt.commands.ending import say
-from evoprompt.commands.run import CONF, check_choices, plus_for_culture, refused_key, register_cultures, resuming
-from evoprompt.commands.sweep import one_line, planned
+from evoprompt.commands.run import CONF, explained, plus_for_culture, register_cultures, resuming, value_of
+from evoprompt.commands.start import say
+from evoprompt.commands.sweep import planned
 from evoprompt.errors import UserError
 from evoprompt.preflight.findings import Findings, counted
 from evoprompt.preflight.model import check_model
@@ -61,9 +60,9 @@ class Asked:
     placed: str | None
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
+def main(arguments: Sequence[str]) -> int:
     """Compose, look, report. Returns the exit code."""
-    given = plus_for_culture(sys.argv[1:] if arguments is None else arguments)
+    given = plus_for_culture(arguments)
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     if "--help" in given or "-h" in given:
         print(HELP)
@@ -72,10 +71,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         given = resuming(given)
         if not any(argument.startswith(("+culture=", "resume=", "--config-name", "-cn")) for argument in given):
             given = [*given, STAND_IN]
-        check_choices(given)
         asked = read(given)
     except (UserError, HydraException, OmegaConfBaseException) as error:
-        say(refused_key(str(error), given) or one_line(error))
+        say(explained(error, given))
         return 2
     return report(asked, Findings(Console()))
 
@@ -90,16 +88,20 @@ def read(given: Sequence[str]) -> Asked:
     """
     register_cultures()
     flags = get_args_parser().parse_args(list(given))
-    jobs = planned(flags.overrides) if flags.multirun else None
-    overrides = list(jobs[0]) if jobs else flags.overrides
-    launcher = next((one.split("=", 1)[1] for one in overrides if one.startswith("hydra/launcher=")), "basic")
-    if lacks_launcher(launcher):  # reported later
-        overrides = [one for one in overrides if not one.startswith(("hydra/launcher=", "hydra.launcher."))]
-    if flags.config_dir:
-        overrides = [*overrides, f"hydra.searchpath=[file://{Path(flags.config_dir).absolute()}]"]
+    jobs = planned(flags.overrides) if flags.multirun else [tuple(flags.overrides)]
+    launcher = value_of("hydra/launcher", jobs[0]) or "basic"
+    dropped = ("hydra/launcher=", "hydra.launcher.") if lacks_launcher(launcher) else ()  # reported later
+    more = [f"hydra.searchpath=[file://{Path(flags.config_dir).absolute()}]"] if flags.config_dir else []
     with initialize_config_dir(str(CONF), version_base="1.3"):
-        config = compose(flags.config_name or "config", overrides, return_hydra_config=True)
-    folder = Path(config.hydra.sweep.dir if jobs else config.hydra.run.dir)
+        config, *_ = (
+            compose(
+                flags.config_name or "config",
+                [*(one for one in job if not one.startswith(dropped)), *more],
+                return_hydra_config=True,
+            )
+            for job in jobs
+        )
+    folder = Path(config.hydra.sweep.dir if flags.multirun else config.hydra.run.dir)
     changed = [one for one in config.hydra.overrides.task if not one.startswith("resume=")]
     launching: Any = OmegaConf.to_container(config.hydra.launcher)
     with open_dict(config):
@@ -114,7 +116,7 @@ def read(given: Sequence[str]) -> Asked:
     if settings.survey.wording_file:
         load_instrument(settings.survey.wording_file)
     placed = RunDirectory(folder).info.model.get("placed") if resumed else None
-    return Asked(settings, folder, launcher, launching, len(jobs) if jobs else None, bool(resumed), placed)
+    return Asked(settings, folder, launcher, launching, len(jobs) if flags.multirun else None, bool(resumed), placed)
 
 
 def report(asked: Asked, findings: Findings) -> int:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from evoprompt.commands.ending import refusing, say
+from evoprompt.commands.start import say
 from evoprompt.commands.tables import print_table
 from evoprompt.errors import UserError
 from evoprompt.experts.artifact import CARD, Expert
@@ -20,14 +20,10 @@ if TYPE_CHECKING:
     from evoprompt.llm import FrozenModel
 
 
-@refusing
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Show or change a folder of experts. Returns the exit code.
-
-    0; 1 if `verify` found damage or nobody reads the output any more; 2 for bad input.
-    """
+def main(arguments: Sequence[str]) -> int:
+    """Show or change a folder of experts. Returns the exit code: 1 if `verify` found damage."""
     given = _parser().parse_args(arguments)
-    return int(given.run(given))
+    return given.run(given) or 0
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -58,7 +54,7 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _list(given: argparse.Namespace) -> int:
+def _list(given: argparse.Namespace) -> None:
     registry = Registry(given.experts)
     rows = []
     for name, expert in registry.experts.items():
@@ -72,7 +68,6 @@ def _list(given: argparse.Namespace) -> int:
     )
     for path, reason in registry.left_out.items():
         print(f"left out: {path}: {reason}")
-    return 0
 
 
 def _verify(given: argparse.Namespace) -> int:
@@ -84,17 +79,16 @@ def _verify(given: argparse.Namespace) -> int:
     return 1 if registry.left_out or not registry else 0
 
 
-def _card(given: argparse.Namespace) -> int:
+def _card(given: argparse.Namespace) -> None:
     path = Registry(given.experts).path(given.name) / CARD
     try:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"the card {path} cannot be read: {error}") from None
     print(text)
-    return 0
 
 
-def _diff(given: argparse.Namespace) -> int:
+def _diff(given: argparse.Namespace) -> None:
     registry = Registry(given.experts)
     one, other = (registry[name] for name in (given.one, given.other))
     differences = _differences(one, other).items()
@@ -103,7 +97,6 @@ def _diff(given: argparse.Namespace) -> int:
         a, b = (expert.array.ravel().astype(np.float64) for expert in (one, other))
         distance, cosine = np.linalg.norm(a - b), a @ b / (np.linalg.norm(a) * np.linalg.norm(b))
         print(f"prompts: distance {distance:.3g}, cosine {cosine:.3f}")
-    return 0
 
 
 def _differences(one: Expert, other: Expert) -> dict[str, tuple[str, str]]:
@@ -122,7 +115,7 @@ def _flat(value: object, name: str = "") -> dict[str, str]:
     return {name: f"{value:.3g}" if isinstance(value, float) else str(value)}
 
 
-def _blend(given: argparse.Namespace) -> int:
+def _blend(given: argparse.Namespace) -> None:
     from evoprompt.study.measured_blend import measure_blend
 
     registry = Registry(given.experts)
@@ -143,7 +136,6 @@ def _blend(given: argparse.Namespace) -> int:
     own, naive = (measured.arms[arm]["held_out"]["loss"] for arm in ("evolved", "naive"))
     if own >= naive:
         say(f"no prompt is nearer to the target than this blend: {naive:.1f} points")
-    return 0
 
 
 def _weighted(text: str) -> tuple[str, float]:
@@ -162,15 +154,13 @@ def _model(name: str, revision: str | None = None) -> FrozenModel:
     return load_model(ModelSpec(name=name, revision=revision))
 
 
-def _add(given: argparse.Namespace) -> int:
+def _add(given: argparse.Namespace) -> None:
     print(f"added: {Registry(given.experts).add(given.source, given.name)}")
-    return 0
 
 
-def _remove(given: argparse.Namespace) -> int:
+def _remove(given: argparse.Namespace) -> None:
     Registry(given.experts).remove(given.name)
     print(f"removed: {given.name}")
-    return 0
 
 
 def _loss(expert: Expert, arm: str) -> str:

@@ -7,12 +7,12 @@ import json
 import logging
 import sys
 from collections.abc import Sequence
+from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from evoprompt.checks import real_number, whole_number
-from evoprompt.commands.ending import refusing
 from evoprompt.commands.tables import print_table
 from evoprompt.errors import UserError
 from evoprompt.experts import BUNDLED, Registry
@@ -24,18 +24,20 @@ from evoprompt.surveys.quality import LABEL_MASS_LIMIT, percent
 POCKET_NOTE = "the pocket model is a simulator: what it says is no advice and nothing about people"
 
 
-@refusing
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Ask the committee. Returns the exit code: 0; 2 for bad input; 1 if nobody reads the output any more."""
+def main(arguments: Sequence[str]) -> int:
+    """Ask the committee. Returns the exit code."""
     given = _parser().parse_args(arguments)
     logging.basicConfig(format="%(message)s", level=logging.WARNING)
     _require_text(given)
     committee = open_committee(given)
+    profile = Profile(given.location, given.language)
+    voices = [committee.voice(given.expert)] if given.expert else None
     if given.options:
-        opinion = committee.opinion(given.query, given.options.split("|"), *_asked(committee, given))
-        _print_opinion(opinion, given, committee.frozen.spec.name == "pocket")
+        _print_opinion(committee.opinion(given.query, given.options.split("|"), profile, voices), given)
     else:
-        _answer(committee, given)
+        _answer(committee, given, profile, voices)
+    if committee.frozen.spec.name == "pocket" and not given.json:
+        print(f"\n({POCKET_NOTE})")
     return 0
 
 
@@ -105,34 +107,22 @@ def _base_of(registry: Registry) -> tuple[str, str | None]:
     return max(found, key=found.count)
 
 
-def _asked(committee: Committee, given: argparse.Namespace) -> tuple[Profile, list[Voice] | None]:
-    profile = Profile(given.location, given.language)
-    return profile, [committee.voice(given.expert)] if given.expert else None
-
-
-def _answer(committee: Committee, given: argparse.Namespace) -> None:
+def _answer(committee: Committee, given: argparse.Namespace, profile: Profile, voices: list[Voice] | None) -> None:
     """Say who speaks, then the answer word for word as it comes."""
-    profile, voices = _asked(committee, given)
     route, chosen = (None, tuple(voices)) if voices else committee.route(given.query, profile)
-    sampling, model = _sampling(given), committee.frozen.spec.name
-    if given.json:
-        said = committee.answer(given.query, given.compose, profile, chosen, sampling)
-        found = {"answer": said.text, "composition": given.compose, "panel": said.panel, **shown_route(route, chosen)}
-        print(json.dumps({"query": given.query, "model": model, **found}, ensure_ascii=False))
-        return
-    _print_route(route, chosen)
-    committee.answer(given.query, given.compose, profile, chosen, sampling, partial(print, end="", flush=True))
-    print()
-    _print_note(model == "pocket")
-
-
-def _sampling(given: argparse.Namespace) -> Sampling:
-    """How to draw the answer's words."""
-    return Sampling(
+    sampling = Sampling(
         whole_number("--max-tokens", given.max_tokens, 1),
         real_number("--temperature", given.temperature, 0, 2),
         seed=whole_number("--seed", given.seed, 0),
     )
+    if given.json:
+        said = committee.answer(given.query, given.compose, profile, chosen, sampling)
+        found = {"answer": said.text, "composition": given.compose, "panel": said.panel, **shown_route(route, chosen)}
+        print(json.dumps({"query": given.query, "model": committee.frozen.spec.name, **found}, ensure_ascii=False))
+        return
+    _print_route(route, chosen)
+    committee.answer(given.query, given.compose, profile, chosen, sampling, partial(print, end="", flush=True))
+    print()
 
 
 def shown_route(route: Route | None, voices: Sequence[Voice]) -> dict[str, Any]:
@@ -145,10 +135,7 @@ def shown_route(route: Route | None, voices: Sequence[Voice]) -> dict[str, Any]:
             "reason": route.reason,
             "needs_experts": route.needs_experts,
             "spread": route.spread,
-            "ranked": [
-                {"culture": claim.culture, "probability": claim.probability, "reasons": list(claim.reasons)}
-                for claim in route.ranked[:10]
-            ],
+            "ranked": [asdict(claim) for claim in route.ranked[:10]],
         }
     return found
 
@@ -166,12 +153,7 @@ def _print_route(route: Route | None, voices: Sequence[Voice]) -> None:
     print()
 
 
-def _print_note(pocket: bool) -> None:
-    if pocket:
-        print(f"\n({POCKET_NOTE})")
-
-
-def _print_opinion(opinion: Opinion, given: argparse.Namespace, pocket: bool) -> None:
+def _print_opinion(opinion: Opinion, given: argparse.Namespace) -> None:
     if given.json:
         shares = dict(zip(opinion.options, opinion.shares.tolist(), strict=True))
         voiced = {
@@ -191,4 +173,3 @@ def _print_opinion(opinion: Opinion, given: argparse.Namespace, pocket: bool) ->
             f"\nthe model hardly answers with an option at all: the labels have {percent(least)} of its words, and "
             "these are shares of that"
         )
-    _print_note(pocket)

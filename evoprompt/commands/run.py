@@ -13,12 +13,12 @@ from typing import Any
 
 import hydra
 from hydra.core.config_store import ConfigStore
-from hydra.errors import HydraException
+from hydra.errors import HydraException, MissingConfigException
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from evoprompt.commands import sweep
-from evoprompt.commands.ending import say
+from evoprompt.commands.start import say
 from evoprompt.commands.sweep import one_line, resume_arguments
 from evoprompt.errors import UserError, unknown_name
 from evoprompt.study.sweepdir import SweepDirectory
@@ -59,38 +59,27 @@ def register_cultures() -> None:
     store.store(group="culture", name="custom", node=custom)
 
 
-def check_choices(arguments: Sequence[str]) -> None:
-    """Name what is wrong with a culture or a group choice before Hydra composes anything.
-
-    Raises
-    ------
-    UserError
-        No culture, or an unknown name with the closest ones.
-    """
-    given = dict(argument.lstrip("+").split("=", 1) for argument in arguments if "=" in argument)
-    known = {group: {path.stem for path in (CONF / group).glob("*.yaml")} for group in GROUPS}
-    known["culture"] = {*cultures(), "custom"}
-    if any(argument.startswith(("--config-dir", "-cd", "--config-name", "-cn")) for argument in arguments):
-        return  # the user's own files may name more
-    for group, names in known.items():
-        for choice in given.get(group, "").split(","):
-            if choice and not choice.startswith(("range(", "choice(", "glob(", "'", '"')) and choice not in names:
-                hint = "; for any other model use model.name=<hub name or folder>" if group == "model" else ""
-                raise UserError(f"{unknown_name(group, choice, names)}{hint}")
-    asks_only = not ASKING.isdisjoint(arguments)
-    if "culture" not in given and "resume" not in given and not asks_only:
-        raise UserError(f"no culture given; add +culture=<name>, one of: {', '.join(sorted(known['culture']))}")
+def require_culture(arguments: Sequence[str]) -> None:
+    """Refuse a run without a culture, unless a configuration of the user's own may name one."""
+    known = ("+culture=", "resume=", "--config-dir", "-cd", "--config-name", "-cn")
+    if not any(argument.startswith(known) or argument in ASKING for argument in arguments):
+        raise UserError(f"no culture given; add +culture=<name>, one of: {', '.join(sorted([*cultures(), 'custom']))}")
 
 
-def refused_key(refusal: str, arguments: Sequence[str]) -> str | None:
-    """What to do about a key that Hydra could not override; None for any other refusal."""
-    found = re.match(r"Could not override '([^']+)'", refusal)
-    if not found:
-        return None
-    key = found[1]
+def explained(error: Exception, arguments: Sequence[str]) -> str:
+    """What a refusal says, on one line; of a name or a key that Hydra does not know, what to do about it."""
+    if isinstance(error, MissingConfigException) and error.options:
+        group, _, choice = str(error.missing_cfg_file).rpartition("/")
+        hint = "; for any other model use model.name=<hub name or folder>" if group == "model" else ""
+        return f"{unknown_name(group, choice, error.options)}{hint}"
+    found = re.match(r"Could not override '([^']+)'", str(error))
+    return (_about_key(found[1], arguments) if found else None) or one_line(error)
+
+
+def _about_key(key: str, arguments: Sequence[str]) -> str | None:
+    """What to do about a key that Hydra could not override; None where its own words are as good."""
     group, _, name = key.partition(".")
-    folder = next((argument.split("=", 1)[1] for argument in arguments if argument.startswith("resume=")), None)
-    if folder:
+    if folder := value_of("resume", arguments):
         return f"a continued run takes its settings from {folder}; leave {key} out"
     if group in ("hydra", "optimizer"):  # an optimizer takes more than its file lists, by +optimizer.<option>
         return None
@@ -111,17 +100,22 @@ def _content(path: Path) -> dict[str, Any]:
     return {key: value for key, value in content.items() if key not in ("defaults", "hydra")}
 
 
+def value_of(key: str, arguments: Sequence[str]) -> str | None:
+    """What the arguments set a key to; None where they do not."""
+    return next((argument.split("=", 1)[1] for argument in arguments if argument.startswith(f"{key}=")), None)
+
+
 def plus_for_culture(arguments: Sequence[str]) -> list[str]:
     """`culture=arab` means `+culture=arab`: there is no default culture that it could replace."""
     return [f"+{argument}" if argument.startswith("culture=") else argument for argument in arguments]
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
+def main(arguments: Sequence[str]) -> int:
     """Parse, build, run.
 
     Returns the exit code: 0, 1 if a job of a sweep crashed or is not finished, 2 for bad input, 130 when interrupted.
     """
-    given = plus_for_culture(sys.argv[1:] if arguments is None else arguments)
+    given = plus_for_culture(arguments)
     os.environ["HYDRA_FULL_ERROR"] = "1"  # let errors come here, to be shown as one line
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     own = logging.getLogger("evoprompt")
@@ -130,11 +124,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     register_cultures()
     try:
         given = resuming(given)
-        check_choices(given)
+        require_culture(given)
         sys.argv = [sys.argv[0], *given]
         hydra.main(config_path=str(CONF), config_name="config", version_base="1.3")(sweep.hydra_job)()
     except (UserError, HydraException, OmegaConfBaseException) as error:
-        return _stopped(refused_key(str(error), given) or one_line(error), 2)
+        return _stopped(explained(error, given), 2)
     except sweep.SweepRefused as error:
         return _stopped(str(error), 2)
     except KeyboardInterrupt as stop:
@@ -156,7 +150,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def resuming(given: list[str]) -> list[str]:
     """Arguments that continue the run or the sweep that `resume` names; the same if it is not there."""
-    folder = next((argument.split("=", 1)[1] for argument in given if argument.startswith("resume=")), None)
+    folder = value_of("resume", given)
     if folder is None:
         return given
     directory = SweepDirectory(folder)

@@ -12,7 +12,6 @@ from contextlib import suppress
 from pathlib import Path
 
 from evoprompt.checks import whole_number
-from evoprompt.commands.ending import refusing
 from evoprompt.commands.route import add_committee_arguments, open_committee
 from evoprompt.errors import UserError
 from evoprompt.extras import require
@@ -22,9 +21,8 @@ TOKEN = "EVOPROMPT_TOKEN"
 """Environment variable with the bearer token that clients have to show."""
 
 
-@refusing
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Serve until stopped. Returns the exit code: 0, or 2 for bad input."""
+def main(arguments: Sequence[str]) -> int:
+    """Serve until stopped. Returns the exit code."""
     given = _parser().parse_args(arguments)
     logging.basicConfig(format="%(asctime)s %(message)s", level=logging.WARNING)
     require("evoprompt serve", "serve")

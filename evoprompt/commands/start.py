@@ -1,4 +1,4 @@
-"""`evoprompt COMMAND ...`: finds the command, imports no other, and ends the process as it says."""
+"""`evoprompt COMMAND ...`: finds the command, imports no other, and ends as it says, or with one line on bad input."""
 
 from __future__ import annotations
 
@@ -11,11 +11,10 @@ from importlib import import_module
 from typing import IO, Any, NoReturn, TextIO, cast
 
 from evoprompt import __version__
-from evoprompt.commands.ending import refused
-from evoprompt.errors import unknown_name
-from evoprompt.extras import MissingExtraError, require
+from evoprompt.errors import UserError, unknown_name
+from evoprompt.extras import require
 
-__all__ = ["COMMANDS", "LossyStream", "call", "complete", "end_with", "main"]
+__all__ = ["COMMANDS", "LossyStream", "call", "complete", "end_with", "main", "say"]
 
 COMMANDS = {
     "run": "evolve the soft prompt of a culture, or a sweep of them: evoprompt run +culture=arab",
@@ -32,8 +31,6 @@ COMMANDS = {
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command that the first argument names. Returns its exit code."""
     given = list(sys.argv[1:] if arguments is None else arguments)
-    if os.getcwd() not in sys.path and not sys.flags.safe_path:
-        sys.path.insert(0, os.getcwd())  # as `python -m` does: modules of the user's, such as a variant's
     if given and given[0] in COMMANDS:
         return call(given[0], given[1:])
     if given[:1] == ["-sc"]:
@@ -51,7 +48,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if not rest:
         parser.print_help()
     else:
-        refused(unknown_name("command", rest[0], COMMANDS))
+        say(unknown_name("command", rest[0], COMMANDS))
     return 2
 
 
@@ -68,16 +65,42 @@ def complete(given: Sequence[str]) -> int:
 
 
 def call(command: str, arguments: Sequence[str]) -> int:
-    """Import a command and run it in this process, which is its own. Returns its exit code."""
+    """Import a command and run it in this process, which is its own. Returns its exit code.
+
+    It is 2, with one line on standard error, for bad input, and 1 if nobody reads the output any more.
+    """
     if command == "blend":
         command, arguments = "experts", ["blend", *arguments]
     try:
         require(f"evoprompt {command}", "lm")
-    except MissingExtraError as error:
-        return refused(error)
-    if command == "run":  # goes on though nobody reads its lines
-        sys.stdout, sys.stderr = (cast(TextIO, LossyStream(stream)) for stream in (sys.stdout, sys.stderr))
-    return int(import_module(f"evoprompt.commands.{command}").main(arguments))
+        if command in ("run", "check"):
+            _import_from_here()
+        if command == "run":  # goes on though nobody reads its lines
+            sys.stdout, sys.stderr = (cast(TextIO, LossyStream(stream)) for stream in (sys.stdout, sys.stderr))
+        code = int(import_module(f"evoprompt.commands.{command}").main(arguments))
+        sys.stdout.flush()
+    except UserError as error:
+        say(error)
+        return 2
+    except BrokenPipeError:  # the reader has seen enough, and what is left in the buffer must go somewhere
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    return code
+
+
+def _import_from_here() -> None:
+    """Let modules of the user's be imported, such as a variant's; they hide no other."""
+    try:
+        here = os.getcwd()
+    except OSError:
+        raise UserError("the current folder is not there any more; go to another one") from None
+    if here not in sys.path and not sys.flags.safe_path:
+        sys.path.append(here)
+
+
+def say(message: object) -> None:
+    """Print a message on standard error, as one line."""
+    print(f"evoprompt: {' '.join(str(message).split())}", file=sys.stderr)
 
 
 def end_with(command: str) -> NoReturn:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import itertools
 import re
 import traceback
 from collections.abc import Iterator, Sequence
@@ -11,6 +10,7 @@ from pathlib import Path
 from typing import Any, TextIO, cast
 
 import yaml
+from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra.core.config_loader import ConfigLoader
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
@@ -61,13 +61,9 @@ class Planner(Callback):
 
 def planned(overrides: Sequence[str], loader: ConfigLoader | None = None) -> list[tuple[str, ...]]:
     """The overrides of each job, as Hydra's own sweeper numbers them."""
-    choices = {}
-    for override in OverridesParser.create(config_loader=loader).parse_overrides(list(overrides)):
-        key = override.get_key_element()
-        swept = override.is_discrete_sweep()
-        values = override.sweep_string_iterator() if swept else [override.get_value_element_as_str()]
-        choices[key] = [f"{key}={value}" for value in values]
-    return list(itertools.product(*choices.values()))
+    parsed = OverridesParser.create(config_loader=loader).parse_overrides(list(overrides))
+    (jobs,) = BasicSweeper.split_arguments(parsed, max_batch_size=None)
+    return [tuple(job) for job in jobs]
 
 
 def hydra_job(config: DictConfig) -> float:
@@ -84,8 +80,8 @@ def hydra_job(config: DictConfig) -> float:
         return _single(config, output, [override for override in given if not override.startswith("resume=")])
     except (UserError, OmegaConfBaseException) as error:
         refused.append(one_line(error))
-        if output.resolve() != Path.cwd():
-            with contextlib.suppress(OSError):  # goes only if nothing is in it
+        with contextlib.suppress(OSError):  # goes only if nothing is in it
+            if output.resolve() != Path.cwd():
                 output.rmdir()
         return float("nan")
 

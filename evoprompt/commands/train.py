@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
-from evoprompt.commands.ending import refusing
 from evoprompt.errors import UserError
 from evoprompt.llm import ModelSpec, load_model
 from evoprompt.routing.encoders import ENCODERS, make_encoder
@@ -16,9 +15,8 @@ from evoprompt.routing.queries import bundled_queries, load_queries
 from evoprompt.routing.training import train
 
 
-@refusing
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Fit a router and write it. Returns the exit code: 0, or 2 for bad input."""
+def main(arguments: Sequence[str]) -> int:
+    """Fit a router and write it. Returns the exit code."""
     parser = argparse.ArgumentParser(prog="evoprompt train", description="Train a router on your own queries.")
     parser.add_argument(
         "--queries",

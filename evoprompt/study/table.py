@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -114,4 +115,6 @@ def _interval(bounds: Sequence[float | None]) -> str:
 
 
 def _shown(path: Path) -> Path:
-    return path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path
+    with suppress(OSError, ValueError):  # the folder was deleted, or is none above it
+        return path.relative_to(Path.cwd())
+    return path

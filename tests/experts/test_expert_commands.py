@@ -5,18 +5,18 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 
 import forkserver
 import pytest
 import torch
 
-from evoprompt.commands.experts import main as experts
-from evoprompt.commands.route import main as route
-from evoprompt.commands.serve import main as serve
+from evoprompt.commands.start import call
 from evoprompt.experts import write_expert
 from evoprompt.llm import FrozenModel
 
+experts, route, serve = (partial(call, name) for name in ("experts", "route", "serve"))
 GREETING = "How should I greet my neighbours?"
 
 

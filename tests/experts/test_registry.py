@@ -6,6 +6,7 @@ import hashlib
 import json
 import os
 import shutil
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -13,12 +14,14 @@ import torch
 from peft import PeftModel
 from safetensors.torch import save_file
 
-from evoprompt.commands.experts import main
+from evoprompt.commands.start import call
 from evoprompt.errors import UserError
 from evoprompt.experts import BUNDLED, Registry, blend, read_expert, write_expert
 from evoprompt.llm import FrozenModel, ModelSpec, load_model
 from evoprompt.routing import Committee, load_router
 from evoprompt.surveys import committee
+
+main = partial(call, "experts")
 
 
 def make(folder: Path, pocket: FrozenModel, culture: str, seed: int, tokens: int = 3) -> Path:

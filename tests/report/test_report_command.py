@@ -6,13 +6,16 @@ import csv
 import subprocess
 import sys
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from evoprompt.commands.report import main
+from evoprompt.commands.start import call
 from evoprompt.report.sweep_rows import grouped, read_sweep, told_apart
+
+main = partial(call, "report")
 
 WriteRun = Callable[..., Path]
 

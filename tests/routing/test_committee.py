@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -10,13 +11,15 @@ import pytest
 import torch
 from peft import PeftModel
 
-from evoprompt.commands.route import main
+from evoprompt.commands.start import call
 from evoprompt.errors import UserError
 from evoprompt.experts import write_expert
 from evoprompt.experts.registry import Registry
 from evoprompt.llm import PLACEMENTS, FrozenModel, ModelSpec, Respondent, load_model
 from evoprompt.llm.speak.decoding import Decoder, Sampling, decode
 from evoprompt.routing import Committee, Profile, Voice, load_router
+
+main = partial(call, "route")
 
 GREETING = "How do I greet my host?"
 

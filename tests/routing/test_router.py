@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from functools import partial
 from importlib import resources
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from evoprompt.commands.train import main as train_command
+from evoprompt.commands.start import call
 from evoprompt.errors import UserError
 from evoprompt.routing import Profile, Query, Router, bundled_queries, load_queries, load_router
 from evoprompt.routing.encoders import HiddenEncoder, TfidfEncoder, encoder_from, make_encoder
@@ -18,6 +19,8 @@ from evoprompt.routing.lexicon import Lexicon, bundled_lexicon, load_lexicon
 from evoprompt.routing.router import farthest
 from evoprompt.routing.training import train
 from evoprompt.surveys import committee, cultures
+
+train_command = partial(call, "train")
 
 KEYS = tuple(culture.key for culture in committee())
 PLACES = {culture.key: list(culture.target) for culture in committee()}

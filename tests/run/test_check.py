@@ -80,6 +80,7 @@ PROBLEMS = {
 BAD = {
     "unknown culture": (["+culture=arabb"], "did you mean arab"),
     "unknown model": (["model=poket"], "did you mean pocket"),
+    "unknown model of a later job": (["-m", "+culture=usa", "model=pocket,poket"], "did you mean pocket"),
     "unknown key": (["bugdet=5"], "did you mean budget"),
     "a bad value": (["executor.batch_size=0"], "executor.batch_size must be a whole number >= 1, got 0"),
     "a wording file that is not there": (["survey.wording_file=nowhere.yaml"], "nowhere.yaml"),

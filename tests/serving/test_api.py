@@ -365,7 +365,7 @@ def test_with_a_token_only_who_shows_it_is_answered(pocket: FrozenModel, tmp_pat
 
 
 def test_bad_input_to_the_command_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    from evoprompt.commands.serve import main
+    from evoprompt.commands.start import call
 
     (tmp_path / "token").write_text("two words")
     taken = socket.create_server(("127.0.0.1", 0))
@@ -377,7 +377,7 @@ def test_bad_input_to_the_command_is_one_line(tmp_path: Path, capsys: pytest.Cap
         (["--port", str(taken.getsockname()[1])], "Address already in use; choose --port or --host"),
         (["--host", "203.0.113.1"], "cannot listen on 203.0.113.1 port 8000"),
     ):
-        assert main(arguments) == 2
+        assert call("serve", arguments) == 2
         told = capsys.readouterr()
         (line,) = told.err.splitlines()
         assert said in line
