@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from evoprompt.optim.protocol import Evaluation, Trials
-from evoprompt.parallel.pool import BatchResult, BuildError
+from evoprompt.parallel.pool import BatchResult
 
 __all__ = ["VirtualWorkers"]
 
@@ -81,10 +81,9 @@ class VirtualWorkers:
         worker = _Worker(self.slowness[int(name.rsplit("-", 1)[1])], self.clock)
         return worker, self._call(worker, self.clock)
 
-    def started(self, handle: Any, call: Hashable) -> BuildError | None:
+    def started(self, handle: Any, call: Hashable) -> None:
         """Never fails."""
         self._done(call)
-        return None
 
     def evaluate(self, handle: Any, parts: Sequence[Trials], probe: bool) -> Hashable:
         """Work that ends when the worker has come to it and done it."""

@@ -23,7 +23,6 @@ from evoprompt.parallel.loops import Pooled, PoolStats
 
 __all__ = [
     "BatchResult",
-    "BuildError",
     "CallFailedError",
     "Pool",
     "WorkerDiedError",
@@ -43,7 +42,6 @@ REST_SECONDS, LONGEST_REST_SECONDS = 1.0, 60.0  # before a failed start is tried
 SUSPECT = 2  # micro-batches on which a worker raised and another did not: then it is the worker
 PACE_MEMORY = 0.5  # weight of the past in a worker's mean seconds per micro-batch
 
-BuildError = UserError | RuntimeError  # what the factory of an objective raised
 BatchResult = tuple[Evaluation, str | None]  # of one micro-batch, and what the objective raised
 
 
@@ -73,8 +71,8 @@ class Workers(Protocol):
     def start(self, name: str) -> tuple[Any, Hashable]:
         """Begin to start a worker: its handle, and the call that builds its objective."""
 
-    def started(self, handle: Any, call: Hashable) -> BuildError | None:
-        """What became of a finished start. Raises `WorkerDiedError`."""
+    def started(self, handle: Any, call: Hashable) -> None:
+        """Take in a finished start. Raises `WorkerDiedError`, or what the factory of the objective raised."""
 
     def evaluate(self, handle: Any, parts: Sequence[Trials], probe: bool) -> Hashable:
         """Begin to evaluate micro-batches; with `probe`, so that `reached` can tell of it."""
@@ -263,15 +261,12 @@ class Pool(Pooled):
         if self._closed:
             raise RuntimeError(f"this {type(self).__name__} was closed; make a new one to evaluate more")
 
-    def _take_start(self, slot: _Slot) -> BuildError | None:
-        """Take in what became of a finished start. Raises `WorkerDiedError`."""
-        assert slot.starting is not None
-        problem = self.workers.started(slot.handle, slot.starting)
-        if problem is None:
-            self._count_time()
-            self._up += 1
-            slot.up, slot.starting, slot.failed_starts = True, None, 0
-        return problem
+    def _take_start(self, slot: _Slot) -> None:
+        """Take in a finished start. Raises what `Workers.started` does."""
+        self.workers.started(slot.handle, slot.starting)
+        self._count_time()
+        self._up += 1
+        slot.up, slot.starting, slot.failed_starts = True, None, 0
 
     # -- giving work out
 
@@ -296,7 +291,7 @@ class Pool(Pooled):
 
     def _put_forward(self, slot: _Slot) -> bool:
         """Bring a job that is not for others alone to the head of the queue; whether there is one."""
-        others = any(other.up for other in self.slots if other is not slot)
+        others = self._up > slot.up
         for place, job in enumerate(self._queue):
             if job.doubted is None or job.doubted is not slot.handle or not others:
                 if place:
@@ -352,7 +347,10 @@ class Pool(Pooled):
 
     def _finish(self, slot: _Slot) -> None:
         if slot.starting is not None:
-            self._finish_start(slot)
+            try:
+                self._take_start(slot)
+            except (WorkerDiedError, UserError, RuntimeError) as problem:
+                self._rest(slot, f"worker {slot.name} could not be started: {problem}")
             return
         call = slot.calls[0]
         try:
@@ -376,20 +374,19 @@ class Pool(Pooled):
         """Take a result; where a worker raised on a whole micro-batch, another is asked whether it does too."""
         if error is not None:
             self.last_error = error
-            others = any(other.up for other in self.slots if other is not slot)
-            if job.doubted is None and others and not np.isfinite(evaluation.loss).any():
+            if job.doubted is None and self._up > slot.up and not np.isfinite(evaluation.loss).any():
                 job.doubted, job.alone = slot.handle, True
                 self._put([job], first=True)
                 return
             logger.warning("the objective raised on one of the trials %s: %s", job.trials.ids.tolist(), error)
         elif job.doubted is not None:
-            self._suspect(next((other for other in self.slots if other.handle is job.doubted), None))
+            for other in self.slots:
+                if other.handle is job.doubted:  # else it is gone already
+                    self._suspect(other)
         self._ready.append((job.trials, evaluation))
 
-    def _suspect(self, slot: _Slot | None) -> None:
+    def _suspect(self, slot: _Slot) -> None:
         """Replace a worker that raised where another did not, at once if it happens again; later every time."""
-        if slot is None:  # it is gone already
-            return
         slot.contradicted += 1
         if slot.contradicted < SUSPECT:
             return
@@ -407,15 +404,6 @@ class Pool(Pooled):
         mean = sum(seconds) / len(seconds)
         slot.pace = mean if slot.pace is None else PACE_MEMORY * slot.pace + (1 - PACE_MEMORY) * mean
         slot.wants = self._worthwhile(slot) * self._most_calls(slot)
-
-    def _finish_start(self, slot: _Slot) -> None:
-        try:
-            problem = self._take_start(slot)
-        except WorkerDiedError as death:
-            self._rest(slot, f"worker {slot.name} died while it started: {death}")
-            return
-        if problem is not None:
-            self._rest(slot, f"worker {slot.name} could not build its objective: {problem}")
 
     def _bury(self, slot: _Slot, what: str) -> None:
         """Restart a worker that is gone, and queue what it had, or give it up."""

@@ -126,9 +126,9 @@ class RayEvaluator(Pool):
                 if self.most is None and len(starting) < len(self.slots):
                     return
                 raise self._too_late()
-            for slot in map(starting.__getitem__, done):
+            for slot in [starting[token] for token in done]:
                 try:
-                    problem = self._take_start(slot)
+                    self._take_start(slot)
                 except WorkerDiedError as death:
                     if slot.failed_starts == self.max_retries:
                         raise WorkersLostError(
@@ -137,9 +137,6 @@ class RayEvaluator(Pool):
                     slot.failed_starts += 1
                     self._note(f"worker {slot.name} died while it started: {death}")
                     self._replace(slot)
-                else:
-                    if problem is not None:
-                        raise problem
             if self.most is None:
                 deadline = min(deadline, self.workers.now() + max(PATIENCE_SECONDS, self.workers.now() - began))
 

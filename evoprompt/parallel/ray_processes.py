@@ -16,7 +16,7 @@ import numpy as np
 from evoprompt.errors import UserError
 from evoprompt.optim.protocol import Evaluation, Objective, Trials
 from evoprompt.parallel.batching import describe_error, evaluate_batch
-from evoprompt.parallel.pool import BatchResult, BuildError, CallFailedError, WorkerDiedError
+from evoprompt.parallel.pool import BatchResult, CallFailedError, WorkerDiedError
 from evoprompt.parallel.ray_cluster import WorkerRequest, import_path, joined
 from evoprompt.typing import Floats, Indices
 
@@ -90,14 +90,15 @@ class RayProcesses:
         self.greetings[actor] = actor.hello.remote()
         return actor, actor.build.remote(self._factory, self.numerics)
 
-    def started(self, handle: Any, call: Hashable) -> BuildError | None:
-        """What became of a start. Raises `WorkerDiedError`."""
+    def started(self, handle: Any, call: Hashable) -> None:
+        """Take in a finished start. Raises `WorkerDiedError`, or what the factory raised."""
         try:
-            problem: BuildError | None = self.ray.get(call)
+            problem: UserError | RuntimeError | None = self.ray.get(call)
             self.processes[handle] = self.ray.get(self.greetings[handle])
         except self.ray.exceptions.RayError as error:
             raise WorkerDiedError(_cause(error)) from error
-        return problem
+        if problem is not None:
+            raise problem
 
     def evaluate(self, handle: Any, parts: Sequence[Trials], probe: bool) -> Hashable:
         """Begin to evaluate micro-batches; their points travel as one array, a probe before them."""
@@ -162,7 +163,7 @@ class RayActor:
         """Host name and process id."""
         return socket.gethostname(), os.getpid()
 
-    def build(self, pickled_factory: bytes, numerics: str | None) -> BuildError | None:
+    def build(self, pickled_factory: bytes, numerics: str | None) -> UserError | RuntimeError | None:
         """Call the factory; ``None`` if that went well, else what to raise.
 
         An objective whose ``numerics`` begin with another word than those given is refused.

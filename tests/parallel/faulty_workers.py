@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from evoprompt.optim import Evaluation, Trials
-from evoprompt.parallel.pool import BatchResult, BuildError, CallFailedError, WorkerDiedError
+from evoprompt.parallel.pool import BatchResult, CallFailedError, WorkerDiedError
 
 NEVER = float("inf")
 
@@ -63,11 +63,12 @@ class FaultyWorkers:
         fate = self.random.choice(["died", "raised"]) if self.random.random() < self.chances.start else None
         return worker, self._call(worker, self.random.uniform(0.1, 3), fate)
 
-    def started(self, handle: Any, call: Hashable) -> BuildError | None:
+    def started(self, handle: Any, call: Hashable) -> None:
         fate = self._taken(call)
         if fate == "died":
             raise WorkerDiedError("while it started")
-        return RuntimeError("no memory") if fate == "raised" else None
+        if fate == "raised":
+            raise RuntimeError("no memory")
 
     def evaluate(self, handle: Any, parts: Sequence[Trials], probe: bool) -> Hashable:
         if handle.died <= self.clock:
