@@ -21,7 +21,6 @@ from evoprompt.commands.sweep import planned
 from evoprompt.errors import UserError
 from evoprompt.preflight.findings import Findings, counted
 from evoprompt.preflight.model import check_model
-from evoprompt.preflight.optimizer import check_optimizer
 from evoprompt.preflight.surroundings import (
     check_output,
     check_packages,
@@ -29,7 +28,7 @@ from evoprompt.preflight.surroundings import (
     show_machine,
     this_machine,
 )
-from evoprompt.preflight.workers import check_executor, check_launcher
+from evoprompt.preflight.workers import check_executor, check_launcher, check_optimizer
 from evoprompt.study.job import check_start, overridden
 from evoprompt.study.rundir import RunDirectory
 from evoprompt.study.settings import Settings, read_settings

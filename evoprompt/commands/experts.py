@@ -23,7 +23,8 @@ if TYPE_CHECKING:
 def main(arguments: Sequence[str]) -> int:
     """Show or change a folder of experts. Returns the exit code: 1 if `verify` found damage."""
     given = _parser().parse_args(arguments)
-    return given.run(given) or 0
+    registry = Registry(given.experts, _model(given.model) if given.model else None)
+    return given.run(registry, given) or 0
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -33,7 +34,7 @@ def _parser() -> argparse.ArgumentParser:
     def command(name: str, run: object, text: str) -> argparse.ArgumentParser:
         made = commands.add_parser(name, help=text, description=text)
         made.add_argument("--experts", default=BUNDLED, help="folder of experts (default: those of the package)")
-        made.set_defaults(run=run)
+        made.set_defaults(run=run, model=None)
         return made
 
     command("list", _list, "All experts of a folder: culture, scores, base model; and what is left out, and why.")
@@ -54,8 +55,7 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _list(given: argparse.Namespace) -> None:
-    registry = Registry(given.experts)
+def _list(registry: Registry, given: argparse.Namespace) -> None:
     rows = []
     for name, expert in registry.experts.items():
         base, losses = expert.provenance["base_model"]["name"], (_loss(expert, arm) for arm in ("naive", "evolved"))
@@ -70,8 +70,7 @@ def _list(given: argparse.Namespace) -> None:
         print(f"left out: {path}: {reason}")
 
 
-def _verify(given: argparse.Namespace) -> int:
-    registry = Registry(given.experts, _model(given.model) if given.model else None)
+def _verify(registry: Registry, given: argparse.Namespace) -> int:
     for name in registry:
         print(f"good: {name}")
     for path, reason in registry.left_out.items():
@@ -79,8 +78,8 @@ def _verify(given: argparse.Namespace) -> int:
     return 1 if registry.left_out or not registry else 0
 
 
-def _card(given: argparse.Namespace) -> None:
-    path = Registry(given.experts).path(given.name) / CARD
+def _card(registry: Registry, given: argparse.Namespace) -> None:
+    path = registry.path(given.name) / CARD
     try:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
@@ -88,22 +87,15 @@ def _card(given: argparse.Namespace) -> None:
     print(text)
 
 
-def _diff(given: argparse.Namespace) -> None:
-    registry = Registry(given.experts)
+def _diff(registry: Registry, given: argparse.Namespace) -> None:
     one, other = (registry[name] for name in (given.one, given.other))
-    differences = _differences(one, other).items()
-    print_table(("", given.one, given.other), [(key, *values) for key, values in differences])
+    mine, others = (_flat(expert.provenance) for expert in (one, other))
+    found = [(key, mine.get(key, "-"), others.get(key, "-")) for key in {**mine, **others}]
+    print_table(("", given.one, given.other), [row for row in found if row[1] != row[2]])
     if one.array.shape == other.array.shape:
         a, b = (expert.array.ravel().astype(np.float64) for expert in (one, other))
         distance, cosine = np.linalg.norm(a - b), a @ b / (np.linalg.norm(a) * np.linalg.norm(b))
         print(f"prompts: distance {distance:.3g}, cosine {cosine:.3f}")
-
-
-def _differences(one: Expert, other: Expert) -> dict[str, tuple[str, str]]:
-    """What differs, by name: fields of the provenance, and measured scores."""
-    mine, others = (_flat(expert.provenance) for expert in (one, other))
-    found = {key: (mine.get(key, "-"), others.get(key, "-")) for key in [*mine, *others]}
-    return {key: values for key, values in found.items() if values[0] != values[1]}
 
 
 def _flat(value: object, name: str = "") -> dict[str, str]:
@@ -115,10 +107,9 @@ def _flat(value: object, name: str = "") -> dict[str, str]:
     return {name: f"{value:.3g}" if isinstance(value, float) else str(value)}
 
 
-def _blend(given: argparse.Namespace) -> None:
+def _blend(registry: Registry, given: argparse.Namespace) -> None:
     from evoprompt.study.measured_blend import measure_blend
 
-    registry = Registry(given.experts)
     names, weights = zip(*(_weighted(text) for text in given.names), strict=True)
     experts = [registry[name] for name in names]
     base = experts[0].provenance["base_model"]
@@ -154,12 +145,12 @@ def _model(name: str, revision: str | None = None) -> FrozenModel:
     return load_model(ModelSpec(name=name, revision=revision))
 
 
-def _add(given: argparse.Namespace) -> None:
-    print(f"added: {Registry(given.experts).add(given.source, given.name)}")
+def _add(registry: Registry, given: argparse.Namespace) -> None:
+    print(f"added: {registry.add(given.source, given.name)}")
 
 
-def _remove(given: argparse.Namespace) -> None:
-    Registry(given.experts).remove(given.name)
+def _remove(registry: Registry, given: argparse.Namespace) -> None:
+    registry.remove(given.name)
     print(f"removed: {given.name}")
 
 

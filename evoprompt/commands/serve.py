@@ -32,8 +32,8 @@ def main(arguments: Sequence[str]) -> int:
 
     whole_number("--port", given.port, 1, 65535)
     limits = Limits(given.max_body, given.max_requests, given.timeout, given.max_tokens)
-    token = read_token(given.token_file)
-    address = bound(given.host, given.port)
+    token = _read_token(given.token_file)
+    address = _bound(given.host, given.port)
     committee = open_committee(given)
     here = given.host in LOOPBACK
     hosts = (*LOOPBACK, given.host, *map(str.lower, given.allow_host)) if here or given.allow_host else None
@@ -72,14 +72,8 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def bound(host: str, port: int) -> socket.socket:
-    """A socket at an address; it does not listen yet, so that clients are refused until there is somebody to answer.
-
-    Raises
-    ------
-    UserError
-        The address is taken, or none of this machine's.
-    """
+def _bound(host: str, port: int) -> socket.socket:
+    """A socket at an address; it does not listen yet, so that clients are refused until there is somebody to answer."""
     try:
         family, *_, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
         made = socket.socket(family, socket.SOCK_STREAM)
@@ -91,14 +85,8 @@ def bound(host: str, port: int) -> socket.socket:
         raise UserError(f"cannot listen on {host} port {port}: {reason}; choose --port or --host") from None
 
 
-def read_token(file: Path | None) -> str | None:
-    """The token from a file or the environment, if there is one.
-
-    Raises
-    ------
-    UserError
-        The file cannot be read, or the token is empty or not plain ASCII.
-    """
+def _read_token(file: Path | None) -> str | None:
+    """The token from a file or the environment, if there is one."""
     try:
         token = os.environ.get(TOKEN) if file is None else file.read_text(encoding="utf-8").strip()
     except (OSError, UnicodeDecodeError) as error:

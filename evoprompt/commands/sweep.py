@@ -168,19 +168,9 @@ def one_line(error: BaseException) -> str:
 
 
 def resume_arguments(sweep: SweepDirectory, given: Sequence[str]) -> list[str]:
-    """The arguments with which the sweep in a folder was begun, for going on with it.
+    """The arguments with which the sweep in a folder was begun, for going on with it, perhaps on another executor.
 
-    Parameters
-    ----------
-    sweep
-        Its folder; Hydra's `multirun.yaml` is there.
-    given
-        What was given beside `resume`: another launcher or executor.
-
-    Raises
-    ------
-    UserError
-        Anything else was given, or `multirun.yaml` cannot be read.
+    Raises `UserError` if anything else is given to change, or Hydra's `multirun.yaml` cannot be read.
     """
     changed = [argument for argument in given if argument not in ("-m", "--multirun")]
     for argument in changed:

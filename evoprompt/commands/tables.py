@@ -6,7 +6,7 @@ import sys
 from collections.abc import Container, Iterable, Sequence
 
 from rich.console import Console
-from rich.table import Table
+from rich.table import Column, Table
 from rich.text import Text
 
 __all__ = ["print_table"]
@@ -14,9 +14,8 @@ __all__ = ["print_table"]
 
 def print_table(titles: Sequence[str], rows: Iterable[Sequence[str]], right: Container[int] = ()) -> None:
     """Print rows under titles, no text of which is markup; the columns of the numbers `right` are flush right."""
-    table = Table(box=None, pad_edge=False)
-    for number, title in enumerate(titles):
-        table.add_column(Text(title), justify="right" if number in right else "left")
+    columns = (Column(Text(one), justify="right" if i in right else "left") for i, one in enumerate(titles))
+    table = Table(*columns, box=None, pad_edge=False)
     for row in rows:
         table.add_row(*map(Text, row))
     Console(width=None if sys.stdout.isatty() else 120).print(table)

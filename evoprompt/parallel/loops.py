@@ -138,15 +138,9 @@ def _tell_idle(size: int, evaluator: Pooled) -> None:
 def steady_state(optimizer: Optimizer, evaluator: Pooled, notes: Notes = _NO_NOTES) -> None:
     """Ask for a new candidate whenever a result arrives, so that no worker ever waits for another.
 
-    What is still being evaluated when the optimizer stops is waited for and told: it counts against the budget.
-
-    Parameters
-    ----------
-    optimizer : Optimizer
-        One that can be asked while candidates are outstanding; best one that learns from each result, such as
-        ``DifferentialEvolution(..., updating="immediate")``.
-    evaluator : Pooled
-    notes : Notes, optional
+    What is still being evaluated when the optimizer stops is waited for and told: it counts against the budget. The
+    optimizer must be one that can be asked while candidates are outstanding, and is best one that learns from each
+    result, such as ``DifferentialEvolution(..., updating="immediate")``.
 
     Examples
     --------

@@ -327,14 +327,9 @@ class Pool(Pooled):
 
     def _others_sooner(self, slot: _Slot, size: int) -> bool:
         """Whether the others would be done with all that is left clearly before this slot with so many more."""
-        if (
-            self._more
-            or slot.pace is None
-            or len(self._queue) >= 2 * len(self.slots)
-            or self._queue[0].doubted is not None
-        ):
-            return False
         now, left = self.workers.now(), len(self._queue)
+        if self._more or slot.pace is None or left >= 2 * len(self.slots) or self._queue[0].doubted is not None:
+            return False
         end = slot.free_at(now) + (size - 0.2) * slot.pace
         for other in self.slots:
             if other is not slot and other.pace and other.up:

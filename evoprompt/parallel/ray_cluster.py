@@ -92,13 +92,7 @@ class WorkerRequest:
         return min([*rooms] if self.num_workers is None else [self.num_workers, *rooms])
 
     def require_room(self, nodes: Sequence[Mapping[str, float]], where: str) -> None:
-        """Refuse nodes of these resources, called `where`, if they cannot hold the workers.
-
-        Raises
-        ------
-        UserError
-            Says what there is, and for how many workers.
-        """
+        """Raise `UserError` if nodes of these resources, called `where`, cannot hold the workers."""
         room = sum(map(self.room_in, nodes))
         if room < (self.num_workers or 1):
             cpus, gpus = (sum(node.get(name, 0) for node in nodes) for name in ("CPU", "GPU"))
@@ -160,23 +154,9 @@ def usable_cpus() -> int:
 def joined(address: str | None, request: WorkerRequest) -> Iterator[WorkerRequest]:
     """Be connected to a cluster that has room for the workers; a connection that was there before is left alone.
 
-    Parameters
-    ----------
-    address : str or None
-        ``None`` starts a cluster on this machine, sized for the workers; ``"auto"``, ``"host:port"`` and
-        ``"ray://host:port"`` join one. If this process is already connected, that connection is used.
-    request : WorkerRequest
-        What has to fit.
-
-    Yields
-    ------
-    WorkerRequest
-        The same, with the shares that the cluster makes it.
-
-    Raises
-    ------
-    UserError
-        If there is no cluster at the address, or the workers do not fit into it.
+    An ``address`` of ``None`` starts a cluster on this machine, sized for the workers; ``"auto"``, ``"host:port"`` and
+    ``"ray://host:port"`` join one. Yields the request with the shares that the cluster makes it. Raises `UserError` if
+    there is no cluster at the address, or the workers do not fit into it.
     """
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # before Ray is imported
     require("an evaluation by Ray", "lm", "ray")
@@ -185,7 +165,7 @@ def joined(address: str | None, request: WorkerRequest) -> Iterator[WorkerReques
     started = not ray.is_initialized()
     if started:
         _start(address, request)
-    elif address not in (None, "auto"):
+    elif address not in (None, "auto") and not str(address).startswith("ray://"):  # which names no cluster
         _require_same_cluster(str(address))
     try:
         nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
@@ -201,8 +181,6 @@ def _require_same_cluster(address: str) -> None:
     """Refuse an address other than that of the cluster to which this process is connected."""
     import ray
 
-    if address.startswith("ray://"):
-        return  # a client's address names no cluster
     here = str(ray.get_runtime_context().gcs_address)
     if address.rpartition(":")[2] != here.rpartition(":")[2]:  # of the port alone: a machine has many names
         raise UserError(

@@ -141,9 +141,7 @@ class RayEvaluator(Pool):
                 deadline = min(deadline, self.workers.now() + max(PATIENCE_SECONDS, self.workers.now() - began))
 
     def _too_late(self) -> UserError:
-        import ray
-
-        calls = list(self.workers.greetings.values())
+        ray, calls = self.workers.ray, list(self.workers.greetings.values())
         up, _ = ray.wait(calls, num_returns=len(calls), timeout=0)
         free = ray.available_resources()
         return UserError(

@@ -16,31 +16,18 @@ import numpy as np
 from evoprompt.errors import UserError
 from evoprompt.optim.protocol import Evaluation, Objective, Trials
 from evoprompt.parallel.batching import describe_error, evaluate_batch
-from evoprompt.parallel.pool import BatchResult, CallFailedError, WorkerDiedError
+from evoprompt.parallel.pool import BatchResult, CallFailedError, WorkerDiedError, Workers
 from evoprompt.parallel.ray_cluster import WorkerRequest, import_path, joined
 from evoprompt.typing import Floats, Indices
 
 __all__ = ["RayProcesses"]
 
 
-class RayProcesses:
-    """Starts actors, each of which builds its own objective, and calls them.
+class RayProcesses(Workers):
+    """Actors on a cluster with room for them, each of which builds its own objective by `factory`.
 
-    Parameters
-    ----------
-    factory : callable
-        Takes nothing, returns an objective.
-    request : WorkerRequest
-        What each actor takes.
-    address : str, optional
-        The cluster, as `joined` takes it.
-    numerics : str, optional
-        What its objective must compute in.
-
-    Raises
-    ------
-    UserError
-        There is no cluster with room for them, or the factory cannot be pickled.
+    `address` is that of the cluster, as `joined` takes it, and `numerics` what the objectives must compute in. Raises
+    `UserError` if there is no such cluster or the factory cannot be pickled.
     """
 
     label = "ray"
@@ -77,21 +64,17 @@ class RayProcesses:
         self._connection.close()
 
     def now(self) -> float:
-        """Seconds on this process's clock."""
         return time.monotonic()
 
     def room(self) -> int:
-        """Workers that the cluster's nodes could hold if nobody else used them."""
         return sum(self.request.room_in(node["Resources"]) for node in self.ray.nodes() if node["Alive"])
 
     def start(self, name: str) -> tuple[Any, Hashable]:
-        """Begin to start an actor."""
         actor = self._actor.remote(name)
         self.greetings[actor] = actor.hello.remote()
         return actor, actor.build.remote(self._factory, self.numerics)
 
     def started(self, handle: Any, call: Hashable) -> None:
-        """Take in a finished start. Raises `WorkerDiedError`, or what the factory raised."""
         try:
             problem: UserError | RuntimeError | None = self.ray.get(call)
             self.processes[handle] = self.ray.get(self.greetings[handle])
@@ -110,7 +93,6 @@ class RayProcesses:
         return call
 
     def reached(self, call: Hashable) -> bool:
-        """Whether the probe before a call was answered."""
         probing = self._probes.pop(call, None)
         try:
             if probing is not None:  # else it was answered
@@ -120,7 +102,6 @@ class RayProcesses:
         return True
 
     def results(self, call: Hashable) -> list[BatchResult]:
-        """What became of a call. Raises `WorkerDiedError` or `CallFailedError`."""
         try:
             found = [(_detached(evaluation), error) for evaluation, error in self.ray.get(call)]
         except self.ray.exceptions.RayTaskError as error:
@@ -142,7 +123,6 @@ class RayProcesses:
         return list(done)
 
     def kill(self, handle: Any) -> None:
-        """End an actor's process."""
         self.greetings.pop(handle, None)
         self.processes.pop(handle, None)
         if self.ray.is_initialized():

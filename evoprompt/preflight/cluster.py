@@ -51,13 +51,7 @@ def _described(node: Mapping[str, float]) -> str:
 
 
 def ask(address: str, limit_s: float = LIMIT_SECONDS) -> Cluster:
-    """Join the cluster for a moment.
-
-    Raises
-    ------
-    UserError
-        There is none at the address, or it does not answer in time.
-    """
+    """Join the cluster for a moment. Raises `UserError` if there is none, or it does not answer in time."""
     try:
         done = subprocess.run(
             [sys.executable, "-m", __name__, address],

@@ -71,7 +71,13 @@ def check_model(spec: ModelSpec, machine: Machine, findings: Findings) -> Model 
         quantization_options(spec.quantization, device, find_dtype(spec.dtype, device))
         sharding_options(spec.device)
     with findings.catching():
-        source = _locate(spec, findings)
+        try:
+            source = locate(spec)
+        except UserError:
+            folder = spec.name.startswith(("/", ".", "~"))
+            fetch = "" if folder else f"; where there is a network, `hf download {spec.name}` fetches it into the cache"
+            findings.line("found", f"no{fetch}")
+            raise
         _show_source(spec, source, findings)
         shape = footprint(spec, source)
         findings.line("size", _parameters(shape.parameters))
@@ -81,16 +87,6 @@ def check_model(spec: ModelSpec, machine: Machine, findings: Findings) -> Model 
         _check_memory(model, machine, findings)
         return model
     return None
-
-
-def _locate(spec: ModelSpec, findings: Findings) -> Source:
-    try:
-        return locate(spec)
-    except UserError:
-        folder = spec.name.startswith(("/", ".", "~"))
-        fetch = "" if folder else f"; where there is a network, `hf download {spec.name}` fetches it into the cache"
-        findings.line("found", f"no{fetch}")
-        raise
 
 
 def _show_source(spec: ModelSpec, source: Source, findings: Findings) -> None:

@@ -81,12 +81,10 @@ def check_packages(launcher: str, findings: Findings) -> None:
     """Those that a run can do without, unless its launcher is one of them."""
     findings.section("packages")
     if lacks_launcher(launcher):
-        findings.line("launcher", f"{launcher} is not installed")
         findings.problem(f"hydra/launcher={launcher} needs a plugin; {advice('launchers')}")
-    if installed("tensorboard"):
-        findings.line("optional", "tensorboard is installed: a run writes scalars for it")
-    else:
-        findings.line("optional", f"tensorboard is not installed: a run writes no scalars; {advice('telemetry')}")
+    absent = f"tensorboard is not installed: a run writes no scalars; {advice('telemetry')}"
+    there = "tensorboard is installed: a run writes scalars for it"
+    findings.line("optional", there if installed("tensorboard") else absent)
 
 
 def check_output(folder: Path, resumed: bool, findings: Findings) -> None:

@@ -1,4 +1,4 @@
-"""Who would evaluate, how many workers there would be, whether their models fit beside each other, and jobs on Ray."""
+"""Who would evaluate: how many workers, whether they and jobs on Ray fit, and whether the search employs them."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from evoprompt.preflight.cluster import LIMIT_SECONDS, Cluster, ask
 from evoprompt.preflight.findings import Findings, counted, size
 from evoprompt.preflight.model import Model
 from evoprompt.preflight.surroundings import Machine
-from evoprompt.study.search import worker_request
+from evoprompt.study.search import optimizer_of, worker_request
 from evoprompt.study.settings import ExecutorSettings, Settings
 
-__all__ = ["check_executor", "check_launcher"]
+__all__ = ["check_executor", "check_launcher", "check_optimizer", "coordinates"]
 
 LOADING = 100 * 2**20  # bytes a second that a worker should not have to exceed to be up in time
 
@@ -213,3 +213,36 @@ def check_launcher(options: Mapping[str, Any], settings: Settings, machine: Mach
             )
         if not gpus and any(node.get("GPU", 0) for node in nodes) and settings.model.device != "cpu":
             findings.note("there are GPUs, of which jobs see none; hydra.launcher.gpus_per_job=1 gives each job one")
+
+
+def check_optimizer(settings: Settings, hidden: int, workers: int, findings: Findings) -> None:
+    """Print what the optimizer asks for at a time, and note where workers would have nothing to do."""
+    findings.section("search")
+    d, batch = coordinates(settings.space, hidden), settings.executor.batch_size
+    with findings.catching():
+        optimizer = optimizer_of(settings, [(-1, 1)] * d)
+        findings.line("space", f"{settings.space['kind']}, {d} coordinates")
+        if settings.loop == "steady":
+            findings.line("loop", f"steady: {batch} candidates for every {batch} results")
+            return
+        generation = len(optimizer.ask())
+        parts = -(-generation // batch)
+        findings.line("loop", f"generational: {generation} candidates at a time, {batch} of them a piece of work")
+        if parts < workers:
+            findings.note(
+                f"that is work for {parts} of {workers} workers; a larger optimizer.popsize, a smaller "
+                "executor.batch_size or loop=steady employs all"
+            )
+
+
+def coordinates(space: Mapping[str, Any], hidden: int) -> int:
+    """The number of coordinates of a space.
+
+    >>> coordinates({"kind": "low_rank", "tokens": 4, "rank": 2}, hidden=128)
+    264
+    """
+    tokens = space["tokens"]
+    if space["kind"] == "random_projection":
+        return int(space["dimensions"])
+    each = {"low_rank": tokens + hidden, "vocab_pca": tokens, "full": tokens * hidden}[space["kind"]]
+    return int(each * space.get("rank", space.get("components", 1)))

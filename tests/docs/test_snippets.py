@@ -29,7 +29,7 @@ from evoprompt.commands.start import COMMANDS, call
 from evoprompt.optim import make_optimizer
 from evoprompt.optim.de.mutation import STRATEGIES
 from evoprompt.optim.de.papers import VARIANTS
-from evoprompt.preflight.optimizer import coordinates
+from evoprompt.preflight.workers import coordinates
 from evoprompt.study import read_settings
 
 CLIENT = "OpenAI("

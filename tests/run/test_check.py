@@ -27,9 +27,8 @@ from evoprompt.llm.load.footprint import Footprint
 from evoprompt.preflight.cluster import ask
 from evoprompt.preflight.findings import Findings
 from evoprompt.preflight.model import Model, check_model
-from evoprompt.preflight.optimizer import check_optimizer
 from evoprompt.preflight.surroundings import Gpu, Machine
-from evoprompt.preflight.workers import check_executor
+from evoprompt.preflight.workers import check_executor, check_optimizer
 from evoprompt.study.settings import read_settings
 
 from .conftest import Command, environment
