@@ -19,9 +19,7 @@ from evoprompt import __version__
 from evoprompt.commands import sweep
 from evoprompt.commands.run import CONF
 from evoprompt.commands.start import COMMANDS, main
-from evoprompt.study import closing_table
-from evoprompt.study.run_result import RunResult
-from evoprompt.study.rundir import RunDirectory
+from evoprompt.study import RunDirectory, RunResult, closing_table
 
 ROOT = Path(__file__).parents[2]
 ENTRY = "import sys; sys.argv[0] = 'evoprompt'; from evoprompt.commands.start import main; sys.exit(main())"
