@@ -15,13 +15,7 @@ from evoprompt.llm import ModelSpec
 from evoprompt.llm.load.footprint import Footprint, footprint, locate
 from evoprompt.llm.load.hub import Source, missing_weights
 from evoprompt.llm.load.memory import PASS_TOKENS
-from evoprompt.llm.load.numerics import (
-    find_attention,
-    find_device,
-    find_dtype,
-    quantization_options,
-    sharding_options,
-)
+from evoprompt.llm.load.numerics import find_attention, find_device, find_dtype, placing_options
 from evoprompt.llm.load.spec import POCKET, QUANTIZATIONS, SHARDED
 from evoprompt.preflight.findings import Findings, size
 from evoprompt.preflight.surroundings import Machine, existing
@@ -68,8 +62,7 @@ def check_model(spec: ModelSpec, machine: Machine, findings: Findings) -> Model 
     with findings.catching():
         find_attention(spec.attention)
         device = find_device(spec.device)
-        quantization_options(spec.quantization, device, find_dtype(spec.dtype, device))
-        sharding_options(spec.device)
+        placing_options(spec, device, find_dtype(spec.dtype, device))
     with findings.catching():
         try:
             source = locate(spec)

@@ -4,10 +4,7 @@ from evoprompt.extras import require
 
 require("evoprompt.prompts", "lm", "torch", "transformers", "safetensors")
 
-from evoprompt.prompts.full import FullSpace
-from evoprompt.prompts.low_rank import LowRank
-from evoprompt.prompts.projection import RandomProjection
-from evoprompt.prompts.space import Space
+from evoprompt.prompts.space import FullSpace, LowRank, RandomProjection, Space, VocabPCA
 from evoprompt.prompts.spaces import (
     DEFAULT_SPACE,
     SPACES,
@@ -18,7 +15,6 @@ from evoprompt.prompts.spaces import (
     space_options,
 )
 from evoprompt.prompts.start import centre_prompt
-from evoprompt.prompts.vocab_pca import VocabPCA
 
 __all__ = [
     "DEFAULT_SPACE",

@@ -15,21 +15,12 @@ from safetensors.numpy import save_file
 from evoprompt.checks import is_number, real_number, whole_number
 from evoprompt.errors import UserError, unknown_name
 from evoprompt.llm import FrozenModel
-from evoprompt.prompts.full import FullSpace
-from evoprompt.prompts.low_rank import LowRank
-from evoprompt.prompts.projection import RandomProjection
-from evoprompt.prompts.space import Space
+from evoprompt.prompts.space import FullSpace, LowRank, RandomProjection, Space, VocabPCA
 from evoprompt.prompts.start import STARTS, resolve_start, start_prompt
-from evoprompt.prompts.vocab_pca import VocabPCA
 from evoprompt.prompts.vocabulary import principal_directions, spread_profile
 from evoprompt.typing import Floats
 
-_KINDS: dict[str, type] = {
-    "full": FullSpace,
-    "random_projection": RandomProjection,
-    "vocab_pca": VocabPCA,
-    "low_rank": LowRank,
-}
+_KINDS: dict[str, type[Space]] = {space.kind: space for space in (FullSpace, RandomProjection, VocabPCA, LowRank)}
 SPACES = tuple(_KINDS)
 """Kinds of search spaces."""
 DEFAULT_SPACE = "vocab_pca"
@@ -103,8 +94,9 @@ def space_for(frozen: FrozenModel, options: Mapping[str, Any], seed: int, initia
     kind, scale = wanted["kind"], float(wanted["scale"])
     centre = start_prompt(frozen, wanted, seed, initial)
     if kind == "vocab_pca":
-        found = principal_directions(frozen, wanted["components"], wanted["outside"])
-        return make_space(kind, centre, scale=scale, basis=found.basis, low=found.low, high=found.high)
+        return make_space(
+            kind, centre, scale=scale, **principal_directions(frozen, wanted["components"], wanted["outside"])
+        )
     made = {"limit": wanted["limit"], "scale": scale * frozen.embedding_statistics[1]}
     if kind == "random_projection":
         made |= {"dimensions": wanted["dimensions"], "seed": seed}
@@ -134,15 +126,13 @@ def make_space(kind: str, centre: Floats, **options: Any) -> Space:
     """
     if kind not in SPACES:
         raise unknown_name("space", kind, SPACES)
-    for name in (*_WHOLE, *_POSITIVE):
-        if name in options:
-            _check_value(name, options[name])
+    for name, value in options.items():
+        _check_value(name, value)
     if not np.isfinite(centre).all():
         raise UserError("the soft prompt to start from holds nan or inf; start from a finite one")
     if options.get("rank", 1) > min(centre.shape):
         raise UserError(f"space.rank={options['rank']} is more than {len(centre)} soft tokens can have")
-    space: Space = _KINDS[kind](centre, **options)
-    return space
+    return _KINDS[kind](centre, **options)
 
 
 def save_space(path: Path, space: Space) -> None:

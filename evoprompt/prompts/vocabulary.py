@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
 import torch
 from scipy.linalg import eigh
@@ -17,26 +15,11 @@ PART = 4096  # tokens at a time
 DRAW = 29  # tells the draw of tokens from other uses of a run's seed
 
 
-@dataclass(frozen=True, eq=False)
-class Directions:
-    """The leading principal directions of a vocabulary and its range along them, as `VocabPCA` takes them."""
-
-    basis: Floats  # (components, hidden), each as long as the standard deviation along it
-    low: Floats  # (components,), in standard deviations
-    high: Floats
-
-
-@torch.inference_mode()
-def embedded(frozen: FrozenModel, ids: torch.Tensor) -> torch.Tensor:
-    """Embeddings (n, hidden) of token ids (n,) in float32 on the CPU, as the layer gives them: some scale there."""
-    return torch.cat([frozen.embeddings(part.to(frozen.device)).float().cpu() for part in ids.split(PART)])
-
-
 def drawn_tokens(frozen: FrozenModel, tokens: int, seed: int) -> torch.Tensor:
     """Embeddings (tokens, hidden) of randomly drawn tokens of the vocabulary."""
     ids = frozen.text_tokens
     drawn = np.random.default_rng([seed, DRAW]).integers(len(ids), size=tokens)
-    return embedded(frozen, ids[torch.from_numpy(drawn)])
+    return frozen.token_embeddings(ids[torch.from_numpy(drawn)])
 
 
 def spread_profile(frozen: FrozenModel) -> Floats:
@@ -46,7 +29,7 @@ def spread_profile(frozen: FrozenModel) -> Floats:
     return profile
 
 
-def principal_directions(frozen: FrozenModel, components: int, outside: float) -> Directions:
+def principal_directions(frozen: FrozenModel, components: int, outside: float) -> dict[str, Floats]:
     """The directions in which the vocabulary's embeddings vary most, and its range along each, from the mean.
 
     The range always holds the mean itself, which a search starts from, however much of the vocabulary is left out.
@@ -59,6 +42,12 @@ def principal_directions(frozen: FrozenModel, components: int, outside: float) -
         How many.
     outside
         The share of the vocabulary that lies beyond the range, on either side.
+
+    Returns
+    -------
+    dict
+        As `VocabPCA` takes them: `basis` (components, hidden), each as long as the standard deviation along it, and the
+        range in standard deviations, `low` and `high` (components,).
 
     Raises
     ------
@@ -84,9 +73,10 @@ def principal_directions(frozen: FrozenModel, components: int, outside: float) -
     measure = torch.from_numpy((directions / deviations).astype(np.float32))
     along = (sample @ measure.T - frozen.embedding_statistics[0] @ measure.T).numpy()
     low, high = np.quantile(along, [outside, 1 - outside], axis=0).astype(np.float32)
-    return Directions((deviations * directions).astype(np.float32), np.minimum(low, 0), np.maximum(high, 0))
+    basis = (deviations * directions).astype(np.float32)
+    return {"basis": basis, "low": np.minimum(low, 0), "high": np.maximum(high, 0)}
 
 
 def _sample(frozen: FrozenModel) -> torch.Tensor:
     ids = frozen.text_tokens
-    return embedded(frozen, ids[:: -(-len(ids) // MOST)])
+    return frozen.token_embeddings(ids[:: -(-len(ids) // MOST)])

@@ -12,13 +12,12 @@ import torch
 from evoprompt.errors import UserError
 from evoprompt.llm import FrozenModel
 from evoprompt.prompts import SPACES, RandomProjection, VocabPCA, centre_prompt, space_for, space_options
-from evoprompt.prompts.vocabulary import embedded
 
 
 @pytest.fixture(scope="module")
 def vocabulary(pocket: FrozenModel) -> torch.Tensor:
     """Embeddings of the real tokens."""
-    return embedded(pocket, pocket.text_tokens)
+    return pocket.token_embeddings(pocket.text_tokens)
 
 
 def vocab_pca(pocket: FrozenModel, **options: Any) -> VocabPCA:

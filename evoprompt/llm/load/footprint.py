@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import nn
@@ -11,9 +10,7 @@ from torch import nn
 from evoprompt.errors import UserError
 from evoprompt.llm.load.hub import Source, explain, find_model, require_safetensors
 from evoprompt.llm.load.model import require_causal
-from evoprompt.llm.load.spec import POCKET, POCKET_FOLDER, ModelSpec
-
-__all__ = ["Footprint", "footprint", "locate"]
+from evoprompt.llm.load.spec import ModelSpec
 
 QUANTIZED_BYTES = {"8bit": 1.0, "4bit": 0.5625}  # of an entry; NF4 keeps a float32 scale for each 64 of them
 
@@ -50,7 +47,7 @@ class Footprint:
 
 def locate(spec: ModelSpec) -> Source:
     """Where a model's files are. Raises `UserError` as loading it would."""
-    source = find_model(str(POCKET_FOLDER) if spec.name == POCKET else spec.name, spec.revision)
+    source = find_model(spec.name, spec.revision)
     require_safetensors(source)
     return source
 
@@ -76,10 +73,6 @@ def footprint(spec: ModelSpec, source: Source) -> Footprint:
         raise
     except Exception as error:  # a model's own code and files can raise anything
         raise explain(spec.name, source, error) from error
-    return _counted(model)
-
-
-def _counted(model: Any) -> Footprint:
     hidden, head = model.get_input_embeddings().weight.shape[1], model.get_output_embeddings()
     shrinking = [
         module.weight.numel()

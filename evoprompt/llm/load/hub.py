@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import textwrap
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,6 +22,7 @@ from huggingface_hub.errors import (
 from safetensors import SafetensorError
 
 from evoprompt.errors import UserError
+from evoprompt.llm.load.spec import POCKET, POCKET_FOLDER
 
 CONFIG = "config.json"
 WEIGHTS = ("model.safetensors", "model.safetensors.index.json")  # in one file or in several
@@ -56,7 +58,7 @@ def find_model(name: str, revision: str | None) -> Source:
     UserError
         There is no such model, or it cannot be reached and is not in the cache.
     """
-    folder = Path(os.path.expanduser(name))
+    folder = Path(str(POCKET_FOLDER) if name == POCKET else os.path.expanduser(name))
     if folder.is_dir():
         if not (folder / CONFIG).is_file():
             raise UserError(f"folder {name!r} has no {CONFIG}; model.name takes a folder written by save_pretrained")
@@ -81,13 +83,7 @@ def find_model(name: str, revision: str | None) -> Source:
 
 
 def require_safetensors(source: Source) -> None:
-    """Make sure that there are weights to load, before anything large is fetched.
-
-    Raises
-    ------
-    UserError
-        There are none, or the hub stopped answering.
-    """
+    """Raise a `UserError` where there are no weights to load or the hub stopped answering; nothing large is fetched."""
     if not any(_has(source, file) for file in WEIGHTS):
         raise source.unreachable or UserError(
             f"model {source.path!r} has no {' or '.join(WEIGHTS)}; safetensors are required, as other weights files "
@@ -108,15 +104,13 @@ def missing_weights(source: Source) -> dict[str, int | None]:
 def _weights(source: Source) -> list[str]:
     """All weights files of a model by name: one, or those that its index names."""
     whole, index = WEIGHTS
-    listed = None if _local(source, whole) else _local(source, index)
-    if listed is None and _local(source, whole) is None and source.on_the_hub:
-        try:
-            listed = Path(hf_hub_download(source.path, index, revision=source.commit))
-        except Exception:  # there is none, or the hub stopped answering
-            return [whole]
-    if listed is None:
+    if _local(source, whole) is not None:
         return [whole]
-    return sorted(set(json.loads(listed.read_text(encoding="utf-8"))["weight_map"].values()))
+    listed = _local(source, index)
+    if listed is None and source.on_the_hub:
+        with suppress(Exception):  # there is none, or the hub stopped answering
+            listed = Path(hf_hub_download(source.path, index, revision=source.commit))
+    return sorted(set(json.loads(listed.read_text("utf-8"))["weight_map"].values())) if listed else [whole]
 
 
 def _local(source: Source, file: str) -> Path | None:
@@ -129,12 +123,10 @@ def _local(source: Source, file: str) -> Path | None:
 
 
 def _size(source: Source, file: str) -> int | None:
-    if not source.on_the_hub:
-        return None
-    try:
-        return get_hf_file_metadata(hf_hub_url(source.path, file, revision=source.commit)).size
-    except Exception:  # whatever the network has in store
-        return None
+    with suppress(Exception):  # whatever the network has in store
+        if source.on_the_hub:
+            return get_hf_file_metadata(hf_hub_url(source.path, file, revision=source.commit)).size
+    return None
 
 
 def _has(source: Source, file: str) -> bool:

@@ -14,6 +14,7 @@ from typing import Any
 
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 
 from evoprompt.errors import UserError
 from evoprompt.llm.load.model import FrozenModel
@@ -87,10 +88,7 @@ class TokenBudget:
         except (RuntimeError, MemoryError) as error:
             if not is_out_of_memory(error):
                 raise
-        attempt.fits = False
-        self._halve(path, attempt.tokens)
-
-    def _halve(self, path: str, tokens: int) -> None:
+        attempt.fits, tokens = False, attempt.tokens
         if tokens > self.limit(path):
             raise UserError(
                 f"model {self.frozen.spec.name!r} runs out of memory on a single question; "
@@ -164,9 +162,9 @@ class _LiveTensors(TorchDispatchMode):
     def __torch_dispatch__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
-        known = {tensor.untyped_storage().data_ptr() for tensor in _tensors((*args, *(kwargs or {}).values()))}
+        known = {tensor.untyped_storage().data_ptr() for tensor in _tensors((args, kwargs))}
         out = func(*args, **(kwargs or {}))
-        for tensor in _tensors((out,)):
+        for tensor in _tensors(out):
             storage = tensor.untyped_storage()
             address, size = storage.data_ptr(), storage.nbytes()
             if address in known or address in self.alive or not size:
@@ -182,10 +180,4 @@ class _LiveTensors(TorchDispatchMode):
 
 
 def _tensors(values: Any) -> list[torch.Tensor]:
-    found: list[torch.Tensor] = []
-    for value in values:
-        if isinstance(value, torch.Tensor):
-            found.append(value)
-        elif isinstance(value, list | tuple):
-            found += _tensors(value)
-    return found
+    return [leaf for leaf in tree_leaves(values) if isinstance(leaf, torch.Tensor)]

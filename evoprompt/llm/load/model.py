@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -17,19 +17,15 @@ from torch import nn
 from evoprompt.errors import UserError
 from evoprompt.llm.load.fingerprint import fingerprint, stored_tensors
 from evoprompt.llm.load.hub import Source, explain, find_model, require_safetensors, weight_files
-from evoprompt.llm.load.known_tokens import require_known
 from evoprompt.llm.load.numerics import (
     find_attention,
     find_device,
     find_dtype,
     keep_weights_as_they_are,
-    quantization_options,
-    sharding_options,
+    placing_options,
 )
 from evoprompt.llm.load.servable import require_servable
-from evoprompt.llm.load.spec import POCKET, POCKET_FOLDER, ModelSpec, check_spec
-
-__all__ = ["FrozenModel", "load_model", "require_causal"]
+from evoprompt.llm.load.spec import ModelSpec, check_spec
 
 _CAUSAL = ("ForCausalLM", "LMHeadModel")
 _LIMITS = ("max_position_embeddings", "max_seq_len")  # what configurations call the longest context
@@ -91,6 +87,11 @@ class FrozenModel:
             embedded: torch.Tensor = self.embeddings(torch.tensor(ids, dtype=torch.long, device=self.device))
         return embedded
 
+    @torch.no_grad()
+    def token_embeddings(self, ids: torch.Tensor) -> torch.Tensor:
+        """Embeddings (n, hidden) of token ids (n,) in float32 on the CPU, as the layer gives them: some scale there."""
+        return self.embeddings(ids.to(self.device)).float().cpu()
+
     @cached_property
     def text_tokens(self) -> torch.Tensor:
         """Ids of the tokens that stand for text: no special ones, no rows that only pad the matrix."""
@@ -102,16 +103,11 @@ class FrozenModel:
     def embedding_statistics(self) -> tuple[torch.Tensor, float]:
         """Mean embedding (hidden,) of the tokens that stand for text, and the root mean square of the entries'
         distance from it, in float32."""
-        count = len(self.text_tokens)
-        mean = sum((part.sum(dim=0) for part in self._embedded()), torch.zeros(self.hidden).double()) / count
-        square = sum(float((part - mean).pow(2).sum()) for part in self._embedded())
+        count, parts = len(self.text_tokens), self.text_tokens.split(8192)
+        sums = [self.token_embeddings(part).double().sum(dim=0) for part in parts]
+        mean = sum(sums, torch.zeros(self.hidden).double()) / count
+        square = sum(float((self.token_embeddings(part).double() - mean).pow(2).sum()) for part in parts)
         return mean.float(), (square / (count * self.hidden)) ** 0.5
-
-    def _embedded(self) -> Iterator[torch.Tensor]:
-        """Embeddings of the tokens that stand for text, a part at a time, as the layer gives them: some scale there."""
-        with torch.no_grad():
-            for part in self.text_tokens.split(8192):
-                yield self.embeddings(part.to(self.device)).cpu().double()
 
     @cached_property
     def fingerprint(self) -> str:
@@ -122,6 +118,16 @@ class FrozenModel:
         """
         weights = stored_tensors(self.files) if self.files else sorted(self.model.state_dict().items())
         return fingerprint(self.model.config.get_text_config(), weights, self.spec.quantization)
+
+
+def require_known(tokenizer: Any, ids: Iterable[int], vocabulary: int) -> None:
+    """Raise the `UserError` that names the first token beyond a model's `vocabulary` of embeddings, if there is one."""
+    beyond = min((id for id in ids if id >= vocabulary), default=None)
+    if beyond is not None:
+        raise UserError(
+            f"the tokenizer writes {tokenizer.convert_ids_to_tokens(beyond)!r} as token {beyond}, the model has "
+            f"{vocabulary} embeddings; leave this text out, or use the model's own tokenizer"
+        )
 
 
 def load_model(spec: ModelSpec) -> FrozenModel:
@@ -138,11 +144,11 @@ def load_model(spec: ModelSpec) -> FrozenModel:
     device = find_device(spec.device)
     dtype = find_dtype(spec.dtype, device)
     options = {"dtype": dtype, "attn_implementation": find_attention(spec.attention)}
-    options |= quantization_options(spec.quantization, device, dtype) | sharding_options(spec.device)
+    options |= placing_options(spec, device, dtype)
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     torch.set_num_threads(spec.threads)
     _quiet()
-    source = find_model(str(POCKET_FOLDER) if spec.name == POCKET else spec.name, spec.revision)
+    source = find_model(spec.name, spec.revision)
     try:
         model, tokenizer = _load(spec, source, options)
         if "device_map" not in options:  # otherwise placed already

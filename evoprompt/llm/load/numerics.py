@@ -10,19 +10,13 @@ import torch
 
 from evoprompt.errors import UserError, unknown_name
 from evoprompt.extras import advice
-from evoprompt.llm.load.spec import DEVICES, QUANTIZATIONS, SHARDED
+from evoprompt.llm.load.spec import DEVICES, QUANTIZATIONS, SHARDED, ModelSpec
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
 def find_device(name: str) -> torch.device:
-    """The device of that name; `auto`: CUDA where there is one.
-
-    Raises
-    ------
-    UserError
-        It is not of a served kind or not there.
-    """
+    """The device of that name; `auto`: CUDA where there is one. A `UserError` where it is not served or not there."""
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     if name == SHARDED:
@@ -43,13 +37,7 @@ def find_device(name: str) -> torch.device:
 
 
 def find_dtype(name: str, device: torch.device) -> torch.dtype:
-    """The dtype of that name; `auto`: bfloat16 on CUDA and float32 elsewhere.
-
-    Raises
-    ------
-    UserError
-        It is unknown.
-    """
+    """The dtype of that name; `auto`: bfloat16 on CUDA and float32 elsewhere. A `UserError` where it is unknown."""
     if name == "auto":
         return torch.bfloat16 if device.type == "cuda" else torch.float32
     if name not in DTYPES:
@@ -58,13 +46,7 @@ def find_dtype(name: str, device: torch.device) -> torch.dtype:
 
 
 def find_attention(name: str) -> str | None:
-    """The attention implementation of that name; None for `auto`.
-
-    Raises
-    ------
-    UserError
-        It is unknown or not installed; what is available is named.
-    """
+    """The attention of that name, None for `auto`; else a `UserError` that names what is known or available."""
     from transformers import utils
 
     installed: dict[str, Callable[[], bool]] = {
@@ -83,48 +65,36 @@ def find_attention(name: str) -> str | None:
     return None if name == "auto" else name
 
 
-def sharding_options(name: str) -> dict[str, Any]:
-    """What `from_pretrained` takes to spread a model over GPUs; nothing for a single device.
+def placing_options(spec: ModelSpec, device: torch.device, dtype: torch.dtype) -> dict[str, Any]:
+    """What `from_pretrained` takes to quantize a model or to spread it over GPUs; nothing for a plain one.
 
     Raises
     ------
     UserError
-        accelerate is not installed.
+        The quantization is unknown, or the packages that it or sharding needs are not installed.
     """
-    if name != SHARDED:
-        return {}
-    from transformers.utils import is_accelerate_available
-
-    if not is_accelerate_available():
-        raise UserError(f"model.device={SHARDED} needs accelerate; {advice('quant')}")
-    return {"device_map": "auto"}
-
-
-def quantization_options(name: str | None, device: torch.device, dtype: torch.dtype) -> dict[str, Any]:
-    """What `from_pretrained` takes to quantize a model; nothing for None.
-
-    Raises
-    ------
-    UserError
-        It is unknown, or the packages it needs are not installed.
-    """
-    if name is None:
-        return {}
-    if name not in QUANTIZATIONS:
-        raise unknown_name("quantization", name, QUANTIZATIONS)
     from transformers import BitsAndBytesConfig
     from transformers.utils import is_accelerate_available, is_bitsandbytes_available
 
-    logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
-    if not (is_bitsandbytes_available() and is_accelerate_available()):
-        raise UserError(f"model.quantization={name} needs bitsandbytes and accelerate; {advice('quant')}")
-    config = BitsAndBytesConfig(
-        load_in_8bit=name == "8bit",
-        load_in_4bit=name == "4bit",
-        bnb_4bit_quant_type="nf4",
-        bnb_4bit_compute_dtype=dtype,
-    )
-    return {"quantization_config": config, "device_map": {"": device}}
+    name, options = spec.quantization, {}
+    if name is not None:
+        if name not in QUANTIZATIONS:
+            raise unknown_name("quantization", name, QUANTIZATIONS)
+        logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
+        if not (is_bitsandbytes_available() and is_accelerate_available()):
+            raise UserError(f"model.quantization={name} needs bitsandbytes and accelerate; {advice('quant')}")
+        config = BitsAndBytesConfig(
+            load_in_8bit=name == "8bit",
+            load_in_4bit=name == "4bit",
+            bnb_4bit_quant_type="nf4",
+            bnb_4bit_compute_dtype=dtype,
+        )
+        options = {"quantization_config": config, "device_map": {"": device}}
+    if spec.device == SHARDED:
+        if not is_accelerate_available():
+            raise UserError(f"model.device={SHARDED} needs accelerate; {advice('quant')}")
+        options["device_map"] = "auto"
+    return options
 
 
 def keep_weights_as_they_are(model: torch.nn.Module) -> None:

@@ -15,16 +15,8 @@ EXACT, COARSE = 1e-3, 0.05  # differences of logits, relative to their spread; t
 def require_servable(name: str, model: Any, tokens: torch.Tensor, quantized: bool = False) -> None:
     """Make sure that a model computes from embeddings what it computes from ids, and looks at nothing that follows.
 
-    Parameters
-    ----------
-    name
-        What the model is called in messages.
-    model
-        A causal language model of transformers, ready to be called.
-    tokens
-        (n,) ids that stand for text; with fewer than two there is nothing to compare.
-    quantized
-        Whether its weights are, and calls are compared coarsely.
+    It is compared on some of `tokens` (n,), ids that stand for text: with fewer than two there is nothing to compare,
+    and coarsely where its weights are quantized. `name` is what messages call it.
 
     Raises
     ------

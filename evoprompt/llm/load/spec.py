@@ -8,8 +8,6 @@ from importlib import resources
 from evoprompt.checks import whole_number
 from evoprompt.errors import UserError
 
-__all__ = ["DEVICES", "POCKET", "POCKET_FOLDER", "QUANTIZATIONS", "SHARDED", "ModelSpec", "check_spec"]
-
 POCKET = "pocket"
 POCKET_FOLDER = resources.files("evoprompt.llm") / "pocket"
 DEVICES = ("cpu", "cuda")
@@ -41,13 +39,7 @@ class ModelSpec:
 
 
 def check_spec(spec: ModelSpec) -> None:
-    """Refuse values of a specification that make no sense on any machine.
-
-    Raises
-    ------
-    UserError
-        The first of them.
-    """
+    """Raise a `UserError` on the first value of a specification that makes no sense on any machine."""
     if not isinstance(spec.name, str) or not spec.name:
         raise UserError(f"model.name={spec.name!r} must be pocket, a folder or a name on the hub")
     if not isinstance(spec.revision, str | None):

@@ -47,17 +47,9 @@ class Prompt:
 
 
 def prompts(tokenizer: Any, texts: Sequence[str], placement: str) -> tuple[list[Prompt], str]:
-    """Put each text into the user's turn, or leave it plain where there is no chat template.
+    """Each text in the user's turn, or plain where there is no chat template; and what stands before its answer.
 
-    Returns
-    -------
-    tuple
-        The prompts, and what stands between each and its answer: a space, or what the chat template writes there.
-
-    Raises
-    ------
-    UserError
-        The chat template fails on a single user's turn, or does not show its text.
+    A `UserError` where the chat template fails on a single user's turn or does not show its text.
     """
     name = tokenizer.name_or_path
     if tokenizer.chat_template is None:
@@ -81,19 +73,13 @@ def prompts(tokenizer: Any, texts: Sequence[str], placement: str) -> tuple[list[
 
 
 def converse(tokenizer: Any, messages: Sequence[Mapping[str, Any]], placement: str) -> tuple[Prompt, str]:
-    """A conversation's text up to where the next answer begins, and what stands between the two.
+    """A conversation's text up to where the next answer begins, and what stands between the two; see `make_context`.
 
     Without a chat template, instructions are lines of their own and the rest is written as questions and answers.
-
-    Raises
-    ------
-    UserError
-        The chat template fails on the conversation or does not show a text that marks the soft prompt's place.
     """
     if tokenizer.chat_template is None:
-        prompts(tokenizer, [], placement)  # says so once
         text = "".join(_PLAIN[message["role"]].format(message["content"]) for message in messages)
-        return Prompt(text, {"prefix": None, "system": 0, "suffix": len(text)}[placement]), ""
+        return prompts(tokenizer, [text], placement)[0][0], ""
     turns = [{"role": m["role"], "content": m["content"].replace(_MARK, "")} for m in messages]
     system = turns[0]["role"] == "system" or (placement == "system" and _takes_system(tokenizer))
     if placement == "system" and turns[0]["role"] != "system" and system:
@@ -124,10 +110,7 @@ def _turns(text: str, system: bool) -> list[dict[str, str]]:
 
 
 def _render(tokenizer: Any, chats: list[list[dict[str, str]]], answered: bool = False) -> list[str]:
-    """The text of each conversation, up to where the answer begins unless it is there.
-
-    Thinking is switched off and the date fixed for the templates that know them: the answer is read right away.
-    """
+    """The text of each conversation, up to where the answer begins unless it is there; no thinking, one date."""
     template = tokenizer.get_chat_template()
     if "strftime_now" in template:
         template = _clock() + template
@@ -152,16 +135,12 @@ def _takes_system(tokenizer: Any) -> bool:
 
 
 def _between(tokenizer: Any, frame: str, system: bool) -> str:
-    """What the chat template writes between the prompt, which ends as `frame` does, and the answer.
-
-    A thought that the prompt opens is closed: as the template writes an answer behind an empty thought, or where it
-    leaves an earlier answer's thought out, in the form that models learn.
-    """
+    """What the chat template writes between the prompt, which ends as `frame` does, and the answer."""
     opened = _OPENED.search(frame)
     if opened is None:
         return _answered(tokenizer, frame, _ANSWER, system) or ""
     start, tag, end = opened.groups()
-    closed = f"\n{start}/{tag}{end}\n\n"
+    closed = f"\n{start}/{tag}{end}\n\n"  # as models learn it, where the template shows no answer behind a thought
     for answer in (_ANSWER, opened[0] + closed + _ANSWER):
         separator = _answered(tokenizer, frame, answer, system)
         if separator is not None:

@@ -9,8 +9,7 @@ from typing import Any
 import torch
 
 from evoprompt.errors import UserError
-from evoprompt.llm.load.known_tokens import require_known
-from evoprompt.llm.load.model import FrozenModel
+from evoprompt.llm.load.model import FrozenModel, require_known
 from evoprompt.llm.write.chat import converse
 from evoprompt.llm.write.sheet import PLACEMENTS, Tokens, Writer
 

@@ -8,7 +8,7 @@ from itertools import chain, permutations
 from typing import Any
 
 from evoprompt.errors import UserError
-from evoprompt.llm.load.known_tokens import require_known
+from evoprompt.llm.load.model import require_known
 from evoprompt.llm.write.chat import Prompt, prompts
 
 PLACEMENTS = ("prefix", "system", "suffix")
@@ -19,12 +19,16 @@ GUARDS = ("\n", "=", ".", "a")  # texts to go on from; one of them does not merg
 Tokens = tuple[int, ...]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Sheet:
     """A sheet of Q tokenised questions.
 
     `before` and `after` are the tokens on either side of the soft prompt, up to where the answer is read; `options`
     has, for each question and label, its tokens from there on: never none, and never the beginning of another's.
+
+    A sheet to be answered in words has two more columns. `spoken` is what stands after the soft prompt whatever is
+    answered: `after` without the beginning that all labels of a question have in common. `shown` has the option texts
+    of each question, for answers that say them; none: labels only.
     """
 
     before: tuple[Tokens, ...]
@@ -33,6 +37,8 @@ class Sheet:
     placement: str
     labels: tuple[tuple[str, ...], ...]
     texts: tuple[str, ...]
+    spoken: tuple[Tokens, ...] = ()
+    shown: tuple[tuple[str, ...], ...] = ()
 
     def __len__(self) -> int:
         return len(self.texts)
@@ -86,7 +92,13 @@ def make_sheet(
         after.append(tokens[: -len(known[key][0])])
         options.append(known[key])
     before = tuple(b for b, _ in whole)
-    _check_tokens(tokenizer, texts, [b + a for b, a in zip(before, after, strict=True)], options, vocabulary)
+    contexts = [b + a for b, a in zip(before, after, strict=True)]
+    if not all(contexts):
+        raise UserError(
+            f"the question {texts[contexts.index(())]!r} leaves no token to read an answer at; ask with a text"
+        )
+    if vocabulary is not None:
+        require_known(tokenizer, {*chain(*contexts, *chain(*{*options}))}, vocabulary)
     return Sheet(before, tuple(after), tuple(options), placement, asked, tuple(texts))
 
 
@@ -103,20 +115,16 @@ def _check(texts: Sequence[str], labels: Sequence[tuple[str, ...]]) -> None:
         raise UserError(f"questions have {sorted({len(of) for of in labels})} labels; all of a sheet need equally many")
 
 
-def _check_tokens(
-    tokenizer: Any,
-    texts: Sequence[str],
-    asked: Sequence[Tokens],
-    options: Sequence[tuple[Tokens, ...]],
-    vocabulary: int | None,
-) -> None:
-    """Refuse contexts of no token, and tokens without an embedding."""
-    for text, context in zip(texts, asked, strict=True):
-        if not context:
-            raise UserError(f"the question {text!r} leaves no token to read an answer at; ask with a text")
-    if vocabulary is not None:
-        used = {*chain.from_iterable(asked), *chain.from_iterable(chain.from_iterable({*options}))}
-        require_known(tokenizer, used, vocabulary)
+def require_room(limit: int | None, sheet: Sheet, lengths: Sequence[int], tokens: int, answer: int = 0) -> None:
+    """Raise a `UserError` that names the longest question if, with soft tokens and an answer, it exceeds the limit."""
+    needed = max(lengths) + tokens + answer
+    if limit and needed > limit:
+        text = " ".join(sheet.texts[lengths.index(max(lengths))].split())
+        said = f" and an answer of {answer}" if answer else ""
+        raise UserError(
+            f"the longest question needs {needed} tokens with its {tokens} soft tokens{said}, the model takes {limit}; "
+            f"use fewer soft tokens or a shorter wording than {text[-120:]!r}"
+        )
 
 
 def encode(tokenizer: Any, text: str) -> Tokens:
@@ -141,13 +149,7 @@ class Writer:
         self.lead = framed[:start]
 
     def options(self, prompt: Prompt, labels: tuple[str, ...]) -> tuple[Tokens, ...]:
-        """Tokens of each label from where not all are alike.
-
-        Raises
-        ------
-        UserError
-            A label's tokens are the beginning of another's.
-        """
+        """Tokens of each label from where not all are alike; a `UserError` where one's begin another's."""
         ends = [tokens for _, tokens in self.answered([prompt] * len(labels), labels)]
         for (one, ids), (other, longer) in permutations(zip(labels, ends, strict=True), 2):
             if longer[: len(ids)] == ids:
