@@ -22,7 +22,7 @@ import torch
 
 from benchmarks import result_file, throughput_table
 from benchmarks.throughput_arms import Arm, Generate, Inputs, Ours, Padded, Pairs, Pure, require_equal
-from benchmarks.throughput_machine import MatrixRate, Memory, device_name, timed
+from benchmarks.throughput_machine import MatrixRate, Memory, device_name, predicted_peak_bytes, timed
 from benchmarks.throughput_models import SHAPES, build
 from benchmarks.throughput_work import Work, flops, generate_work, lengths, padded_work, plain_work, trie_work
 from evoprompt.errors import UserError, unknown_name
@@ -88,9 +88,9 @@ class Entry:
         device = self.arm.inputs.frozen.device
         before = Memory(device)
         if isinstance(self.arm, Ours):
-            respondent, asked = self.arm.respondent, (self.arm.inputs.sheet, tokens, len(self.arm.inputs.prompts))
-            self.setup = timed(device, respondent.predicted_peak_bytes, *asked)
-            self.predicted = respondent.predicted_peak_bytes(*asked)
+            asked = (self.arm.respondent, self.arm.inputs.sheet, tokens, len(self.arm.inputs.prompts))
+            self.setup = timed(device, predicted_peak_bytes, *asked)
+            self.predicted = predicted_peak_bytes(*asked)
         call = Memory(device)
         if call.base is not None and before.base is not None and self.setup is not None:
             self.lasting = max(0, call.base - before.base)

@@ -10,8 +10,9 @@ from typing import Any
 import torch
 
 from benchmarks import resident, result_file
+from evoprompt.llm import Respondent, Sheet
 
-__all__ = ["MatrixRate", "Memory", "device_name", "timed"]
+__all__ = ["MatrixRate", "Memory", "device_name", "predicted_peak_bytes", "timed"]
 
 
 def timed(device: torch.device, call: Callable[..., Any], *arguments: Any) -> float:
@@ -31,6 +32,15 @@ def _wait(device: torch.device) -> None:
 def device_name(device: torch.device) -> str:
     """The model of the GPU or of the processor."""
     return torch.cuda.get_device_name(device) if device.type == "cuda" else result_file.processor()
+
+
+def predicted_peak_bytes(respondent: Respondent, sheet: Sheet, tokens: int, candidates: int) -> int:
+    """Memory above the weights that answering for so many candidates is expected to take at its peak."""
+    known, path = respondent.budget.bytes_per_token, respondent.path or ""
+    if (path, tokens) not in known:
+        respondent.answer(torch.zeros(1, tokens, respondent.frozen.hidden), sheet)
+        path = respondent.path or ""
+    return round(respondent.pass_tokens(sheet, tokens, candidates) * known[path, tokens])
 
 
 class MatrixRate:

@@ -16,7 +16,7 @@ import torch
 
 from benchmarks import result_file
 from benchmarks.throughput import questions
-from benchmarks.throughput_machine import Memory
+from benchmarks.throughput_machine import Memory, predicted_peak_bytes
 from benchmarks.throughput_models import build
 from evoprompt.llm import FrozenModel, Respondent
 from evoprompt.llm.write.sheet import PLACEMENTS
@@ -34,7 +34,7 @@ def measured(frozen: FrozenModel, placement: str, candidates: int, tokens: int) 
     sheet = respondent.sheet(plan.texts(), [question.labels for question in plan.questions])
     prompts = torch.randn(candidates, tokens, frozen.hidden, generator=torch.Generator().manual_seed(0)) * 0.1
     respondent.answer(prompts, sheet)
-    predicted = respondent.predicted_peak_bytes(sheet, tokens, candidates)
+    predicted = predicted_peak_bytes(respondent, sheet, tokens, candidates)
     memory = Memory(frozen.device)
     respondent.answer(prompts, sheet)
     return respondent.pass_tokens(sheet, tokens, candidates), predicted, memory.peak()

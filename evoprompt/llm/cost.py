@@ -12,7 +12,8 @@ from torch.nn.utils.rnn import pad_sequence
 
 from evoprompt.errors import UserError, unknown_name
 from evoprompt.llm.load.model import FrozenModel
-from evoprompt.llm.write.sheet import PLACEMENTS, encode
+from evoprompt.llm.write.conversation import Context
+from evoprompt.llm.write.sheet import PLACEMENTS, Tokens, encode
 
 BATCH_LOGITS = 2**26  # numbers in the logits of one forward pass: 512 tokens of a vocabulary of 128 k
 
@@ -85,20 +86,20 @@ def prompt_costs(
     sums = torch.zeros(len(prompts), 3, dtype=torch.float64)  # base and prompted negative log-likelihood, divergence
     count = 0
     for batch in _batches(rows, tokens, BATCH_LOGITS // frozen.embeddings.weight.shape[0]):
-        places = [_place(frozen, ids, placement) for ids in batch]
-        base = _predictions(frozen, prompts.new_zeros(0, frozen.hidden), batch, places)
+        contexts = [_split(frozen, ids, placement) for ids in batch]
+        base = _predictions(frozen, None, contexts)
         count += sum(len(row) for row in base)
         for number, prompt in enumerate(prompts):
-            prompted = _predictions(frozen, prompt, batch, places)
+            prompted = _predictions(frozen, prompt, contexts)
             sums[number] += torch.stack([_compared(*both) for both in zip(batch, base, prompted, strict=True)]).sum(0)
     without, prompted_nll, divergence = (sums / count).T
     found = torch.stack([prompted_nll.exp(), (prompted_nll - without).exp(), divergence], dim=1)
     return [PromptCost(*values) for values in found.tolist()]
 
 
-def _batches(rows: list[tuple[int, ...]], tokens: int, budget: int) -> list[list[tuple[int, ...]]]:
+def _batches(rows: list[Tokens], tokens: int, budget: int) -> list[list[Tokens]]:
     """Texts by length, in batches of at most `budget` tokens, padding and soft prompts included."""
-    batches: list[list[tuple[int, ...]]] = [[]]
+    batches: list[list[Tokens]] = [[]]
     for row in sorted(rows, key=len):
         if batches[-1] and (len(batches[-1]) + 1) * (len(row) + tokens) > budget:
             batches.append([])
@@ -106,33 +107,25 @@ def _batches(rows: list[tuple[int, ...]], tokens: int, budget: int) -> list[list
     return batches
 
 
-def _place(frozen: FrozenModel, ids: tuple[int, ...], placement: str) -> int:
-    """How many of a text's tokens stand before the soft prompt."""
+def _split(frozen: FrozenModel, ids: Tokens, placement: str) -> Context:
+    """A text's tokens on either side of the soft prompt."""
     begun = ids[0] == frozen.tokenizer.bos_token_id
-    return {"prefix": 0, "system": int(begun), "suffix": len(ids) // 2}[placement]
+    place = {"prefix": 0, "system": int(begun), "suffix": len(ids) // 2}[placement]
+    return Context(ids[:place], ids[place:])
 
 
-def _predictions(
-    frozen: FrozenModel, prompt: torch.Tensor, batch: list[tuple[int, ...]], places: list[int]
-) -> list[torch.Tensor]:
-    """Logits by which each text's predicted tokens are predicted: (tokens, vocabulary) each, as views of one batch.
-
-    Padding stands on the right, where causal attention never looks.
-    """
-    rows = []
-    for ids, place in zip(batch, places, strict=True):
-        embedded = frozen.embeddings(torch.tensor(ids, device=prompt.device))
-        rows.append(torch.cat([embedded[:place], prompt, embedded[place:]]))
-    inputs = pad_sequence(rows, batch_first=True)
+def _predictions(frozen: FrozenModel, prompt: torch.Tensor | None, batch: list[Context]) -> list[torch.Tensor]:
+    """Logits by which each text's predicted tokens are predicted: (tokens, vocabulary) each, as views of one batch."""
+    rows = [context.embedded(frozen, prompt) for context in batch]
+    inputs = pad_sequence(rows, batch_first=True)  # on the right, where causal attention never looks
     logits = frozen.model(inputs_embeds=inputs, use_cache=False).logits
-    starts = [max(1, place) + len(prompt) - 1 for place in places]
+    predicted = [len(context) - max(1, len(context.before)) for context in batch]
     return [
-        row[start : start + len(ids) - max(1, place)]
-        for row, start, ids, place in zip(logits, starts, batch, places, strict=True)
+        given[len(row) - 1 - count : len(row) - 1] for given, row, count in zip(logits, rows, predicted, strict=True)
     ]
 
 
-def _compared(ids: tuple[int, ...], base: torch.Tensor, prompted: torch.Tensor) -> torch.Tensor:
+def _compared(ids: Tokens, base: torch.Tensor, prompted: torch.Tensor) -> torch.Tensor:
     """Sums over one text: negative log-likelihood without and with the prompt, divergence; (3,) in float64."""
     following = torch.tensor(ids[len(ids) - len(base) :], device=base.device)[:, None]
     without, with_prompt = (functional.log_softmax(logits.float(), dim=-1) for logits in (base, prompted))

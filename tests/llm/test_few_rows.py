@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from evoprompt.llm import FrozenModel
-from evoprompt.llm.speak.few_rows import LEAST_WEIGHTS, FewRowsLinear, few_rows, layers_for_few_rows
+from evoprompt.llm.speak.batch import LEAST_WEIGHTS, FewRowsLinear, few_rows, layers_for_few_rows
 
 
 @pytest.mark.parametrize("bias", [True, False])

@@ -97,8 +97,8 @@ def test_a_budget_forced_too_high_recovers_and_no_number_changes(placement: str,
 def test_a_pass_takes_the_memory_that_its_budget_predicts(pocket: FrozenModel, placement: str) -> None:
     respondent = Respondent(pocket, placement)
     sheet, prompts = respondent.sheet(TEXTS, LABELS), soft(pocket, 40)
-    predicted = respondent.predicted_peak_bytes(sheet, 4, 40)
-    respondent.answer(prompts, sheet)  # what a layout keeps is there
+    respondent.answer(prompts, sheet)  # what a layout keeps is there, and what a token costs is known
+    predicted = respondent.pass_tokens(sheet, 4, 40) * respondent.budget.bytes_per_token["cascade", 4]
     found = peak_bytes(pocket.device, lambda: respondent.answer(prompts, sheet))
     assert abs(found / predicted - 1) < 0.1
 

@@ -1,9 +1,6 @@
-"""The fast path: every node of a trie goes through the linear layers once, attention runs on gathered rows.
+"""The fast path: the model's layers compute every node of a trie once, with our own attention on gathered rows.
 
-A pass has one row of M = candidates x nodes tokens. The model's own layers compute it; only the attention function is
-ours, registered with transformers' `AttentionInterface`. Attention gathers, for every branch of the trie, the queries
-of its own nodes and the keys of its whole path. Keys and values of static nodes, which no soft token precedes, are
-computed once and kept. In the last layer only the nodes that are read go on after their keys and values are there.
+What no soft token precedes is computed once and kept; in the last layer only the nodes that are read go on.
 """
 
 from __future__ import annotations
@@ -33,6 +30,9 @@ class _KeysTaken(Exception):  # noqa: N818 (not an error: it ends a layer's call
 
 class Cascade:
     """Computes the states that one trie is read at, for `width` candidates a pass.
+
+    A pass has one row of M = candidates x nodes tokens. Its attention, registered with transformers'
+    `AttentionInterface`, gathers for every branch of the trie the queries of its own nodes and the keys of its path.
 
     Parameters
     ----------
@@ -108,12 +108,9 @@ class Cascade:
             whole[:, self.ends.to(states.device)] = states  # what follows finds as many tokens as it gave
             return (whole, *out[1:]) if isinstance(out, tuple) else whole
 
-        hooks = self.last.register_forward_pre_hook(before, with_kwargs=True), self.last.register_forward_hook(after)
-        try:
+        hooked = self.last.register_forward_pre_hook(before, with_kwargs=True)
+        with hooked, self.last.register_forward_hook(after):
             yield
-        finally:
-            for hook in hooks:
-                hook.remove()
 
     def _at_ends(self, value: Any) -> Any:
         """A layer's argument, with the pass's tokens cut down to the ends wherever it has a row of them."""
@@ -170,9 +167,15 @@ class _Pass:
         query: torch.Tensor,
         key: torch.Tensor,
         value: torch.Tensor,
-        kind: Kind,
+        attention_mask: torch.Tensor | None,
+        scaling: float | None = None,
+        sliding_window: int | None = None,
+        softcap: float | None = None,
+        s_aux: torch.Tensor | None = None,
+        **_: Any,
     ) -> torch.Tensor:
-        """Attention of one layer; (1, heads, M, D) in, (1, M, heads, D) out."""
+        """Attention of one layer, as transformers calls it; (1, heads, M, D) in, (1, M, heads, D) out."""
+        kind = Kind(query.shape[-1] ** -0.5 if scaling is None else scaling, sliding_window, softcap, s_aux)
         k, v = key[0].transpose(0, 1), value[0].transpose(0, 1)
         if self.taken is not None:
             k, v = self.taken
@@ -190,20 +193,8 @@ class _Pass:
 _running: ContextVar[_Pass] = ContextVar("running")
 
 
-def _attention(
-    module: nn.Module,
-    query: torch.Tensor,
-    key: torch.Tensor,
-    value: torch.Tensor,
-    attention_mask: torch.Tensor | None,
-    scaling: float | None = None,
-    sliding_window: int | None = None,
-    softcap: float | None = None,
-    s_aux: torch.Tensor | None = None,
-    **_: Any,
-) -> tuple[torch.Tensor, None]:
-    scale = query.shape[-1] ** -0.5 if scaling is None else scaling
-    return _running.get().attend(module, query, key, value, Kind(scale, sliding_window, softcap, s_aux)), None
+def _attention(*inputs: Any, **options: Any) -> tuple[torch.Tensor, None]:
+    return _running.get().attend(*inputs, **options), None
 
 
 @cache

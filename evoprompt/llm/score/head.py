@@ -31,56 +31,51 @@ class Head:
         self.end = torch.searchsorted(torch.from_numpy(trie.ends), node).to(device)
         first = torch.ones(len(flat), dtype=torch.bool)
         first[1:] = flat[1:] != flat[:-1]
-        later = torch.nonzero(~first)[:, 0]
-        self.later = self._normalised(later), self._normalised(torch.arange(len(flat)))  # without and with `absolute`
+        self.later = torch.nonzero(~first)[:, 0].to(device)  # steps of further tokens
         self.options = int(flat[-1] + 1) // questions
-        layer = frozen.model.get_output_embeddings()
-        self.weight = layer.weight[self.tokens.to(layer.weight.device)].float().to(device)
-        bias = getattr(layer, "bias", None)
-        self.bias = None if bias is None else bias[self.tokens.to(bias.device)].float().to(device)
+        self.weight, self.bias = self._part(self.tokens)
 
     def __call__(self, states: torch.Tensor, absolute: bool = False) -> torch.Tensor:
         """Log-scores (c, questions, options) from states (c, ends, H), a constant apart unless `absolute`."""
-        logits = states.float() @ self.weight.T
-        if self.bias is not None:
-            logits = logits + self.bias
-        scores = finish(self.frozen, logits)[:, self.end, self.column]
-        wanted, ends, which = self.later[absolute]
-        if len(wanted):
-            scores[:, wanted] -= self._normaliser(states[:, ends].float())[:, which]
+        scores = self._steps(states.float(), absolute)
         total = torch.zeros(len(states), self.questions * self.options, device=scores.device)
         return total.index_add_(1, self.flat, scores).view(len(states), self.questions, self.options)
 
-    def _normalised(self, wanted: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        """Steps, the ends that they are read at, each once, and which of these is a step's."""
-        ends, which = torch.unique(self.end[wanted.to(self.end.device)], return_inverse=True)
-        return wanted.to(self.end.device), ends, which
+    def _steps(self, states: torch.Tensor, absolute: bool) -> torch.Tensor:
+        """What each of the trie's steps adds, (c, steps)."""
+        scores = self._logits(states, self.weight, self.bias)[:, self.end, self.column]
+        wanted = torch.arange(len(self.flat), device=self.later.device) if absolute else self.later
+        if len(wanted):
+            ends, which = torch.unique(self.end[wanted], return_inverse=True)
+            scores[:, wanted] -= self._normaliser(states[:, ends])[:, which]
+        return scores
+
+    def _part(self, rows: torch.Tensor | slice) -> tuple[torch.Tensor, torch.Tensor | None]:
+        """Rows of the output head and of its bias, if there is one, in float32."""
+        layer, device = self.frozen.model.get_output_embeddings(), self.frozen.device
+        bias = getattr(layer, "bias", None)
+        if isinstance(rows, torch.Tensor):
+            rows = rows.to(layer.weight.device)
+        return layer.weight[rows].float().to(device), None if bias is None else bias[rows].float().to(device)
+
+    def _logits(self, states: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None) -> torch.Tensor:
+        logits = states @ weight.T
+        return finish(self.frozen, logits if bias is None else logits + bias)
 
     def _normaliser(self, states: torch.Tensor) -> torch.Tensor:
         """Log of the sum of all exponentiated logits, (c, ends)."""
-        layer = self.frozen.model.get_output_embeddings()
-        bias = getattr(layer, "bias", None)
         total = torch.full(states.shape[:2], -torch.inf, device=states.device)
-        for start in range(0, len(layer.weight), CHUNK):
-            logits = states @ layer.weight[start : start + CHUNK].to(states.device).float().T
-            if bias is not None:
-                logits = logits + bias[start : start + CHUNK].to(states.device).float()
-            total = torch.logaddexp(total, torch.logsumexp(finish(self.frozen, logits), dim=-1))
+        for start in range(0, len(self.frozen.model.get_output_embeddings().weight), CHUNK):
+            logits = self._logits(states, *self._part(slice(start, start + CHUNK)))
+            total = torch.logaddexp(total, torch.logsumexp(logits, dim=-1))
         return total
 
 
 class OwnHead(Head):
     """The same from the logits of the model's own forward, (c, ends, vocabulary), for a head that ours misreads."""
 
-    def __init__(self, frozen: FrozenModel, trie: Trie, sheet: Sheet, questions: int) -> None:
-        super().__init__(frozen, trie, sheet, questions)
-        self.column = self.tokens[self.column]
-
-    def __call__(self, states: torch.Tensor, absolute: bool = False) -> torch.Tensor:
-        """Log-scores (c, questions, options)."""
-        scores = torch.log_softmax(states.float(), dim=-1)[:, self.end, self.column]
-        total = torch.zeros(len(states), self.questions * self.options, device=scores.device)
-        return total.index_add_(1, self.flat, scores).view(len(states), self.questions, self.options)
+    def _steps(self, states: torch.Tensor, absolute: bool) -> torch.Tensor:
+        return torch.log_softmax(states, dim=-1)[:, self.end, self.tokens[self.column]]
 
 
 def finish(frozen: FrozenModel, logits: torch.Tensor) -> torch.Tensor:

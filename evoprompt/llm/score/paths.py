@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import Any
 
 import numpy as np
 import torch
@@ -32,14 +31,8 @@ class PathSelector:
     quantization make plain batches differ from single rows too; a path may differ twice as much. What is selected is
     the same in every process: prompts and questions are.
 
-    Parameters
-    ----------
-    frozen
-        The model.
-    paths
-        Their names, the fastest first and `PLAIN` last: it serves where no other is exact.
-    forward
-        Computes by a path.
+    `paths` are their names, the fastest first and `PLAIN` last: it serves where no other is exact. `forward` computes
+    by one of them.
     """
 
     def __init__(self, frozen: FrozenModel, paths: Sequence[str], forward: Forward) -> None:
@@ -60,18 +53,18 @@ class PathSelector:
     def _fastest(self, sheet: Sheet, tokens: int, probed: list[int]) -> str:
         prompts, few = _random_prompts(self.frozen, tokens), _excerpt(sheet, probed)
         precise = self.frozen.dtype == torch.float32
-        own, ours = (self._alone(prompts, few, path, absolute=True) for path in (PLAIN, EQUAL))
+        own, ours = (self._alone(prompts, few, path) for path in (PLAIN, EQUAL))
         wrong = float((own - ours).abs().max())
         if not wrong <= (EXACT if precise else HEAD):
             self._say("it is served by plain calls: our output head's log-probabilities differ by %.1e", wrong)
             return PLAIN
-        alone = self._relative(own if precise else ours)
-        noise = (self._forward(prompts, few, EQUAL) - alone).abs()
+        alone = torch.log_softmax(own if precise else ours, dim=-1)
+        noise = (self._together(prompts, few, EQUAL) - alone).abs()
         if float(noise.max()) > EXACT and precise:
             self._say("what is computed beside an answer changes its log-probabilities by %.1e", float(noise.max()))
         for path in self.paths:
             try:
-                difference = (self._forward(prompts, few, path) - alone).abs()
+                difference = (self._together(prompts, few, path) - alone).abs()
             except Exception as error:  # whatever a model's code makes of our call: the next path is tried
                 logger.debug("the %s path failed", path, exc_info=True)
                 reason = f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
@@ -83,21 +76,16 @@ class PathSelector:
             self._say(f"the {path} path does not serve it (%s)", reason)
         return PLAIN
 
-    def _alone(self, prompts: torch.Tensor, sheet: Sheet, path: str, absolute: bool) -> torch.Tensor:
-        """Every prompt and every question in a call of its own."""
+    def _alone(self, prompts: torch.Tensor, sheet: Sheet, path: str) -> torch.Tensor:
+        """Scores of every prompt and every question in a call of its own."""
         questions = [_excerpt(sheet, [question]) for question in range(len(sheet))]
-        rows = [
-            torch.cat([self.forward(prompt[None], one, path, absolute) for one in questions], 1) for prompt in prompts
-        ]
-        return torch.cat(rows)
+        return torch.cat(
+            [torch.cat([self.forward(prompt[None], one, path, True) for one in questions], 1) for prompt in prompts]
+        )
 
-    def _forward(self, prompts: torch.Tensor, sheet: Sheet, path: str) -> torch.Tensor:
-        return self._relative(self.forward(prompts, sheet, path, False))
-
-    @staticmethod
-    def _relative(scores: torch.Tensor) -> torch.Tensor:
-        """Log-probabilities among a question's labels."""
-        return torch.log_softmax(scores, dim=-1)
+    def _together(self, prompts: torch.Tensor, sheet: Sheet, path: str) -> torch.Tensor:
+        """Log-probabilities among a question's labels, computed side by side."""
+        return torch.log_softmax(self.forward(prompts, sheet, path, False), dim=-1)
 
     def _say(self, text: str, value: object) -> None:
         """Warn once."""
@@ -114,12 +102,8 @@ def _spread(lengths: Sequence[int]) -> list[int]:
 
 def _excerpt(sheet: Sheet, chosen: Sequence[int]) -> Sheet:
     """Some questions of a sheet."""
-
-    def of(column: tuple[Any, ...]) -> tuple[Any, ...]:
-        return tuple(column[question] for question in chosen)
-
-    before, after, options = of(sheet.before), of(sheet.after), of(sheet.options)
-    return replace(sheet, before=before, after=after, options=options, labels=of(sheet.labels), texts=of(sheet.texts))
+    columns = {name: getattr(sheet, name) for name in ("before", "after", "options", "labels", "texts")}
+    return replace(sheet, **{name: tuple(column[q] for q in chosen) for name, column in columns.items()})
 
 
 def _random_prompts(frozen: FrozenModel, tokens: int) -> torch.Tensor:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 
 import numpy as np
 import torch
 
-from evoprompt.errors import UserError, unknown_name
+from evoprompt.errors import unknown_name
 from evoprompt.llm.load.memory import TokenBudget
 from evoprompt.llm.load.model import FrozenModel
 from evoprompt.llm.score.cascade import Cascade
@@ -17,11 +18,10 @@ from evoprompt.llm.score.paths import EQUAL, PathSelector
 from evoprompt.llm.score.rows import EqualRows, PaddedRows, PlainCalls
 from evoprompt.llm.score.tree_attention import TOGETHER
 from evoprompt.llm.score.trie import grow, split
-from evoprompt.llm.write.sheet import PLACEMENTS, Sheet, make_sheet
+from evoprompt.llm.write.sheet import PLACEMENTS, Sheet, make_sheet, require_room
 from evoprompt.typing import Floats
 
 LAYOUTS = 8  # kept ready; a search uses one or two over and over
-
 
 PATHS: dict[str, tuple[type[Cascade | PaddedRows], type[Head]]] = {
     "cascade": (Cascade, Head),
@@ -53,7 +53,6 @@ class Respondent:
     placement: str = "prefix"
     path: str | None = field(default=None, init=False)
     budget: TokenBudget = field(init=False, repr=False)
-    _layouts: dict[tuple[int, int, str, int], list[_Part]] = field(default_factory=dict, init=False, repr=False)
     _select: PathSelector = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
@@ -61,6 +60,7 @@ class Respondent:
             raise unknown_name("placement", self.placement, PLACEMENTS)
         self.budget = TokenBudget(self.frozen)
         self._select = PathSelector(self.frozen, [path for path in PATHS if path != EQUAL], self._forward)
+        self._layout = lru_cache(LAYOUTS)(self._cut_into_parts)
 
     def sheet(self, texts: Sequence[str], labels: Sequence[Sequence[str]]) -> Sheet:
         """Tokenise questions once; the sheet may be answered any number of times."""
@@ -101,7 +101,9 @@ class Respondent:
 
     def check(self, sheet: Sheet, tokens: int) -> None:
         """Raise the `UserError` that answering `sheet` under soft prompts of so many tokens would raise."""
-        _require_room(self.frozen, sheet, tokens)
+        parts = zip(sheet.before, sheet.after, sheet.options, strict=True)
+        lengths = [len(before) + len(after) + max(map(len, labels)) - 1 for before, after, labels in parts]
+        require_room(self.frozen.max_length, sheet, lengths, tokens)
 
     def computed_tokens(self, sheet: Sheet, tokens: int) -> int:
         """Tokens that one candidate of `tokens` soft tokens costs on this sheet."""
@@ -110,13 +112,6 @@ class Respondent:
     def pass_tokens(self, sheet: Sheet, tokens: int, candidates: int) -> int:
         """Tokens of the largest forward pass of answering for so many candidates."""
         return max(part.tokens for part in self._served(sheet, tokens, candidates))
-
-    def predicted_peak_bytes(self, sheet: Sheet, tokens: int, candidates: int) -> int:
-        """Memory above the weights that answering for so many candidates is expected to take at its peak."""
-        path = self._path_for(sheet, tokens)
-        if (path, tokens) not in self.budget.bytes_per_token:
-            self.answer(torch.zeros(1, tokens, self.frozen.hidden), sheet)
-        return round(self.pass_tokens(sheet, tokens, candidates) * self.budget.bytes_per_token[path, tokens])
 
     def _log_scores(self, soft_prompts: torch.Tensor, sheet: Sheet, absolute: bool) -> torch.Tensor:
         if soft_prompts.ndim != 3 or soft_prompts.shape[2] != self.frozen.hidden:
@@ -133,59 +128,46 @@ class Respondent:
         self, prompts: torch.Tensor, sheet: Sheet, path: str, absolute: bool = False, measured: bool = False
     ) -> torch.Tensor:
         """Log-scores (P, Q, options) on the CPU; a pass that does not fit into memory makes all following smaller."""
-        tokens = int(prompts.shape[1])
+        tokens, width = int(prompts.shape[1]), _rounded(len(prompts))
         whole = len(prompts) * sum(map(len, sheet.before + sheet.after))
         while True:
             with self.budget.halved_when_full(path, min(self.budget.limit(path), whole)) as attempt:
                 if measured and (path, tokens) not in self.budget.bytes_per_token:
                     self._learn(sheet, tokens, path)
-                parts = self._parts(sheet, tokens, path, len(prompts))
+                parts = self._layout(sheet, tokens, path, width)
                 attempt.tokens = max(part.tokens for part in parts)
                 scores = torch.empty(len(prompts), len(sheet), len(sheet.labels[0]))
                 for part in parts:
                     scores[:, part.questions] = part.scores(prompts, absolute).cpu()
                 return scores
-            self._layouts.clear()
-
-    def _parts(self, sheet: Sheet, tokens: int, path: str, candidates: int) -> list[_Part]:
-        width = _rounded(candidates)
-        key = (id(sheet), tokens, path, width)  # a part keeps its sheet alive, so the id stays its own
-        layout = self._layouts.pop(key, None) or self._build(sheet, tokens, path, width)
-        self._layouts[key] = layout  # the last one used is the last to go
-        while len(self._layouts) > LAYOUTS:
-            self._layouts.pop(next(iter(self._layouts)))
-        return layout
+            self._layout.cache_clear()
 
     @torch.inference_mode()
     def _learn(self, sheet: Sheet, tokens: int, path: str) -> None:
         """Measure a pass of the candidates that may share rows, or of fewer."""
-        part, most = self._cut(sheet, tokens, path)[0], self.budget.limit(path)
-        first = _Part(self.frozen, sheet, part, tokens, path, TOGETHER, most)
+        first = self._cut_into_parts(sheet, tokens, path, TOGETHER, only=1)[0]
         blank = torch.zeros(1, tokens, self.frozen.hidden, device=self.frozen.device, dtype=self.frozen.dtype)
         self.budget.learn(path, tokens, first.tokens, lambda: first.scores(blank, False))
-        self._layouts.clear()  # they were cut before the memory was known
+        self._layout.cache_clear()  # they were cut before the memory was known
 
     @torch.inference_mode()
-    def _build(self, sheet: Sheet, tokens: int, path: str, width: int) -> list[_Part]:
-        """Cut a sheet into parts, as large as the budget allows."""
-        cuts, most = self._cut(sheet, tokens, path), self.budget.limit(path)
-        return [_Part(self.frozen, sheet, questions, tokens, path, width, most) for questions in cuts]
-
-    def _cut(self, sheet: Sheet, tokens: int, path: str) -> list[list[int]]:
-        """Parts of a sheet that one pass of one candidate may compute."""
+    def _cut_into_parts(self, sheet: Sheet, tokens: int, path: str, width: int, only: int | None = None) -> list[_Part]:
+        """A sheet's parts, as large as the budget allows a pass of one candidate to be, or `only` so many of them."""
         most = self.budget.limit(path)
         if path == "cascade":
-            return split(sheet, tokens, most)
-        lengths = np.array([len(sheet.before[q]) + len(sheet.after[q]) + tokens for q in range(len(sheet))])
-        count = max(1, most // int(lengths.max()))
-        order = np.argsort(lengths, kind="stable")
-        return [order[start : start + count].tolist() for start in range(0, len(order), count)]
+            cuts = split(sheet, tokens, most)
+        else:
+            lengths = np.array([len(sheet.before[q]) + len(sheet.after[q]) + tokens for q in range(len(sheet))])
+            count = max(1, most // int(lengths.max()))
+            order = np.argsort(lengths, kind="stable")
+            cuts = [order[start : start + count].tolist() for start in range(0, len(order), count)]
+        return [_Part(self.frozen, sheet, questions, tokens, path, width, most) for questions in cuts[:only]]
 
     def _served(self, sheet: Sheet, tokens: int, candidates: int) -> list[_Part]:
-        return self._parts(sheet, tokens, self._path_for(sheet, tokens), candidates)
+        return self._layout(sheet, tokens, self._path_for(sheet, tokens), _rounded(candidates))
 
     def _path_for(self, sheet: Sheet, tokens: int) -> str:
-        _require_room(self.frozen, sheet, tokens)
+        self.check(sheet, tokens)
         self.path = self._select(sheet, tokens)
         return self.path
 
@@ -196,7 +178,7 @@ class _Part:
     def __init__(
         self, frozen: FrozenModel, sheet: Sheet, questions: list[int], tokens: int, path: str, width: int, most: int
     ) -> None:
-        self.sheet, self.questions = sheet, questions  # the sheet is kept alive: layouts go by its identity
+        self.questions = questions
         computes, reads = PATHS[path]
         trie = grow(sheet, questions, tokens)
         self.head = reads(frozen, trie, sheet, len(questions))
@@ -240,17 +222,3 @@ def _distinct(prompts: torch.Tensor) -> tuple[torch.Tensor, list[int]]:
     which = [places.setdefault(row.float().numpy().tobytes(), len(places)) for row in prompts.cpu()]
     first = [which.index(place) for place in range(len(places))]
     return prompts[first], which
-
-
-def _require_room(frozen: FrozenModel, sheet: Sheet, tokens: int) -> None:
-    def length(question: int) -> int:
-        longest = max(len(label) for label in sheet.options[question]) - 1
-        return len(sheet.before[question]) + tokens + len(sheet.after[question]) + longest
-
-    worst = max(range(len(sheet)), key=length)
-    if frozen.max_length and length(worst) > frozen.max_length:
-        text = " ".join(sheet.texts[worst].split())
-        raise UserError(
-            f"the longest question needs {length(worst)} tokens with its {tokens} soft tokens, the model takes "
-            f"{frozen.max_length}; use fewer soft tokens or a shorter wording than {text[-120:]!r}"
-        )

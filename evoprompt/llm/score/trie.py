@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import takewhile
 
 import numpy as np
 
@@ -97,11 +98,13 @@ def split(sheet: Sheet, tokens: int, most: int) -> list[list[int]]:
     """
     sequences = [sheet.before[q] + sheet.after[q] for q in range(len(sheet))]
     parts: list[list[int]] = [[]]
-    size, previous = tokens, None
+    previous: tuple[int, ...] = ()
+    size = tokens
     for question in sorted(range(len(sheet)), key=sequences.__getitem__):
         sequence, start = sequences[question], len(sheet.before[question]) if tokens else 0
         length = len(sequence) + sum(len(label) - 1 for label in sheet.options[question])
-        shared = 0 if previous is None else common_beginning(sequence, previous)
+        alike = takewhile(lambda pair: pair[0] == pair[1], zip(sequence, previous, strict=False))
+        shared = sum(1 for _ in alike)
         own = length - max(shared, start) + (tokens if shared < start else 0)
         if parts[-1] and size + own > most:
             parts.append([])
@@ -109,11 +112,3 @@ def split(sheet: Sheet, tokens: int, most: int) -> list[list[int]]:
         parts[-1].append(question)
         size, previous = size + own, sequence
     return [sorted(part) for part in parts]
-
-
-def common_beginning(left: Sequence[int], right: Sequence[int]) -> int:
-    """Number of tokens that two sequences begin with alike."""
-    for index, (a, b) in enumerate(zip(left, right, strict=False)):
-        if a != b:
-            return index
-    return min(len(left), len(right))

@@ -13,9 +13,6 @@ from evoprompt.errors import UserError
 from evoprompt.llm.load.memory import is_out_of_memory
 from evoprompt.llm.load.model import FrozenModel
 from evoprompt.llm.speak.batch import Batch, Row
-from evoprompt.llm.speak.few_rows import layers_for_few_rows
-
-__all__ = ["KINDS", "check_generation", "rows_together"]
 
 logger = logging.getLogger(__name__)
 
@@ -128,7 +125,7 @@ def _steps(frozen: FrozenModel, contexts: list[torch.Tensor], said: torch.Tensor
     """The same of rows in one batch, (rows, STEPS, vocabulary)."""
     rows = [Row(context) for context in contexts]
     seen: list[torch.Tensor] = []
-    batch = Batch(frozen, rows, layers_for_few_rows(frozen))
+    batch = Batch(frozen, rows)
     for token in said.tolist():
         if seen:
             batch.advance()

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 import torch
@@ -12,7 +13,6 @@ from evoprompt.llm.load.memory import TokenBudget
 from evoprompt.llm.load.model import FrozenModel
 from evoprompt.llm.speak.batch import Batch, Row
 from evoprompt.llm.speak.check import check_generation, rows_together
-from evoprompt.llm.speak.few_rows import layers_for_few_rows
 from evoprompt.llm.speak.noise import gumbel, seed_key
 
 COLD = 1e-3  # temperatures below are 0
@@ -107,8 +107,8 @@ class Decoder:
         self.running: list[Stream] = []
         self._live: dict[Stream, list[Row]] = {}  # rows of those that run
         self._batches: list[Batch] = []
-        self._ends = end_tokens(frozen)
-        self._layers = layers_for_few_rows(frozen)
+        own = getattr(frozen.model.generation_config, "eos_token_id", None)
+        self._ends = {*(own if isinstance(own, list) else [own]), frozen.tokenizer.eos_token_id}  # None ends nothing
 
     def add(self, stream: Stream) -> None:
         """Let a stream join at the next step.
@@ -153,11 +153,9 @@ class Decoder:
             self._say(stream, token)
         self.running = [stream for stream in self.running if stream.finish is None]
         self._drop_finished()
-        with self.budget.halved_when_full(DECODING, _tokens(self.running)) as attempt:
+        with self._fitting():
             for batch in self._batches:
                 batch.advance()
-        if not attempt.fits:
-            self._begin_again()
         return moved
 
     def _say(self, stream: Stream, token: Token | None) -> None:
@@ -184,33 +182,33 @@ class Decoder:
 
     def _admit(self) -> None:
         """Begin with the streams for which there is room, in order of arrival; one always has."""
-        used, room, count = _tokens(self.running), self.budget.limit(DECODING), 0
-        while count < len(self.waiting):
-            cost = _tokens(self.waiting[count : count + 1])
-            if used and used + cost > room:
-                break
-            used, count = used + cost, count + 1
-        if not count:
+        admitted: list[Row] = []
+        used, room = _tokens(self.running), self.budget.limit(DECODING)
+        while self.waiting and (not used or used + _tokens(self.waiting[:1]) <= room):
+            stream = self.waiting.pop(0)
+            rows = self._live[stream] = [Row(row, [token.id for token in stream.said]) for row in stream.rows]
+            self.running.append(stream)
+            admitted += rows
+            used += _tokens([stream])
+        if not admitted:
             return
-        admitted, self.waiting = self.waiting[:count], self.waiting[count:]
-        self.running += admitted
-        for stream in admitted:
-            self._live[stream] = [Row(row, [token.id for token in stream.said]) for row in stream.rows]
-        with self.budget.halved_when_full(DECODING, used) as attempt:
-            for rows in self._together([row for stream in admitted for row in self._live[stream]]):
-                batch = Batch(self.frozen, rows, self._layers)
+        with self._fitting():
+            for rows in self._together(admitted):
+                batch = Batch(self.frozen, rows)
                 host = next((other for other in self._batches if self._may_join(batch, other)), None)
                 if host:
                     host.merge(batch)
                 else:
                     self._batches.append(batch)
-        if not attempt.fits:
-            self._begin_again()
 
-    def _begin_again(self) -> None:
-        """Let all that run wait for fewer to be read at once."""
-        self.waiting = self.running + self.waiting
-        self.running, self._live, self._batches = [], {}, []
+    @contextmanager
+    def _fitting(self) -> Iterator[None]:
+        """Compute; where memory runs out, let all that run wait for fewer to be read at once."""
+        with self.budget.halved_when_full(DECODING, _tokens(self.running)) as attempt:
+            yield
+        if not attempt.fits:
+            self.waiting = self.running + self.waiting
+            self.running, self._live, self._batches = [], {}, []
 
     def _together(self, rows: list[Row]) -> list[list[Row]]:
         """Rows in groups that the model does not mix up."""
@@ -228,13 +226,6 @@ class Decoder:
             return False
         lengths = [row.length for row in batch.rows + other.rows]
         return rows_together(self.frozen, min(lengths), max(lengths)) == "padded"
-
-
-def end_tokens(frozen: FrozenModel) -> set[int]:
-    """Tokens that end an answer: the tokenizer's and the model's own."""
-    own = getattr(frozen.model.generation_config, "eos_token_id", None)
-    found = {*(own if isinstance(own, list) else [own]), frozen.tokenizer.eos_token_id}
-    return {token for token in found if token is not None}
 
 
 def _tokens(streams: Sequence[Stream]) -> int:
@@ -316,14 +307,10 @@ class Text:
             whole, self.stopped = whole[:at], True
         elif stream.finish is None:
             whole = whole.rstrip("\ufffd")
-            whole = whole[: len(whole) - self._held(whole)]
+            begun = (n for stop in self.stops for n in range(1, len(stop)) if whole.endswith(stop[:n]))
+            whole = whole[: len(whole) - max(begun, default=0)]
         new, self.text = whole[len(self.text) :], max(self.text, whole, key=len)
         return new
-
-    def _held(self, text: str) -> int:
-        """Length of the longest end of a text that begins a stop text."""
-        lengths = (n for stop in self.stops for n in range(1, len(stop)) if text.endswith(stop[:n]))
-        return max(lengths, default=0)
 
 
 def decode(

@@ -1,26 +1,6 @@
 """Reading a free-text answer: which of the options shown does it choose, if any?
 
-The rules, in order:
-
-1. Only the first 2 000 characters are read. Compatibility forms (full-width, circled) become plain, marks of emphasis
-   become brackets around a label and go elsewhere, and the text ends where it begins to write the questionnaire on
-   (`Options:` or `Question:` on a new line, `Question:`, `Q1:` or `User:` from the start).
-2. A mention is a label standing alone, or an option's text in any case, or both beside each other; of overlapping texts
-   the longest. A digit within another number ("12", "2.5", "-2", "2/5", "1-5", "2%") is no mention, nor a letter within
-   a word ("I'd").
-3. A mention is refused where a negation precedes it in its clause ("not C", "I don't think it's 3", "rather than C"),
-   where it belongs to a scale ("on a scale of 1", "from A", "1 to 5", "Options: 1 = always; 2 = often"), or where the
-   label counts or names something else ("step 1", "all 5", "I have 2").
-4. A mention is a choice if something shows that it is meant, not used: brackets around it; an option's text and its
-   label; the end of the clause after it ("B)", "2.", "2 = ", "definitely 2"), or a word that goes on about it
-   ("B because"). A label in the other case needs more: brackets, `)`, "option", an announcement, or nothing else in the
-   text. "A" before a word may be an article and "I" a pronoun, so these need more as well.
-5. Mentions in a row ("B, C", "3 4", "A or maybe B") are choices together.
-6. Where the text was cut off, its end is no end of a clause, unless a label is all there is; nor is a mark after which
-   nothing follows but "or", nor the "=" of a scale.
-7. Choices that are announced ("my answer is", "I would say") outrank others; what hangs on to one ("B or C",
-   "1 = always; 2 = often") is announced with it.
-8. If all choices left are one option, that is the answer. Several, or none, are no answer.
+The rules, by which the names below go, are in docs/guides/answers.md.
 """
 
 from __future__ import annotations
