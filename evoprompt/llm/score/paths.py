@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import torch
@@ -102,8 +103,9 @@ def _spread(lengths: Sequence[int]) -> list[int]:
 
 def _excerpt(sheet: Sheet, chosen: Sequence[int]) -> Sheet:
     """Some questions of a sheet."""
-    columns = {name: getattr(sheet, name) for name in ("before", "after", "options", "labels", "texts")}
-    return replace(sheet, **{name: tuple(column[q] for q in chosen) for name, column in columns.items()})
+    columns = ("before", "after", "options", "labels", "texts")
+    parts: dict[str, Any] = {name: tuple(getattr(sheet, name)[q] for q in chosen) for name in columns}
+    return replace(sheet, **parts)
 
 
 def _random_prompts(frozen: FrozenModel, tokens: int) -> torch.Tensor:
