@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -15,7 +16,7 @@ from evoprompt.optim.constraints import Constraints
 from evoprompt.optim.de.variant import Variant
 from evoprompt.optim.engine.state import has_state, load_state, save_state
 from evoprompt.optim.methods import make_optimizer, name_of
-from evoprompt.optim.protocol import Evaluation, Evaluator, Optimizer, Trials, shares
+from evoprompt.optim.protocol import Evaluation, Evaluator, Trials, shares
 
 if TYPE_CHECKING:
     from scipy.optimize import OptimizeResult
@@ -142,8 +143,8 @@ def minimize(
     _require_an_end(budget, seconds, maxiter, options)
     if seed is None and checkpoint is not None and has_state(checkpoint):
         seed = load_state(checkpoint)["optimizer"]["config"]["seed"]
-    limits = Constraints(constraints, vectorized=vectorized)
-    wishes = {"seconds": seconds, "integrality": integrality, "noise": noise, "constrained": len(limits) > 0 or None}
+    limited = Constraints(constraints, vectorized=vectorized)
+    wishes = {"seconds": seconds, "integrality": integrality, "noise": noise, "constrained": len(limited) > 0 or None}
     options |= {name: value for name, value in wishes.items() if value is not None}
     optimizer = make_optimizer(
         method, bounds=bounds, budget=budget, seed=seed, popsize=popsize, dtype=dtype, x0=x0, **options
@@ -151,53 +152,56 @@ def minimize(
     method = name_of(method)
     if checkpoint is not None:
         optimizer.state_dict()  # refuses a variant that cannot be saved before anything is evaluated
-    if checkpoint is not None and has_state(checkpoint):
-        _continue_from(optimizer, method, load_state(checkpoint))
+        if has_state(checkpoint):
+            state = load_state(checkpoint)
+            if state.get("method") != method:
+                raise ValueError(f"the checkpoint belongs to a run with method {state.get('method')!r}, not {method!r}")
+            optimizer.load_state_dict(state["optimizer"])
     workers = Calls(fun, args, vectorized, hurried=seconds is not None) if evaluator is None else evaluator
-    run = _Run(optimizer, workers, limits, checkpoint, method)
-    reason = run.until_stopped(maxiter, callback)
-    return run.result(reason)
+    run = _Run(optimizer, workers, limited, checkpoint, method)
+    return run.result(run.until_stopped(maxiter, callback))
 
 
+@dataclass
 class _Run:
     """An optimizer, what evaluates its trials, and where its state goes."""
 
-    def __init__(
-        self,
-        optimizer: Optimizer,
-        workers: Evaluator,
-        constraints: Constraints,
-        checkpoint: str | os.PathLike[str] | None,
-        method: str,
-    ) -> None:
-        self._optimizer, self._workers, self._constraints = optimizer, workers, constraints
-        self._checkpoint, self._method = checkpoint, method
+    optimizer: Any
+    workers: Evaluator
+    constraints: Constraints
+    checkpoint: str | os.PathLike[str] | None
+    method: str
 
     def until_stopped(self, maxiter: int | None, callback: Callable[[OptimizeResult], Any] | None) -> str:
         """Ask and tell until there is a reason to stop: its name."""
-        optimizer = self._optimizer
+        optimizer = self.optimizer
         left_over: Trials | None = getattr(optimizer, "outstanding", None)
-        reason = optimizer.should_stop()
+        reason: str | None = optimizer.should_stop()
         while reason is None:
             if maxiter is not None and optimizer.generation >= maxiter:
                 return "maxiter"
             trials, left_over = (left_over if left_over is not None and len(left_over) else optimizer.ask()), None
             if len(trials) == 0:
-                return optimizer.should_stop() or "idle"
+                return str(optimizer.should_stop() or "idle")
             self._evaluate(trials)
-            if self._checkpoint is not None:
-                save_state(self._checkpoint, {"method": self._method, "optimizer": optimizer.state_dict()})
+            if self.checkpoint is not None:
+                save_state(self.checkpoint, {"method": self.method, "optimizer": optimizer.state_dict()})
             reason = optimizer.should_stop()
-            if callback is not None and _asks_to_stop(callback, self._snapshot()):
+            try:
+                if callback is not None and callback(self._snapshot()):
+                    return "callback"
+            except StopIteration:
                 return "callback"
         return reason
 
     def _evaluate(self, trials: Trials) -> None:
         """Have trials evaluated and told; those an evaluator gives up on have failed, unless time is up."""
-        optimizer = self._optimizer
-        self._workers.submit(trials)
+        optimizer = self.optimizer
+        self.workers.submit(trials)
         missing = set(trials.ids.tolist())
-        for part, evaluation in self._workers.collect(self._seconds_left()):
+        seconds = getattr(optimizer, "seconds", None)
+        left = None if seconds is None else max(0.0, seconds - optimizer.elapsed)
+        for part, evaluation in self.workers.collect(left):
             self._tell(part, evaluation)
             missing.difference_update(part.ids.tolist())
             if missing and optimizer.should_stop() == "deadline":
@@ -206,26 +210,20 @@ class _Run:
         if len(lost) and optimizer.should_stop() != "deadline":
             optimizer.tell(lost, np.full(len(lost), np.nan))
 
-    def _seconds_left(self) -> float | None:
-        optimizer: Any = self._optimizer
-        seconds = getattr(optimizer, "seconds", None)
-        return None if seconds is None else max(0.0, seconds - optimizer.elapsed)
-
     def _tell(self, trials: Trials, evaluation: Evaluation) -> None:
-        if len(self._constraints) == 0:
-            self._optimizer.tell(trials, evaluation)
+        if len(self.constraints) == 0:
+            self.optimizer.tell(trials, evaluation)
             return
-        violation = self._constraints.violations(trials.x.astype(np.float64))
+        violation = self.constraints.violations(trials.x.astype(np.float64))
         violation += np.asarray(evaluation.metrics.get("violation", 0.0))
         undefined = (violation > 0) & ~np.isfinite(evaluation.loss)
-        optimizer: Any = self._optimizer
-        optimizer.tell(trials, np.where(undefined, _UNDEFINED, evaluation.loss), violation)
+        self.optimizer.tell(trials, np.where(undefined, _UNDEFINED, evaluation.loss), violation)
 
     def _snapshot(self) -> Any:
         """The state of the search as a result."""
         from scipy.optimize import OptimizeResult  # slow to import
 
-        optimizer: Any = self._optimizer
+        optimizer = self.optimizer
         x, losses = optimizer.population
         point, loss = np.full(optimizer.d, np.nan), np.nan
         if optimizer.best is not None:
@@ -239,26 +237,25 @@ class _Run:
             x=point, fun=loss, nfev=optimizer.evaluations, nit=optimizer.generation, nfail=optimizer.failed,
             population=x, population_energies=losses,
         )  # fmt: skip
-        if len(self._constraints):
+        if len(self.constraints):
             result.violation = optimizer.best_violation
         return result
 
     def result(self, reason: str) -> Any:
         """What ``minimize`` returns."""
-        result, optimizer = self._snapshot(), self._optimizer
+        result, optimizer = self._snapshot(), self.optimizer
         result.stop_reason = reason
-        result.method, result.stages = self._method, optimizer.stages
+        result.method, result.stages = self.method, optimizer.stages
         searched = optimizer.name
         if (variant := getattr(optimizer, "variant", None)) is not None:
             result.variant = variant.name
             searched += f" {variant.name}"
         result.message = f"{_MESSAGES.get(reason, reason)} ({searched}: {shares(optimizer.stages) or 'nothing'})"
-        violated = len(self._constraints) > 0 and result.violation > 0
+        violated = len(self.constraints) > 0 and result.violation > 0
         if violated:
-            result.message += (
-                f"; no point was found that meets the constraints, x violates them by {result.violation:g}"
-            )
-        for who in (self._workers, self._constraints):
+            excess = f"x violates them by {result.violation:g}"
+            result.message += f"; no point was found that meets the constraints, {excess}"
+        for who in (self.workers, self.constraints):
             if (error := getattr(who, "last_error", None)) is not None:
                 result.message += f"; {optimizer.failed} evaluations failed, the last exception was {error}"
         result.success = optimizer.best is not None and not violated and reason not in ("failed", "callback")
@@ -271,16 +268,3 @@ def _require_an_end(budget: int | None, seconds: float | None, maxiter: int | No
     ends = (budget, seconds, maxiter, options.get("target"), options.get("tol"))
     if all(end is None for end in ends):
         raise ValueError("minimize must know when to end: give budget, seconds, maxiter, target or tol")
-
-
-def _continue_from(optimizer: Optimizer, method: str, state: dict[str, Any]) -> None:
-    if state.get("method") != method:
-        raise ValueError(f"the checkpoint belongs to a run with method {state.get('method')!r}, not {method!r}")
-    optimizer.load_state_dict(state["optimizer"])
-
-
-def _asks_to_stop(callback: Callable[[OptimizeResult], Any], intermediate_result: OptimizeResult) -> bool:
-    try:
-        return bool(callback(intermediate_result))
-    except StopIteration:
-        return True

@@ -56,7 +56,8 @@ class Calls:
             losses: list[float] = []
             start, since = 0, monotonic()
             for row in trials.x:
-                losses.append(self._loss_of(row.copy()))
+                value = self._call(row.copy())
+                losses.append(np.nan if value is None else float(Evaluation.of(value, 1).loss[0]))
                 if self._hurried and monotonic() - since > _HURRY:
                     yield trials[start : start + len(losses)], Evaluation(np.array(losses))
                     start, losses, since = start + len(losses), [], monotonic()
@@ -72,10 +73,6 @@ class Calls:
             return Evaluation.of(value, len(x))
         single = [self._call(row[None].copy()) for row in x] if len(x) > 1 else [None]
         return Evaluation(np.array([np.nan if loss is None else Evaluation.of(loss, 1).loss[0] for loss in single]))
-
-    def _loss_of(self, x: Floats) -> float:
-        value = self._call(x)
-        return np.nan if value is None else float(Evaluation.of(value, 1).loss[0])
 
     def _call(self, x: Floats) -> Any:
         """What the function returns, or None if it raised."""

@@ -17,46 +17,33 @@ def _can(label: str, phrase: str) -> Any:
 class Capabilities:
     """What an optimizer can do beyond asking, telling, stopping at its budget and surviving failures.
 
-    Attributes
-    ----------
-    popsize : bool
-        ``popsize=`` sets how many candidates a batch has. Otherwise it is refused.
-    infinite_bounds : bool
-        Half-open and missing bounds are searched. Otherwise they are refused.
-    one_coordinate : bool
-        Works with a single coordinate. Otherwise that is refused.
-    integrality : bool
-        ``integrality=`` (d,) makes coordinates whole numbers. Otherwise it is refused.
-    constraints : bool
-        ``tell(trials, losses, violation=...)`` prefers feasible points. Otherwise it is refused.
-    noise : bool
-        ``noise=`` re-evaluates candidates of a noisy objective. Otherwise it is refused.
-    seconds : bool
-        ``seconds=`` is a deadline. Otherwise it is refused.
-    steady_state : bool
-        ``updating="immediate"`` learns from each result when it is told. Otherwise it is refused.
-    warm_start : bool
-        ``warm_start(x, losses)`` takes known points in without counting them. Otherwise it is refused.
-    asks_ahead : bool
-        ``ask(n)`` gives trials while a whole batch is outstanding. Otherwise it gives none.
-    learns_from_guests : bool
-        Points told without being asked steer the search. Otherwise they only count, and can be best.
-    replays : bool
-        Loading a state repeats every ask and tell, instead of restoring what they led to.
+    What it cannot do it refuses, unless it says here what it does instead.
     """
 
     popsize: bool = _can("`popsize=`", "a population size")
+    """``popsize=`` sets how many candidates a batch has."""
     infinite_bounds: bool = _can("half-open and infinite bounds", "infinite bounds")
+    """Half-open and missing bounds are searched."""
     one_coordinate: bool = _can("a single coordinate", "a single coordinate")
+    """Works with a single coordinate."""
     integrality: bool = _can("`integrality=`", "whole-number coordinates (integrality)")
+    """``integrality=`` (d,) makes coordinates whole numbers."""
     constraints: bool = _can("constraints: `tell(..., violation=)`", "constraints (violation)")
+    """``tell(trials, losses, violation=...)`` prefers feasible points."""
     noise: bool = _can("`noise=`", "noise handling (noise)")
+    """``noise=`` re-evaluates candidates of a noisy objective."""
     seconds: bool = _can("`seconds=` (deadline)", "a deadline (seconds)")
+    """``seconds=`` is a deadline."""
     steady_state: bool = _can('`updating="immediate"`', "steady-state updating (updating='immediate')")
+    """``updating="immediate"`` learns from each result when it is told."""
     warm_start: bool = _can("`warm_start(x, losses)`", "warm starts (warm_start)")
+    """``warm_start(x, losses)`` takes known points in without counting them."""
     asks_ahead: bool = _can("`ask(n)` beyond an outstanding batch", "asking ahead")
+    """``ask(n)`` gives trials while a whole batch is outstanding. Otherwise it gives none."""
     learns_from_guests: bool = _can("learns from points it never proposed", "guests")
+    """Points told without being asked steer the search. Otherwise they only count, and can be best."""
     replays: bool = field(default=False, metadata={"label": "a reload repeats the whole run", "phrase": "replay"})
+    """Loading a state repeats every ask and tell, instead of restoring what they led to."""
 
 
 _OPTIONS = {"noise": ("noise", None), "integrality": ("integrality", None), "seconds": ("seconds", None),

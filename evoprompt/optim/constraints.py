@@ -41,9 +41,7 @@ class Constraints:
 
     def __init__(self, constraints: Any, *, vectorized: bool = False) -> None:
         several = isinstance(constraints, Iterable) and not isinstance(constraints, Mapping)
-        self._parts = [_Part(constraint) for constraint in (constraints if several else [constraints])]
-        self._vectorized = vectorized
-        self.last_error: str | None = None
+        self._parts = [_Part(constraint, vectorized) for constraint in (constraints if several else [constraints])]
 
     def __len__(self) -> int:
         return len(self._parts)
@@ -52,31 +50,13 @@ class Constraints:
         """Sums of what each limit is exceeded by, for points (n, d): (n,); NaN where a function failed."""
         total = np.zeros(len(x))
         for part in self._parts:
-            total += self._of(part, x)
+            total += part.violations(x)
         return total
 
-    def _of(self, part: _Part, x: Floats) -> Doubles:
-        if part.matrix is not None:
-            return part.excess(x @ part.matrix.T)
-        if not self._vectorized:
-            return np.array([self._single(part, row.copy()) for row in x])
-        values = self._call(part, x.copy())
-        if values is not None and len(values) != len(x):
-            raise ValueError(f"a vectorized constraint must return {len(x)} rows, one per point, got {values.shape}")
-        if values is None:
-            return np.array([self._single(part, row[None].copy()) for row in x])
-        return part.excess(values.reshape(len(x), -1))
-
-    def _single(self, part: _Part, x: Floats) -> float:
-        values = self._call(part, x)
-        return np.nan if values is None else float(part.excess(values.reshape(1, -1))[0])
-
-    def _call(self, part: _Part, x: Floats) -> Doubles | None:
-        try:
-            return np.atleast_1d(np.asarray(part.fun(x), dtype=np.float64))
-        except Exception as error:
-            self.last_error = f"{type(error).__name__}: {error}"
-            return None
+    @property
+    def last_error(self) -> str | None:
+        """What a constraint's function raised last, if one did."""
+        return next((part.last_error for part in self._parts if part.last_error is not None), None)
 
 
 class _Part:
@@ -84,8 +64,10 @@ class _Part:
 
     fun: Callable[[Floats], Any]
 
-    def __init__(self, constraint: Any) -> None:
+    def __init__(self, constraint: Any, vectorized: bool) -> None:
+        self.vectorized = vectorized
         self.matrix: Doubles | None = None
+        self.last_error: str | None = None
         if isinstance(constraint, Mapping):
             self._read_dict(constraint)
         elif hasattr(constraint, "fun") and hasattr(constraint, "lb"):
@@ -113,7 +95,27 @@ class _Part:
         self.fun = lambda x: fun(x, *args)
         self.low, self.high = 0.0, 0.0 if kind == "eq" else np.inf
 
-    def excess(self, values: Doubles) -> Doubles:
+    def violations(self, x: Floats) -> Doubles:
+        """By how much points (n, d) violate it, (n,); NaN where the function failed."""
+        if self.matrix is not None:
+            return self._excess(x @ self.matrix.T)
+        if self.vectorized and (values := self._call(x)) is not None:
+            if len(values) != len(x):
+                raise ValueError(
+                    f"a vectorized constraint must return {len(x)} rows, one per point, got {values.shape}"
+                )
+            return self._excess(values.reshape(len(x), -1))
+        each = (self._call(row[None] if self.vectorized else row) for row in x)
+        return np.array([np.nan if values is None else self._excess(values.reshape(1, -1))[0] for values in each])
+
+    def _call(self, x: Floats) -> Doubles | None:
+        try:
+            return np.atleast_1d(np.asarray(self.fun(x.copy()), dtype=np.float64))
+        except Exception as error:
+            self.last_error = f"{type(error).__name__}: {error}"
+            return None
+
+    def _excess(self, values: Doubles) -> Doubles:
         """By how much values (n, k) lie outside the limits, summed: (n,)."""
         with np.errstate(invalid="ignore"):
             beyond = np.where(

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from difflib import get_close_matches
 from functools import partial
 from importlib import import_module
 from typing import Any
 
 from numpy.typing import ArrayLike, DTypeLike
 
+from evoprompt.errors import unknown_name
 from evoprompt.optim.capabilities import CAPABILITIES, Capabilities, supported
 from evoprompt.optim.de.differential_evolution import as_variant
 from evoprompt.optim.de.papers import VARIANTS
@@ -50,16 +50,8 @@ def make_optimizer(
     name : str or Variant
         One of :data:`OPTIMIZERS`, a variant of your own or where it is, "package.module:NAME";
         for example "auto", "de", "shade", "rand/1/bin", "cma", "scipy" or "random".
-    bounds : sequence of (low, high), array_like (d, 2) or scipy.optimize.Bounds
-    budget : int or None
-        Most evaluations that are ever handed out.
-    seed : int or None
-    popsize : int, optional
-        Number of candidates in the natural batch.
-    dtype : dtype-like
-        float32 or float64.
-    x0 : array_like, shape (d,) or (m, d), optional
-        Points evaluated first.
+    bounds, budget, seed, popsize, dtype, x0
+        See :class:`~evoprompt.optim.AskTell`.
     **options
         The optimizer's own, such as ``strategy``, ``variant`` or ``optimizer``.
 
@@ -99,9 +91,7 @@ def factory_of(name: str | Variant) -> Callable[..., Optimizer]:
     """
     own = _is_variant(name)
     if not own and name not in OPTIMIZERS:
-        close = get_close_matches(str(name), OPTIMIZERS, n=3, cutoff=0.4)
-        hint = f"closest: {', '.join(close)}; " if close else ""
-        raise ValueError(f"unknown optimizer {name!r}; {hint}known: {', '.join(OPTIMIZERS)}")
+        raise unknown_name("optimizer", name, OPTIMIZERS)
     module, attribute = _PLACES["de" if own else str(name)]
     factory: Callable[..., Optimizer] = getattr(import_module(module), attribute)
     return partial(factory, variant=name) if own else factory

@@ -182,21 +182,14 @@ class Objective(Protocol):
 class Optimizer(Protocol):
     """A minimiser driven from outside by ``ask`` and ``tell``.
 
-    Attributes
-    ----------
-    name : str
-        What runs: "auto", "de", "cma", ...
-    d : int
-        Number of coordinates.
-    budget : int or None
-        Most evaluations that will ever be handed out.
-    evaluations, asked, failed, generation : int
-        Evaluations told so far, trials handed out so far, evaluations told that were not finite, generations
-        closed.
+    So far ``evaluations`` were told, of which ``failed`` were not finite; ``asked`` trials were handed out, never more
+    than the ``budget``, if there is one; and ``generation`` generations are closed.
     """
 
     name: str
+    """What runs: "auto", "de", "cma", ..."""
     d: int
+    """Number of coordinates."""
 
     @property
     def budget(self) -> int | None: ...

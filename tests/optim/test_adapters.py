@@ -4,6 +4,7 @@ import doctest
 import gc
 import threading
 import time
+from inspect import signature
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +13,7 @@ from scipy.optimize import differential_evolution, dual_annealing
 
 from evoprompt.optim import OPTIMIZERS, Evaluation, make_optimizer, minimize
 from evoprompt.optim.capabilities import Capabilities, table
-from evoprompt.optim.methods import capabilities_of
+from evoprompt.optim.methods import capabilities_of, factory_of
 from evoprompt.testing.case import run, sphere
 
 DOCS = Path(__file__).parents[2] / "docs" / "guides" / "which-optimizer.md"
@@ -51,7 +52,7 @@ def test_every_optimizer_says_itself_what_it_can_do():
         ("nevergrad", {"integrality": [True] * 4}, "whole-number.*supported by: 'auto', 'de', 'scipy', 'random'$"),
         ("random", {"updating": "immediate"}, "steady-state.*supported by: 'auto', 'de', 'nevergrad'$"),
         ("dual_annealing", {"popsize": 8}, "population size.*'auto', 'de', 'cma', 'nevergrad', 'scipy', 'random'$"),
-        ("scipy", {"popsize": 4}, "popsize of at least 5, got 4"),
+        ("scipy", {"popsize": 4}, "popsize is a number of candidates and must be an integer >= 5, got 4"),
         ("scipy", {"integrality": [True] * 3}, "integrality must be 4 booleans"),
         ("scipy", {"strategy": "worst1bin"}, "strategy"),
         ("cma", {"variant": "triangular"}, "one of 'full', 'separable', got 'triangular'"),
@@ -65,6 +66,24 @@ def test_what_cannot_be_had_is_refused_in_one_line(name, options, message):
     with pytest.raises(ValueError, match=message) as caught:
         make(name, **options)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_help_names_every_setting_and_option_with_its_default(name):
+    named = signature(factory_of(name)).parameters
+    assert {"budget", "seed", "popsize", "dtype", "x0", "target", "seconds"} < named.keys()
+    assert not {"algorithm", "name", "config"} & named.keys()
+    assert all(one.default is not one.empty for one in list(named.values())[1:])
+    assert all(one.kind is not one.VAR_KEYWORD for one in named.values())
+    assert (named["seed"].default, named["dtype"].default) == (0, "float64")
+
+
+@pytest.mark.parametrize("option", [{"updating": "immediate"}, {"integrality": [True] * 4}])
+def test_an_adapter_made_by_its_class_refuses_what_it_cannot_do_as_well(option):
+    with pytest.raises(ValueError, match=r"^'cma' does not support"):
+        factory_of("cma")([(-5, 5)] * 4, budget=60, **option)
+    with pytest.raises(TypeError, match="unexpected keyword argument 'popsise'"):
+        factory_of("cma")([(-5, 5)] * 4, budget=60, popsise=4)
 
 
 @every_adapter

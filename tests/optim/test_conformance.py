@@ -111,7 +111,7 @@ def test_a_budget_below_the_population_is_refused_with_both_numbers():
 
 
 def test_unknown_names_and_options_are_answered_with_the_known_ones():
-    with pytest.raises(ValueError, match="closest: cma"):
+    with pytest.raises(ValueError, match="did you mean cma"):
         make_optimizer("cmaes", bounds=[(0, 1)], budget=10, seed=0)
     with pytest.raises(ValueError, match="no option popsise"):
         make_optimizer("de", bounds=[(0, 1)], budget=10, seed=0, popsise=4)

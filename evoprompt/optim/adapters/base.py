@@ -22,7 +22,7 @@ from evoprompt.optim.capabilities import CAPABILITIES, Capabilities, refusal, su
 from evoprompt.optim.engine.accounts import Accounts
 from evoprompt.optim.engine.box import Rounding
 from evoprompt.optim.engine.ledger import FOREIGN, Told
-from evoprompt.optim.engine.starting import checked_popsize, default_popsize
+from evoprompt.optim.engine.starting import MINIMUM, checked_popsize, default_popsize
 from evoprompt.optim.engine.state import Stateful, plain, require_own_state, require_same_config
 from evoprompt.optim.protocol import Evaluation, Losses, Trials
 from evoprompt.typing import Doubles, Floats, Indices
@@ -102,25 +102,16 @@ class ReplayedOptimizer(Accounts, ABC):
 
     Parameters
     ----------
-    bounds : sequence of (low, high), array_like (d, 2) or scipy.optimize.Bounds
-    budget : int, optional
-        Most evaluations that are ever handed out.
-    seed : int or None
-        ``None`` draws a fresh seed.
+    bounds, budget, seed, target, seconds, integrality
+        See :class:`~evoprompt.optim.AskTell`.
     popsize : int, optional
         Number of candidates in the natural batch; at least 4. The default depends on the budget.
     dtype : dtype-like
         float32 or float64, of the trials; engines compute in float64.
     x0 : array_like, shape (d,) or (m, d), optional
         Points evaluated first.
-    target : float, optional
-        Stop with "target" when the best loss is at most this.
-    seconds : float, optional
-        Stop with "deadline" after so much wall-clock time, counted over resumes; nothing is handed out then.
     updating : str
         "deferred" as said above, or "immediate": each result reaches the engine when it is told.
-    integrality : array_like of bool, shape (d,), optional
-        Which coordinates are whole numbers.
     config : mapping, optional
         Settings of the engine, which a state must have been made with.
 
@@ -132,6 +123,8 @@ class ReplayedOptimizer(Accounts, ABC):
 
     name: str
     _plans_by_budget = False
+    _smallest = MINIMUM
+    """Population that the engine can work with."""
 
     def __init__(
         self,
@@ -154,7 +147,8 @@ class ReplayedOptimizer(Accounts, ABC):
             bounds, budget=budget, seconds=seconds, seed=seed, dtype=dtype, target=target, updating=updating
         )
         budget = self._limits["budget"]
-        self.popsize = checked_popsize(self._default_popsize(budget) if popsize is None else popsize, budget)
+        default = max(self._smallest, self._default_popsize(budget))
+        self.popsize = checked_popsize(default if popsize is None else popsize, budget, self._smallest)
         self._first = np.empty((0, self.d), self._box.dtype) if x0 is None else self._box.points(x0, "x0")
         self._own_popsize = popsize is None
         self._rounding = None if integrality is None else Rounding(self._box, integrality)
@@ -268,13 +262,7 @@ class ReplayedOptimizer(Accounts, ABC):
                 self._pass_on()
 
     def warm_start(self, x: ArrayLike, losses: ArrayLike) -> None:
-        """Refused: engines take points in as evaluations only. Tell them instead, which counts.
-
-        Raises
-        ------
-        ValueError
-            Always.
-        """
+        """Always a ``ValueError``: engines take points in as evaluations only. Tell them instead, which counts."""
         raise refusal(self.name, "warm_start")
 
     def _pass_on(self) -> None:

@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import threading
 import weakref
+from abc import abstractmethod
 from collections.abc import Callable
 from queue import SimpleQueue
 from typing import Any
 
 import numpy as np
 
-from evoprompt.typing import Doubles
+from evoprompt.optim.adapters.base import ReplayedOptimizer, Result
+from evoprompt.typing import Doubles, Floats, Indices
 
-__all__ = ["Inverted"]
+__all__ = ["Inverted", "InvertedOptimizer", "Minimise"]
+
+Minimise = Callable[[Callable[[Doubles], Doubles]], Any]
+"""``minimise(objective)`` calls ``objective`` with points (n, d), gets losses (n,), and never returns."""
 
 
 class _AbandonedError(BaseException):
@@ -25,8 +30,7 @@ class Inverted:
     Parameters
     ----------
     minimise : callable
-        ``minimise(objective)`` calls ``objective`` with points (n, d), gets losses (n,), and never returns. It
-        must not hold a reference to whoever owns this object, whose end is what ends the thread.
+        It must not hold a reference to whoever owns this object, whose end is what ends the thread.
     what : str
         What to call it in errors.
 
@@ -43,7 +47,7 @@ class Inverted:
     ([[4.0]], [[8.0]])
     """
 
-    def __init__(self, minimise: Callable[[Callable[[Doubles], Doubles]], Any], what: str) -> None:
+    def __init__(self, minimise: Minimise, what: str) -> None:
         self._points: SimpleQueue[Doubles | BaseException] = SimpleQueue()
         self._losses: SimpleQueue[Doubles | None] = SimpleQueue()
         arguments = (self._points, self._losses, minimise, what)
@@ -62,11 +66,44 @@ class Inverted:
         self._losses.put(losses)
 
 
+class InvertedOptimizer(ReplayedOptimizer):
+    """An adapter whose engine evaluates batches of points; nothing is asked while a loss of a batch is missing."""
+
+    @abstractmethod
+    def _minimise(self) -> Minimise:
+        """What proposes points of the box."""
+
+    def _start(self) -> None:
+        self._engine = Inverted(self._minimise(), f"the engine of {self.name!r}")
+        self._slots: dict[int, int] = {}
+        self._await_batch()
+
+    def _await_batch(self) -> None:
+        self._queue = self._engine.points()
+        self._losses = np.full(len(self._queue), np.nan)
+
+    def _natural(self) -> int:
+        return len(self._queue)
+
+    def _propose(self, ids: Indices) -> Floats:
+        start = len(self._losses) - len(self._queue)
+        handed, self._queue = self._queue[: len(ids)], self._queue[len(ids) :]
+        self._slots.update(zip(ids.tolist(), range(start, start + len(handed)), strict=False))
+        return handed
+
+    def _learn(self, results: list[Result]) -> None:
+        for result in results:
+            slot = self._slots.pop(result.id, None)
+            if slot is not None:
+                self._losses[slot] = result.loss
+        if len(self._queue) == 0 and not self._slots:
+            self._engine.answer(self._losses)
+            self._await_batch()
+            self._learnt += 1
+
+
 def _run(
-    points: SimpleQueue[Doubles | BaseException],
-    losses: SimpleQueue[Doubles | None],
-    minimise: Callable[[Callable[[Doubles], Doubles]], Any],
-    what: str,
+    points: SimpleQueue[Doubles | BaseException], losses: SimpleQueue[Doubles | None], minimise: Minimise, what: str
 ) -> None:
     def objective(x: Doubles) -> Doubles:
         points.put(np.array(x))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import Any, Unpack
 
 import numpy as np
@@ -86,14 +87,9 @@ class Nevergrad(ReplayedOptimizer):
                     self._learnt += 1
                     self._engine.tell(candidate, result.loss)
                 elif not result.failed:
-                    self._suggest(result)
-
-    def _suggest(self, result: Result) -> None:
-        inner = np.clip(self._inner.of(result.x), 0.0, 1.0)
-        try:
-            self._engine.tell(self._engine.parametrization.spawn_child(new_value=inner), result.loss)
-        except self._not_supported:
-            return
+                    inner = np.clip(self._inner.of(result.x), 0.0, 1.0)
+                    with suppress(self._not_supported):
+                        self._engine.tell(self._engine.parametrization.spawn_child(new_value=inner), result.loss)
 
     @property
     def generation(self) -> int:

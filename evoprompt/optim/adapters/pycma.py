@@ -44,8 +44,6 @@ class CMA(ReplayedOptimizer):
     ------
     MissingExtraError
         If the package ``cma`` is not installed; an ``ImportError`` and a ``ValueError``.
-    ValueError
-        If an argument is out of range.
     """
 
     name = "cma"

@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from functools import partial
 from typing import Any, Unpack
 
 import numpy as np
 from scipy.optimize import dual_annealing
 
-from evoprompt.optim.adapters.base import ReplayedOptimizer, Result
-from evoprompt.optim.adapters.inverted import Inverted
+from evoprompt.optim.adapters.inverted import InvertedOptimizer, Minimise
 from evoprompt.optim.capabilities import refusal
 from evoprompt.optim.engine.accounts import Settings
-from evoprompt.typing import Doubles, Floats, Indices
 
 __all__ = ["DualAnnealing"]
 
@@ -22,7 +19,7 @@ __all__ = ["DualAnnealing"]
 _NO_END = 10**9
 
 
-class DualAnnealing(ReplayedOptimizer):
+class DualAnnealing(InvertedOptimizer):
     """``scipy.optimize.dual_annealing`` with ask, tell, budget and failures handled.
 
     It works on one point at a time: ``ask`` gives nothing while that point's loss is missing. Points told
@@ -38,11 +35,6 @@ class DualAnnealing(ReplayedOptimizer):
     local_search : bool
         Polish the best point by L-BFGS-B now and then. Its gradients are finite differences, d + 1 evaluations
         each, so take False in high dimension or for noisy losses.
-
-    Raises
-    ------
-    ValueError
-        If an argument is out of range, a bound is infinite, or no coordinate is free.
 
     References
     ----------
@@ -60,51 +52,17 @@ class DualAnnealing(ReplayedOptimizer):
         self._local_search = local_search
         super().__init__(bounds, config={"local_search": local_search}, **settings)
 
-    def _start(self) -> None:
-        self._inner = self._unit_cube()
-        start = np.clip(self._inner.of(self._first[0]), 0.0, 1.0) if len(self._first) else None
+    def _minimise(self) -> Minimise:
+        inner = self._unit_cube()
+        start = np.clip(inner.of(self._first[0]), 0.0, 1.0) if len(self._first) else None
         # A step below the resolution of the points handed out would make every difference zero.
         resolution = math.sqrt(np.finfo(self._box.low.dtype).eps)
-        farthest = np.maximum(np.abs(self._box.low), np.abs(self._box.high))[self._inner.free]
-        width = self._inner.scale
-        steps = resolution * np.maximum(width, farthest) / width
-        anneal = partial(_anneal, seed=self.seed, start=start, local_search=self._local_search, steps=steps)
-        self._engine = Inverted(anneal, "scipy's dual annealing")
-        self._point: Doubles | None = self._engine.points()[0]
-        self._waiting_for: int | None = None
-
-    def _natural(self) -> int:
-        return 0 if self._point is None else 1
-
-    def _propose(self, ids: Indices) -> Floats:
-        if self._point is None:
-            return np.empty((0, self.d))
-        x = self._inner.points([self._point])
-        self._point, self._waiting_for = None, int(ids[0])
-        return x
-
-    def _learn(self, results: list[Result]) -> None:
-        for result in results:
-            if self._waiting_for is not None and result.id == self._waiting_for:
-                self._waiting_for = None
-                self._learnt += 1
-                self._engine.answer(np.array([result.loss]))
-                self._point = self._engine.points()[0]
-
-
-def _anneal(
-    objective: Callable[[Doubles], Doubles],
-    *,
-    seed: int,
-    start: Doubles | None,
-    local_search: bool,
-    steps: Doubles,
-) -> None:
-    d = len(steps)
-    box = [(0.0, 1.0)] * d
-    lbfgs = {"method": "L-BFGS-B", "bounds": box, "options": {"maxiter": min(max(6 * d, 100), 1000), "eps": steps}}
-    anneal: Any = dual_annealing
-    anneal(
-        lambda x: float(objective(x[None])[0]), box, x0=start, maxiter=_NO_END, maxfun=math.inf,
-        minimizer_kwargs=lbfgs, no_local_search=not local_search, rng=np.random.Generator(np.random.Philox(seed)),
-    )  # fmt: skip
+        farthest = np.maximum(np.abs(self._box.low), np.abs(self._box.high))[inner.free]
+        steps = resolution * np.maximum(inner.scale, farthest) / inner.scale
+        d, box = len(steps), [(0.0, 1.0)] * len(steps)
+        lbfgs = {"method": "L-BFGS-B", "bounds": box, "options": {"maxiter": min(max(6 * d, 100), 1000), "eps": steps}}
+        anneal: Any = partial(
+            dual_annealing, bounds=box, x0=start, maxiter=_NO_END, maxfun=math.inf, minimizer_kwargs=lbfgs,
+            no_local_search=not self._local_search, rng=np.random.Generator(np.random.Philox(self.seed)),
+        )  # fmt: skip
+        return lambda objective: anneal(lambda x: float(objective(inner.points([x]))[0]))

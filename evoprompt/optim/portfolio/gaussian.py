@@ -28,8 +28,6 @@ class Sampling(Stateful):
 
     Parameters
     ----------
-    space : UnitSpace
-    streams : TrialStreams
     mean : ndarray, shape (d,)
         In the unit space.
     sigma : float
@@ -48,17 +46,18 @@ class Sampling(Stateful):
     _model: QuadraticModel | None
     _known_z: Doubles
     _known_loss: Doubles
-    _step: Doubles | None
+    _step: Doubles | None = None
     """The model's point for slot 0."""
-    _step_trial: int
+    _step_trial: int = -1
     """The trial that evaluates it."""
     _arrived: list[tuple[Doubles, Doubles, Doubles, Bools]]
     """Points, losses, violations, and whether it is the model's step."""
-    _best: float
+    _best: float = np.inf
     _history: list[float]
     _middles: list[float]
     _means: list[Doubles]
-    _violated: bool
+    _violated: bool = False
+    over = False
 
     def __init__(
         self,
@@ -76,16 +75,19 @@ class Sampling(Stateful):
         self._model = QuadraticModel(space.d) if modelled and space.d <= _MODEL_UP_TO else None
         self._least = least
         self._known_z, self._known_loss = np.empty((0, space.d)), np.empty(0)
-        self._step, self._step_trial = None, -1
         self._arrived, self._history, self._middles, self._means = [], [], [], []
-        self._best, self._violated = np.inf, False
-        self.over = False
 
     @property
     def typical(self) -> float:
         """Median loss of a generation, averaged over the last ten: what the mean is worth if losses are noisy."""
         with np.errstate(over="ignore"):
             return float(np.mean(self._middles[-10:])) if self._middles else np.inf
+
+    @property
+    def recommended(self) -> Floats:
+        """The centre as a point of the box, (d,)."""
+        point: Floats = self._space.point(self._space.clipped(self.centre)[None])[0]
+        return point
 
     @property
     def centre(self) -> Doubles:

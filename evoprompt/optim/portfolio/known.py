@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
@@ -11,7 +11,7 @@ import numpy as np
 from evoprompt.optim.engine.state import Stateful
 from evoprompt.typing import Doubles, Floats
 
-__all__ = ["NOTHING", "Beliefs", "Leader", "Members", "Reached", "Sample", "Spending", "Trusted"]
+__all__ = ["NOTHING", "Beliefs", "Leader", "Reached", "Sample", "Spending", "Trusted"]
 
 Reached = tuple[float, float]
 """Violation and loss of the best point."""
@@ -56,47 +56,15 @@ _NO_MEAN = Trusted(np.inf, None)
 
 
 @dataclass(eq=False)
-class Members(Stateful):
-    """What a user sees as the population: the points of the last generation.
-
-    Attributes
-    ----------
-    last : Sample
-    arrived : list of Sample
-        Of the generation under way.
-    """
-
-    last: Sample
-    arrived: list[Sample] = field(default_factory=list)
-
-    @property
-    def population(self) -> Sample:
-        """Copies of the last generation, or of what has arrived of the first."""
-        return Sample.joined([self.last] if len(self.last.x) else [self.last, *self.arrived])
-
-    def settle(self) -> None:
-        """The generation has ended."""
-        if self.arrived:
-            self.last, self.arrived = Sample.joined(self.arrived), []
-
-
-@dataclass(eq=False)
 class Spending(Stateful):
-    """Evaluations, and what they brought.
-
-    Attributes
-    ----------
-    told : int
-        Of all stages.
-    before : int
-        Those told when the stage under way began.
-    reached : tuple
-        By the stage under way.
-    """
+    """Evaluations, and what they brought."""
 
     told: int = 0
+    """Of all stages."""
     before: int = 0
+    """Those told when the stage under way began."""
     reached: Reached = NOTHING
+    """By the stage under way."""
 
     @property
     def used(self) -> int:
@@ -110,23 +78,14 @@ class Spending(Stateful):
 
 @dataclass(eq=False)
 class Beliefs(Stateful):
-    """What kind of problem it seems to be, and where to start.
-
-    Attributes
-    ----------
-    noisy : bool
-    lines : bool
-        Whether line searches may be tried.
-    start : ndarray, shape (1, d)
-        The best point of the opening or of the line searches after it.
-    fresh : bool
-        Whether that is worth starting from: not when lines from there are exhausted.
-    former : Trusted
-        The best mean of earlier distributions.
-    """
+    """What kind of problem it seems to be, and where to start."""
 
     noisy: bool
     lines: bool
+    """Whether line searches may be tried."""
     start: Floats
+    """The best point (1, d) of the opening or of the line searches after it."""
     fresh: bool = True
+    """Whether that is worth starting from: not when lines from there are exhausted."""
     former: Trusted = _NO_MEAN
+    """The best mean of earlier distributions."""

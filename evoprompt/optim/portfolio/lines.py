@@ -6,7 +6,7 @@ function", ICEC 1994) with parabolic and golden-section refinement between its s
 
 from __future__ import annotations
 
-from typing import ClassVar
+from itertools import islice
 
 import numpy as np
 
@@ -22,6 +22,7 @@ _GRID = 7
 _GOLDEN = 0.381966
 _PATIENCE = 12  # STEP's misses in a row after which most evaluations go to refinement
 _GIVE_UP = 50  # misses in a row that end a line whose bracket is fine
+_QUIET_ROUNDS = 12  # without a gain on any line that end the stage
 _FINEST = 1e-9  # of the width: a bracket that need not be refined
 
 
@@ -50,15 +51,13 @@ class LineSearch(Stateful):
     _t: list[float]
     _v: list[float]
     """Values at these points, which ascend."""
-    _asked: int
-    _misses: int
-    _stepping: bool
+    _asked: int = 0
+    _misses: int = 0
+    _stepping: bool = False
 
     def __init__(self, low: float, high: float, start: float) -> None:
         self._low, self._high = low, high
         self._t, self._v = [start], [0.0]
-        self._asked = self._misses = 0
-        self._stepping = False
 
     @property
     def best(self) -> float:
@@ -137,7 +136,6 @@ class LineStage(Stateful):
 
     Parameters
     ----------
-    space : UnitSpace
     z : ndarray, shape (d,)
         Where to begin.
     loss : float
@@ -155,10 +153,10 @@ class LineStage(Stateful):
     _batch: int
     _offsets: Doubles
     """Value of each line at z, relative to its start."""
-    _next: int
-    _since_gain: int
-    _plans: int
-    _failed_checks: int
+    _next: int = 0
+    _since_gain: int = 0
+    _plans: int = 0
+    _failed_checks: int = 0
     _made: dict[int, tuple[int, float, float, float, int]]
     """Of each trial: line (-1: check), t, offset, base, plan."""
     _told: dict[int, float]
@@ -168,31 +166,21 @@ class LineStage(Stateful):
     _handed: set[int]
     _lines: list[LineSearch]
 
-    _QUIET_ROUNDS: ClassVar[int] = 12
-
     def __init__(self, space: UnitSpace, z: Doubles, loss: float, batch: int) -> None:
         self._space, self._batch = space, max(1, min(batch, space.d))
-        self._z, self._loss = z.copy(), float(loss)
+        self._z, self._loss, self._first_loss = z.copy(), float(loss), float(loss)
         self._checked = (self._z.copy(), self._loss)
-        self._first_loss = float(loss)
         self._offsets = np.zeros(space.d)
         self._lines = [LineSearch(0.0, 1.0, float(t)) for t in z]
-        self._next = self._since_gain = self._plans = self._failed_checks = 0
-        self._made = {}
-        self._told = {}
+        self._made, self._told = {}, {}
         self.over = self.misfit = False
         self._plan()
 
     def _plan(self) -> None:
         d = self._space.d
         self._plans += 1
-        self._chosen = []
-        for k in range(d):
-            i = (self._next + k) % d
-            if not self._lines[i].finished:
-                self._chosen.append(i)
-                if len(self._chosen) == self._batch:
-                    break
+        ordered = (i % d for i in range(self._next, self._next + d))
+        self._chosen = list(islice((i for i in ordered if not self._lines[i].finished), self._batch))
         self._targets = [self._lines[i].ask() for i in self._chosen]
         if self._chosen:
             self._next = (self._chosen[-1] + 1) % d
@@ -244,7 +232,7 @@ class LineStage(Stateful):
         self._loss += total
         self._since_gain = 0 if -total > 1e-13 * spread else self._since_gain + len(self._chosen)
         self._plan()
-        self.over = not self._chosen or self._since_gain > self._QUIET_ROUNDS * self._space.d
+        self.over = not self._chosen or self._since_gain > _QUIET_ROUNDS * self._space.d
 
     def _settle(self, checked: float) -> bool:
         """Compare the combination's loss with what the lines promise; True if it ends the stage."""

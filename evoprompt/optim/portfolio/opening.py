@@ -27,16 +27,9 @@ _OPENINGS = 5  # generations that wait for an outstanding test
 
 
 def exchanged(u: Doubles) -> Doubles:
-    """Two points of the unit cube and TESTS pairs that exchange halves of their coordinates.
+    """Two points of the unit cube and TESTS pairs that exchange halves of their coordinates, (2 + 2 * TESTS, d).
 
-    Parameters
-    ----------
-    u : ndarray, shape (2 + TESTS, d)
-        Uniforms: two points, then what decides about the halves.
-
-    Returns
-    -------
-    ndarray, shape (2 + 2 * TESTS, d)
+    The uniforms (2 + TESTS, d) are the two points, then what decides about the halves.
     """
     a, b = u[0], u[1]
     rows = [a, b]
@@ -63,8 +56,6 @@ class Opening(Stateful):
 
     Parameters
     ----------
-    box : Box
-    streams : TrialStreams
     size : int
         At least so many points.
     given : ndarray, shape (m, d), optional
@@ -73,24 +64,21 @@ class Opening(Stateful):
         Whether to spend 2 + 2 * TESTS of the points on the test.
     repeats : int
         How often the last point is evaluated again, to see whether the loss is noisy.
-
-    Attributes
-    ----------
-    free : int
-        Points that known ones could stand in for: those of the hypercube.
     """
 
     kind: str = "opening"
     free: int
+    """Points that known ones could stand in for: those of the hypercube."""
     _x: Floats
     _losses: Doubles
     _heard: Bools
     _first_test: int
     _tests: int
     _repeats: int
-    _generations: int
-    _some_finite: bool
-    _again: bool
+    _generations: int = 0
+    _some_finite: bool = False
+    _again: bool = False
+    over = False
 
     def __init__(
         self,
@@ -117,10 +105,6 @@ class Opening(Stateful):
         self._x = np.concatenate(rows)
         self._losses = np.full(len(self._x), np.nan)
         self._heard = np.zeros(len(self._x), dtype=bool)
-        self._generations = 0
-        self._some_finite = False
-        self._again = False
-        self.over = False
 
     @property
     def size(self) -> int:

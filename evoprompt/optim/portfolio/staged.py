@@ -1,13 +1,4 @@
-"""The algorithm of the portfolio: it finds out what kind of problem it has, and shares the budget between what works.
-
-An opening tests whether the loss is a sum over coordinates; if so, every coordinate gets a global line search.
-Otherwise, and afterwards, a normal distribution learns where good points lie and along which directions
-(covariance-guided moves), helped by a quadratic model while the model ranks new points well. Each time that
-has converged, differential evolution with success history and larger distributions take turns, whichever has
-had fewer evaluations (after N. Hansen's BIPOP-CMA-ES, GECCO 2009). Where the budget is too small for turns,
-both begin with a part of it and the better one gets the rest: many coordinates and losses with kinks, as
-survey distances have, favour a small population of differential evolution by far.
-"""
+"""The algorithm of the portfolio: it finds out what kind of problem it has, and gives the budget to what works."""
 
 from __future__ import annotations
 
@@ -23,12 +14,11 @@ from evoprompt.optim.engine.rng import Purpose, TrialStreams
 from evoprompt.optim.engine.starting import MINIMUM, checked_popsize, default_popsize
 from evoprompt.optim.engine.state import Stateful
 from evoprompt.optim.engine.unit_box import UnitSpace
-from evoprompt.optim.portfolio.exploration import Exploration
 from evoprompt.optim.portfolio.gaussian import Sampling
-from evoprompt.optim.portfolio.known import Beliefs, Leader, Members, Sample, Spending, Trusted
+from evoprompt.optim.portfolio.known import Beliefs, Leader, Sample, Spending, Trusted
 from evoprompt.optim.portfolio.lines import LineStage
 from evoprompt.optim.portfolio.opening import Opening
-from evoprompt.optim.portfolio.turns import Contest, Restarts
+from evoprompt.optim.portfolio.turns import Contest, Exploration, Restarts
 from evoprompt.typing import Bools, Doubles, Floats, Indices
 
 __all__ = ["StagedAlgorithm"]
@@ -40,22 +30,19 @@ _INTEGER_DEVIATION = 0.3  # one sample in ten goes to another integer
 class StagedAlgorithm(Stateful):
     """Opening, line searches, learnt distributions and differential evolution, one after the other.
 
+    Each time a distribution has converged, differential evolution and larger distributions take turns. Where the budget
+    is too small for that, both begin with a part of it and the better one gets the rest: many coordinates and losses
+    with kinks, as survey distances have, favour a small population of differential evolution by far.
+
     Parameters
     ----------
-    box : Box
-    streams : TrialStreams
-    budget : int or None
-    popsize : int, optional
-        Points in the generations of the first distribution; by default 4 + 3 ln d, less for small budgets.
+    box, streams, budget, popsize, constrained, integrality
+        See :class:`~evoprompt.optim.Portfolio`.
     x0 : ndarray, shape (m, d), optional
         Points evaluated first; the search starts from the best of them.
     noise : None, "auto" or float
         "auto" evaluates one starting point three times to find out. Where losses are noisy, whatever relies on
         single ones is left out, and the mean of a distribution is recommended.
-    constrained : bool
-        Whether results may violate constraints.
-    integrality : ndarray of bool, shape (d,), optional
-        Which coordinates are rounded before they are evaluated.
     """
 
     tags: ClassVar[tuple[str, ...]] = ("f", "cr")
@@ -66,7 +53,10 @@ class StagedAlgorithm(Stateful):
     _leader: Leader
     _opening: Sample
     """All that was evaluated during the opening."""
-    _members: Members
+    _members: Sample
+    """What a user sees as the population: the points of the last generation."""
+    _arrived: list[Sample]
+    """Of the generation under way."""
     _beliefs: Beliefs
     _contest: Contest
     _restarts: Restarts
@@ -100,7 +90,7 @@ class StagedAlgorithm(Stateful):
         self._stage = Opening(box, self._space, streams, self.popsize, x0, test=test, repeats=self._repeats)
         nothing = Sample(np.empty((0, box.d), box.dtype), np.empty(0))
         self._spending, self._leader = Spending(), Leader(np.inf, np.inf, -1, nothing.x)
-        self._opening, self._members = nothing, Members(nothing)
+        self._opening, self._members, self._arrived = nothing, nothing, []
         self._beliefs = Beliefs(noisy, lines, nothing.x)
         self._contest, self._restarts = Contest(), Restarts()
 
@@ -115,7 +105,9 @@ class StagedAlgorithm(Stateful):
 
     @property
     def population(self) -> tuple[Floats, Doubles]:
-        return self._stage.population if isinstance(self._stage, Exploration) else self._members.population
+        if isinstance(self._stage, Exploration):
+            return self._stage.population
+        return Sample.joined([self._members] if len(self._members.x) else [self._members, *self._arrived])
 
     @property
     def recommendation(self) -> Floats | None:
@@ -123,12 +115,8 @@ class StagedAlgorithm(Stateful):
             return None
         former = self._beliefs.former
         if isinstance(self._stage, Sampling) and self._stage.typical < former.worth:
-            return self._centre(self._stage)
+            return self._stage.recommended
         return None if former.x is None else former.x.copy()
-
-    def _centre(self, stage: Sampling) -> Floats:
-        mean: Floats = self._space.point(self._space.clipped(stage.centre)[None])[0]
-        return mean
 
     def make(self, ids: Indices, slots: Indices) -> Made:
         stage = self.stages.index(self._stage.kind)
@@ -146,7 +134,7 @@ class StagedAlgorithm(Stateful):
             feasible = Sample(results.x, np.where(results.violation > 0, np.inf, results.loss))
             self._opening = Sample.joined([self._opening, feasible])
         own = results.id >= 0
-        self._members.arrived.append(Sample(results.x[own], results.loss[own]))
+        self._arrived.append(Sample(results.x[own], results.loss[own]))
         return selection
 
     def _led(self, results: Results) -> Selection:
@@ -166,9 +154,10 @@ class StagedAlgorithm(Stateful):
 
     def end_generation(self, progress: float) -> None:
         used = self._spending.used
-        self._members.settle()
+        if self._arrived:
+            self._members, self._arrived = Sample.joined(self._arrived), []
         if isinstance(self._stage, Exploration):
-            self._stage.end_generation(used)
+            self._stage.end_generation(used / self._stage.evaluations)
             over = used >= self._stage.evaluations
         else:
             self._stage.end_generation()
@@ -189,19 +178,15 @@ class StagedAlgorithm(Stateful):
         self._restarts.count(stage.kind, used)
         self._learn_from(stage)
         first = self._restarts.runs == 0
+        contested = first and self._beliefs.fresh and not self._beliefs.noisy
         if isinstance(stage, Opening) and self._beliefs.lines and (self._space.d == 1 or stage.separable):
             z = self._space.unit(self._leader.x)[0]
             self._begin(LineStage(self._space, z, self._leader.loss, max(self.popsize, 64)))
         elif self._contest.turn == "de" and isinstance(stage, Exploration):
             self._contest.hand_over(self._spending.reached, stage)
             self._begin(self._distribution(first=True))
-        elif (
-            first
-            and self._beliefs.fresh
-            and not self._beliefs.noisy
-            and (part := Contest.share(self._budget, self._space.d))
-        ):
-            exploration = self._exploration(part, members=default_popsize(self._budget))
+        elif contested and (part := Contest.share(self._budget, self._space.d)):
+            exploration = self._exploration(part, default_popsize(self._budget))
             self._contest.begin(exploration.evaluations)
             self._begin(exploration)
         elif first or self._beliefs.noisy or self._restarts.gaussian_is_due:
@@ -224,7 +209,7 @@ class StagedAlgorithm(Stateful):
             beliefs.fresh = stage.misfit
             beliefs.start = self._leader.x if beliefs.fresh else beliefs.start
         elif isinstance(stage, Sampling) and stage.typical < beliefs.former.worth:
-            beliefs.former = Trusted(stage.typical, self._centre(stage))
+            beliefs.former = Trusted(stage.typical, stage.recommended)
 
     def _distribution(self, first: bool) -> Sampling:
         self._restarts.runs += 1
@@ -244,12 +229,12 @@ class StagedAlgorithm(Stateful):
     def _sampling(self, mean: Doubles, size: int, *, modelled: bool) -> Sampling:
         return Sampling(self._space, self._streams, mean, _SIGMA, size, modelled=modelled, least=self._least)
 
-    def _exploration(self, evaluations: int, members: int | None = None) -> Exploration:
+    def _exploration(self, evaluations: int, beginners: int | None = None) -> Exploration:
         self._restarts.runs += 1
         if self._budget is not None:
             evaluations = max(1, min(evaluations, self._budget - self._spending.told))
-        members = max(MINIMUM, default_popsize(evaluations) if members is None else members)
-        return Exploration(self._box, self._streams, self._restarts.runs, members, evaluations)
+        beginners = max(MINIMUM, default_popsize(evaluations) if beginners is None else beginners)
+        return Exploration(self._box, self._streams, self._restarts.runs, beginners, evaluations)
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         waiting = state["contest"]["waiting"]
@@ -264,5 +249,5 @@ class StagedAlgorithm(Stateful):
         if state["kind"] == "gaussian":
             return self._sampling(np.zeros(self._space.d), state["size"], modelled=state["model"] is not None)
         if state["kind"] == "de":
-            return Exploration(self._box, self._streams, state["run"], state["members"], state["evaluations"])
+            return Exploration(self._box, self._streams, state["run"], state["beginners"], state["evaluations"])
         return self._stage
