@@ -14,7 +14,7 @@ from evoprompt.checks import whole_number
 from evoprompt.optim.calls import Calls
 from evoprompt.optim.constraints import Constraints
 from evoprompt.optim.de.variant import Variant
-from evoprompt.optim.engine.state import has_state, load_state, save_state
+from evoprompt.optim.engine.state import has_state, load_state, require_saveable, save_state
 from evoprompt.optim.methods import make_optimizer, name_of
 from evoprompt.optim.protocol import Evaluation, Evaluator, Trials, shares
 
@@ -151,7 +151,7 @@ def minimize(
     )
     method = name_of(method)
     if checkpoint is not None:
-        optimizer.state_dict()  # refuses a variant that cannot be saved before anything is evaluated
+        require_saveable(optimizer)
         if has_state(checkpoint):
             state = load_state(checkpoint)
             if state.get("method") != method:

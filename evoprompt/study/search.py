@@ -13,6 +13,7 @@ from rich.console import Console
 from evoprompt.errors import UserError
 from evoprompt.objectives import SurveyAlignment, SurveyAlignmentFactory
 from evoprompt.optim import Best, Optimizer, make_optimizer
+from evoprompt.optim.engine.state import require_saveable
 from evoprompt.parallel import (
     LocalEvaluator,
     RayEvaluator,
@@ -96,7 +97,7 @@ def optimizer_of(settings: Settings, bounds: Any) -> Optimizer:
     name = options.pop("name")
     try:
         optimizer = make_optimizer(name, bounds=bounds, budget=settings.budget, seed=settings.seed, **options)
-        optimizer.state_dict()  # refuses a variant that no checkpoint could hold before anything is evaluated
+        require_saveable(optimizer)
     except (ValueError, TypeError) as error:
         raise UserError(str(error) if isinstance(error, UserError) else f"optimizer {name!r}: {error}") from None
     return optimizer

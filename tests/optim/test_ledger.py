@@ -96,6 +96,14 @@ def test_the_objective_and_the_engine_share_one_array_of_points():
     assert np.shares_memory(trials.x, next(iter(engine._ledger.blocks.values())).made)
 
 
+def test_points_asked_ahead_are_kept_once():
+    engine = DifferentialEvolution([(-1, 1)] * 3, popsize=6)
+    engine.ask(9)
+    blocks = list(engine._ledger.blocks.values())
+    assert [len(block.ids) for block in blocks] == [6, 3]
+    assert all(block.rounded_from is None for block in blocks)
+
+
 @pytest.mark.parametrize("guest", [[[9.0, 0.0, 0.0]], [[np.nan, 0.0, 0.0]], [[0.0, 0.0]]])
 def test_a_guest_outside_the_box_is_refused_and_nothing_is_taken_in(guest):
     engine = DifferentialEvolution([(-1, 1)] * 3, popsize=6)

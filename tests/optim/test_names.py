@@ -97,6 +97,13 @@ def test_a_state_from_before_the_portfolio_had_its_name_is_refused_and_says_whos
         DifferentialEvolution([(0, 1)] * 3, budget=50).load_state_dict({"version": 2, "config": config})
 
 
+@pytest.mark.parametrize("maker", ["auto", "cma"])
+def test_a_state_of_the_version_before_is_refused_under_the_name_that_it_has(maker):
+    state = {"version": 3, "optimizer": maker, "config": {"seed": 0}}
+    with pytest.raises(ValueError, match=f"^this state has version 3 and was made by '{maker}'; 'de' needs version 4$"):
+        DifferentialEvolution([(0, 1)] * 3, budget=50).load_state_dict(state)
+
+
 def test_the_old_name_of_the_portfolio_is_refused_with_the_new_one():
     with pytest.raises(ValueError, match=r"got 'auto' \(the portfolio is the method 'auto'\)$"):
         minimize(sphere, [(0, 1)] * 3, budget=50, method="de", variant="auto")

@@ -1,7 +1,9 @@
 """A variant of one's own: wherever a name is, in states, and when a part of it is wrong."""
 
 import pickle
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,6 +14,7 @@ from evoprompt.optim.de.mutation import Recipe, Step, distinct
 from evoprompt.optim.de.papers.lshade import linear
 from evoprompt.optim.de.papers.shade import SuccessHistory
 from evoprompt.optim.de.schedule import FixedShare
+from evoprompt.optim.de.variant import described
 
 
 def best_2(pool, draws):
@@ -32,6 +35,28 @@ MINE = Variant(
     leaders=FixedShare(0.15),
 )  # fmt: skip
 WHERE = f"{__name__}:MINE"
+
+
+@dataclass(frozen=True)
+class Falling:
+    """A share of p-best members that somebody else's rule decides."""
+
+    rule: Any
+
+    def __call__(self, u, m, progress):
+        return np.full(len(u), max(self.rule(m), 2))
+
+    def tenth(self, m):
+        return m // 10
+
+
+def fifth(m):
+    return m // 5
+
+
+class Rule:
+    def __call__(self, m):
+        return m // 5
 
 
 def sphere(x):
@@ -95,6 +120,26 @@ def test_a_variant_with_a_lambda_runs_but_is_not_saved():
 
 
 @pytest.mark.parametrize(
+    "part",
+    [Falling(fifth).__call__, partial(FixedShare(0.2).__call__), Rule(), Falling(Rule()), Falling([Rule()]),
+     Falling(Falling(fifth).tenth), Falling(lambda m: m // 5)],
+)  # fmt: skip
+def test_a_part_that_no_other_process_would_find_is_not_saved(part):
+    optimizer = DifferentialEvolution([(-5, 5)] * 4, budget=100, variant=replace(MINE, leaders=part))
+    with pytest.raises(UserError, match="the leaders of variant 'mine' has no name to be saved by") as caught:
+        optimizer.state_dict()
+    assert len(str(caught.value).splitlines()) == 1
+
+
+def test_a_part_is_told_by_what_it_holds_too_in_the_same_words_everywhere():
+    parts = {name: described(replace(MINE, leaders=Falling(rule))) for name, rule in [("a", fifth), ("b", linear)]}
+    assert parts["a"]["leaders"] == f"{__name__}:Falling(rule={__name__}:fifth)"
+    assert parts["b"]["leaders"] == f"{__name__}:Falling(rule=evoprompt.optim.de.papers.lshade:linear)"
+    nested = described(replace(MINE, leaders=Falling(Falling(fifth))))
+    assert nested["leaders"] == f"{__name__}:Falling(rule={__name__}:Falling(rule={__name__}:fifth))"
+
+
+@pytest.mark.parametrize(
     ("parts", "message"),
     [
         ({"mutation": "curent-to-best/1"}, "did you mean current-to-best/1"),
@@ -143,6 +188,7 @@ def test_a_variant_that_is_not_there_is_refused_with_what_comes_close(variant, m
         ("raise RuntimeError('two\\nlines')\n", "RuntimeError: two lines"),
         ("import nothing_of_the_sort\n", "No module named 'nothing_of_the_sort'"),
         ("raise SystemExit(3)\n", "SystemExit: 3"),
+        ("def __getattr__(name):\n    raise OSError('no network')\n", "OSError: no network"),
     ],
 )
 def test_whatever_happens_in_the_module_of_a_variant_is_one_line_that_names_it(text, said, tmp_path, monkeypatch):
@@ -200,18 +246,48 @@ def test_a_result_without_a_variant_names_none():
     assert "(auto: opening " in result.message
 
 
-def test_a_variant_that_cannot_be_saved_is_refused_before_a_run_with_checkpoints_evaluates_anything(tmp_path):
+class Wandering(SuccessHistory):
+    """An adaptation with a generator of its own, which no state can hold."""
+
+    rng: np.random.Generator
+
+    def __init__(self, f, cr, memory, **_):
+        super().__init__(f, cr, memory)
+        self.rng = np.random.default_rng(0)
+
+
+class Vague(SuccessHistory):
+    """An adaptation whose annotation means nothing."""
+
+    step: "Nowhere"  # noqa: F821
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"size": lambda d, budget: 5 * d}, "the size of variant 'mine' has no name to be saved by"),
+        (
+            {"adaptation": Wandering},
+            r"'de' cannot be saved: state.*\['rng'\] is a Generator",
+        ),
+        ({"adaptation": Vague}, "'de' cannot be saved: name 'Nowhere' is not defined"),
+    ],
+)
+def test_a_variant_that_cannot_be_saved_is_refused_before_a_run_with_checkpoints_evaluates_anything(
+    change, said, tmp_path
+):
     asked = []
 
     def counted(x):
         asked.append(len(x))
         return sphere(x)
 
-    variant = replace(MINE, size=lambda d, budget: 5 * d)
-    with pytest.raises(UserError, match="the size of variant 'mine' has no name to be saved by"):
+    variant = replace(MINE, **change)
+    with pytest.raises(UserError, match=said) as caught:
         minimize(
             counted, [(-5, 5)] * 4, budget=100, vectorized=True, method="de", variant=variant,
             checkpoint=tmp_path / "state",
         )  # fmt: skip
+    assert len(str(caught.value).splitlines()) == 1
     assert not asked
     assert not (tmp_path / "state").exists()

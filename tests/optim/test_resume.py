@@ -142,6 +142,15 @@ def test_every_other_difference_is_refused_by_name(other, named):
         engine(**{"popsize": 8, **other}).load_state_dict(state)
 
 
+def test_a_state_whose_size_does_not_fit_is_refused_and_the_right_one_taken_afterwards():
+    first, copy = run(engine(budget=300), evaluations=100), engine(budget=300)
+    with pytest.raises(ValueError, match="a budget of 300 evaluations cannot pay for one population of 301"):
+        copy.load_state_dict({**first.state_dict(), "popsize": 301})
+    np.testing.assert_array_equal(copy.ask().x, engine(budget=300).ask().x)
+    copy.load_state_dict(first.state_dict())
+    assert_same(run(first), run(copy))
+
+
 def test_a_state_of_another_version_is_refused():
     with pytest.raises(ValueError, match="version 1"):
         engine().load_state_dict({"version": 1})

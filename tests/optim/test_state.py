@@ -121,6 +121,28 @@ class Sheet(Stateful):
     pairs: list[tuple[int, float]]
 
 
+class Spot(NamedTuple):
+    row: int
+    name: str
+
+
+class Board(Stateful):
+    spots: set[Spot]
+    corners: tuple[Spot, ...]
+    ends: tuple[Spot, Spot]
+    mixed: tuple[int, Spot]
+
+
+def test_records_in_sets_and_tuples_come_back_as_those_in_lists_do(tmp_path):
+    board, copy = Board(), Board()
+    board.spots, board.corners = {Spot(2, "b"), Spot(1, "a")}, (Spot(0, "c"), Spot(5, "d"), Spot(3, "e"))
+    board.ends, board.mixed = (Spot(7, "f"), Spot(8, "g")), (4, Spot(9, "h"))
+    save_state(tmp_path, board.state_dict())
+    copy.load_state_dict(load_state(tmp_path))
+    assert vars(copy) == vars(board)
+    assert {type(spot) for spot in (*copy.spots, *copy.corners, *copy.ends, copy.mixed[1])} == {Spot}
+
+
 POINTS = st.builds(Point, hnp.arrays(np.float32, hnp.array_shapes(min_dims=1, max_dims=2, max_side=3)), st.text("ab"))
 LINES = st.builds(
     Line,

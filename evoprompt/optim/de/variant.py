@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, fields, is_dataclass, replace
 from difflib import get_close_matches
 from importlib import import_module
+from operator import attrgetter
 from typing import TYPE_CHECKING, Any
 
 from evoprompt.checks import real_number, whole_number
@@ -215,23 +217,47 @@ def described(spec: Variant) -> dict[str, Any]:
     >>> parts["size"], parts["leaders"], parts["f"]
     ('evoprompt.optim.de.schedule:by_budget', 'evoprompt.optim.de.schedule:FixedShare(p=0.2)', 0.5)
     """
-    return {one.name: _told(spec, one.name) for one in fields(spec)}
+    told = {}
+    for part in fields(spec):
+        try:
+            told[part.name] = _told(getattr(spec, part.name))
+        except LookupError as error:
+            raise UserError(
+                f"the {part.name} of variant {spec.name!r} has no name to be saved by ({error}): "
+                "use a function or class of a module"
+            ) from error
+    return told
 
 
-def _told(spec: Variant, part: str) -> Any:
-    value = getattr(spec, part)
+def _told(value: Any) -> Any:
+    """One part as a plain value that another process can compare.
+
+    Raises
+    ------
+    LookupError
+        With what cannot be found again.
+    """
+    if is_dataclass(value) and not isinstance(value, type):
+        inner = ", ".join(f"{one.name}={_shown(getattr(value, one.name))}" for one in fields(value))
+        return f"{_told(type(value))}({inner})"
     if not callable(value):
         return value
-    kind = value if hasattr(value, "__qualname__") else type(value)
-    name = f"{kind.__module__}:{kind.__qualname__}"
-    if "<" in name or not (kind is value or is_dataclass(value)):
-        raise UserError(
-            f"the {part} of variant {spec.name!r} has no name to be saved by ({name}): "
-            "use a function or class of a module"
-        )
-    if kind is value:
-        return name
-    return f"{name}({', '.join(f'{one.name}={getattr(value, one.name)!r}' for one in fields(value))})"
+    name = f"{getattr(value, '__module__', None)}:{getattr(value, '__qualname__', type(value).__qualname__)}"
+    try:
+        found = attrgetter(value.__qualname__)(sys.modules[value.__module__])
+    except (AttributeError, KeyError) as error:
+        raise LookupError(name) from error
+    if found is not value:  # a bound method, say, or a function under another's name
+        raise LookupError(name)
+    return name
+
+
+def _shown(value: Any) -> str:
+    if callable(value) or is_dataclass(value):
+        return str(_told(value))
+    if " at 0x" in (text := repr(value)):
+        raise LookupError(text)
+    return text
 
 
 def imported(place: str) -> Variant:
@@ -250,10 +276,11 @@ def imported(place: str) -> Variant:
     module, _, name = place.partition(":")
     try:
         home = import_module(module)
+        there = hasattr(home, name)  # which a module may answer itself
     except (Exception, SystemExit) as error:  # a module may do anything
         kind = "" if isinstance(error, ImportError) else f"{type(error).__name__}: "
         raise UserError(f"variant {place!r} cannot be imported: {kind}{' '.join(str(error).split())}") from error
-    if not hasattr(home, name):
+    if not there:
         own = [known for known, value in vars(home).items() if isinstance(value, Variant)]
         close = get_close_matches(name, own, n=3, cutoff=0.5)
         hint = f"did you mean {' or '.join(close)}?" if close else f"its variants: {', '.join(own) or 'none'}"

@@ -235,10 +235,11 @@ class AskTell(Accounts, Stateful):
         made.x.flags.writeable = x.flags.writeable = False
         trials = Trials(self._ledger.next_ids(count), x)
         stage = np.full(count, made.stage) if isinstance(made.stage, int) else made.stage
-        columns: tuple[Any, ...] = (trials.ids, x, made.x, slots, made.tags, stage)
+        rounded_from = None if self._rounding is None else made.x
+        columns: tuple[Any, ...] = (trials.ids, x, rounded_from, slots, made.tags, stage)
         for part, awaited in ((slice(0, ordinary), True), (slice(ordinary, count), False)):
             whole = part == slice(0, count)  # then the very arrays the caller gets, which are known again at once
-            pieces = columns if whole else tuple(column[part] for column in columns)
+            pieces = columns if whole else tuple(None if column is None else column[part] for column in columns)
             block = self._ledger.note_block(*pieces, awaited=awaited)
             if block is not None and awaited:
                 self._generations.await_block(block)
@@ -366,8 +367,10 @@ class AskTell(Accounts, Stateful):
         spent = int(state["ledger"]["asked"]) + int(state["ledger"]["foreign"])
         self._require_affordable(spent, state["config"]["budget"])
         wanted, self._algorithm_arguments["popsize"] = self._algorithm_arguments["popsize"], int(state["popsize"])
-        self._begin()
-        self._algorithm_arguments["popsize"] = wanted
+        try:
+            self._begin()
+        finally:
+            self._algorithm_arguments["popsize"] = wanted
         super().load_state_dict(state)
 
 

@@ -184,18 +184,25 @@ class Ledger(Stateful):
         trials = Trials(self.next_ids(len(x)), x.astype(self.dtype, copy=True))
         nothing = np.empty((len(x), 0))
         nowhere = np.full(len(x), FOREIGN)
-        self.note_block(trials.ids, trials.x, trials.x, nowhere, nothing, np.zeros(len(x), np.int64), awaited=False)
+        self.note_block(trials.ids, trials.x, None, nowhere, nothing, np.zeros(len(x), np.int64), awaited=False)
         return trials
 
     def note_block(
-        self, ids: Indices, x: Floats, made: Floats, slots: Indices, tags: Doubles, stage: Indices, *, awaited: bool
+        self,
+        ids: Indices,
+        x: Floats,
+        rounded_from: Floats | None,
+        slots: Indices,
+        tags: Doubles,
+        stage: Indices,
+        *,
+        awaited: bool,
     ) -> Block | None:
         """Note trials with successive ids as outstanding, by reference; x becomes read-only."""
         n = len(ids)
         if n == 0:
             return None
         loss, violation = np.full((2, n), np.nan)
-        rounded_from = None if made is x else made
         block = Block(ids, x, rounded_from, slots, tags, stage, awaited, np.ones(n, bool), loss, violation)
         self.blocks[int(ids[0])] = block
         self.asked += n

@@ -21,6 +21,8 @@ from typing import Any, ClassVar, Union, get_args, get_origin, get_type_hints
 
 import numpy as np
 
+from evoprompt.errors import UserError
+
 __all__ = [
     "SCHEMA_VERSION",
     "Stateful",
@@ -28,6 +30,7 @@ __all__ = [
     "load_state",
     "require_own_state",
     "require_same_config",
+    "require_saveable",
     "save_state",
 ]
 
@@ -92,7 +95,7 @@ def plain(value: Any) -> Any:
     if isinstance(value, list | tuple):
         return _columns(value) or [plain(item) for item in value]
     if isinstance(value, set):
-        return sorted(plain(item) for item in value)
+        return plain(sorted(value))
     if isinstance(value, Mapping):
         if all(isinstance(key, str) for key in value):
             return {key: plain(item) for key, item in value.items()}
@@ -156,17 +159,14 @@ def restored(kind: Any, value: Any, current: Any = None) -> Any:
         return restored(next(part for part in parts if part is not type(None)), value, current)
     if origin is np.ndarray or kind is np.ndarray:
         return np.array(value)
-    if origin is list:
-        return [restored(parts[0], item) for item in (_rows(value) if isinstance(value, Mapping) else value)]
-    if origin is set:
-        return {restored(parts[0], item) for item in value}
+    if origin in (list, set, tuple):
+        items = _rows(value) if isinstance(value, Mapping) else value
+        kinds = parts if origin is tuple and parts[-1] is not ... else (parts[0],) * len(items)
+        return origin(restored(one, item) for one, item in zip(kinds, items, strict=True))
     if origin is dict:
         both = (value.keys(), value.values()) if isinstance(value, Mapping) else value
         lists = (restored(types.GenericAlias(list, part), side) for part, side in zip(parts, both, strict=True))
         return dict(zip(*lists, strict=True))
-    if origin is tuple:
-        kinds = (parts[0],) * len(value) if parts[-1] is ... else parts
-        return tuple(restored(one, item) for one, item in zip(kinds, value, strict=True))
     if hasattr(current, "load_state_dict") or (isinstance(kind, type) and issubclass(kind, Stateful)):
         found = current if current is not None else kind.__new__(kind)
         found.load_state_dict(value)
@@ -291,6 +291,22 @@ def require_same_config(saved: Mapping[str, Any], own: Mapping[str, Any], *, but
         raise ValueError(f"the saved state belongs to another configuration: {told}")
 
 
+def require_saveable(optimizer: Any) -> None:
+    """Refuse an optimizer that no checkpoint could hold, before anything is evaluated.
+
+    Raises
+    ------
+    UserError
+        In one line: what of it cannot be saved, and where it lies.
+    """
+    try:
+        _encode(optimizer.state_dict(), "state", {})
+    except UserError:
+        raise
+    except (ValueError, TypeError, NameError, AttributeError) as error:
+        raise UserError(f"{optimizer.name!r} cannot be saved: {' '.join(str(error).split())}") from error
+
+
 def require_own_state(state: Mapping[str, Any], name: str, version: int) -> None:
     """Refuse an optimizer's state of another form, or of another optimizer.
 
@@ -301,9 +317,10 @@ def require_own_state(state: Mapping[str, Any], name: str, version: int) -> None
     """
     maker = state.get("optimizer")
     if state.get("version") != version:
-        # Before version 3 a state told its maker in other words, and the portfolio was a variant of "de".
-        config = state.get("config", {})
-        former = config.get("name", "auto" if config.get("variant") == "auto" else "de") if config else maker
+        former = maker
+        if maker is None and (config := state.get("config")):
+            # Before version 3 a state told its maker in other words, and the portfolio was a variant of "de".
+            former = config.get("name", "auto" if config.get("variant") == "auto" else "de")
         made_by = "" if former is None else f" and was made by {former!r}"
         raise ValueError(f"this state has version {state.get('version')!r}{made_by}; {name!r} needs version {version}")
     if maker != name:
