@@ -167,7 +167,7 @@ def test_a_damaged_newest_checkpoint_falls_back_to_the_one_before(
     for name in ("metrics.json", "report.html"):
         (folder / name).unlink()
     newest = max(path for path in (folder / "checkpoint").iterdir())
-    (newest / "arrays.npz").write_bytes(b"torn")
+    (newest / "state.npz").write_bytes(b"torn")
     done = command(tmp_path, f"resume={folder}")
     assert done.returncode == 0, done.stderr
     same_result(finished[0], folder)

@@ -49,7 +49,7 @@ def test_the_newest_two_checkpoints_are_kept_and_a_torn_one_is_passed_over(tmp_p
     newest = load_checkpoint(tmp_path)
     assert newest is not None
     assert newest["evaluations"] == 24
-    (tmp_path / "000000024" / "state.json").write_text('{"torn')
+    (tmp_path / "000000024" / "state.npz").write_text("PK torn")
     older = load_checkpoint(tmp_path)
     assert older is not None
     assert older["evaluations"] == 16

@@ -1,17 +1,11 @@
-"""Exact, pickle-free persistence of nested state: a folder with ``state.json`` and ``arrays.npz``.
+"""Exact, pickle-free persistence of nested state: one file ``state.npz`` in a folder, replaced as a whole.
 
-Writing is atomic. The new pair is first written beside the old one, then ``arrays.npz`` is replaced, then
-``state.json``. The JSON carries the SHA-256 of the arrays that belong to it, so a process that dies between
-the two replacements leaves the new arrays and the still unpublished JSON, which :func:`load_state` recognises
-by that digest. :func:`evoprompt.files.replacing` would do for one file, or for a folder that is not there yet; a state
-is two files that belong together, in a folder where other files and an earlier state may be.
+It holds the state's arrays and, as one more array, the bytes of a JSON text with everything else.
 """
 
 from __future__ import annotations
 
 import dataclasses
-import hashlib
-import io
 import json
 import os
 import types
@@ -22,6 +16,7 @@ from typing import Any, ClassVar, Union, get_args, get_origin, get_type_hints
 import numpy as np
 
 from evoprompt.errors import UserError
+from evoprompt.files import PARTIAL, replacing
 
 __all__ = [
     "SCHEMA_VERSION",
@@ -34,10 +29,10 @@ __all__ = [
     "save_state",
 ]
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 
-_JSON, _ARRAYS, _NEW = "state.json", "arrays.npz", ".new"
-_ARRAY, _FLOAT = "$array", "$float"
+_FILE, _FORMER = "state.npz", "state.json"
+_HEADER, _ARRAY, _FLOAT = "header", "$array", "$float"
 
 
 class Stateful:
@@ -203,25 +198,17 @@ def save_state(path: str | os.PathLike[str], state: Mapping[str, Any]) -> None:
     """
     folder = Path(path)
     folder.mkdir(parents=True, exist_ok=True)
+    for left in folder.glob(f"{_FILE}.*{PARTIAL}"):  # of a save that was killed
+        left.unlink(missing_ok=True)
     arrays: dict[str, np.ndarray] = {}
-    tree = _encode(state, "state", arrays)
-    buffer = io.BytesIO()
-    np.savez(buffer, allow_pickle=False, **arrays)
-    packed = buffer.getbuffer()
-    header = {
-        "schema_version": SCHEMA_VERSION,
-        "arrays_sha256": hashlib.sha256(packed).hexdigest(),
-        "state": tree,
-    }
-    _write(folder / (_ARRAYS + _NEW), packed)
-    _write(folder / (_JSON + _NEW), json.dumps(header, allow_nan=False).encode())
-    os.replace(folder / (_ARRAYS + _NEW), folder / _ARRAYS)
-    os.replace(folder / (_JSON + _NEW), folder / _JSON)
-    _sync_folder(folder)
+    header = {"schema_version": SCHEMA_VERSION, "state": _encode(state, "state", arrays)}
+    arrays[_HEADER] = np.frombuffer(json.dumps(header, allow_nan=False).encode(), np.uint8)
+    with replacing(folder / _FILE, durable=True) as partial, partial.open("wb") as stream:
+        np.savez(stream, allow_pickle=False, **arrays)
 
 
 def load_state(path: str | os.PathLike[str]) -> dict[str, Any]:
-    """Read the newest complete state in the folder ``path``.
+    """Read the state in the folder ``path``.
 
     Parameters
     ----------
@@ -238,32 +225,30 @@ def load_state(path: str | os.PathLike[str]) -> dict[str, Any]:
     FileNotFoundError
         If the folder holds no state.
     ValueError
-        If the files are damaged, do not belong together, or are of another schema version.
+        If the file is damaged or of another schema version.
     """
-    folder = Path(path)
-    if not has_state(folder):
-        raise FileNotFoundError(f"no saved state in {folder}: {_JSON} and {_ARRAYS} are needed")
-    packed = (folder / _ARRAYS).read_bytes()
-    digest = hashlib.sha256(packed).hexdigest()
-    for name in (_JSON, _JSON + _NEW):
-        header = _read_header(folder / name)
-        if header is None or header.get("arrays_sha256") != digest:
-            continue
-        if header.get("schema_version") != SCHEMA_VERSION:
-            raise ValueError(
-                f"state in {folder} has schema version {header.get('schema_version')}, this reads {SCHEMA_VERSION}"
-            )
-        with np.load(io.BytesIO(packed), allow_pickle=False) as archive:
-            arrays = {key: archive[key] for key in archive.files}
-        state: dict[str, Any] = _decode(header["state"], arrays)
-        return state
-    raise ValueError(f"the state in {folder} is damaged: no {_JSON} there belongs to its {_ARRAYS}")
+    file = Path(path) / _FILE
+    if not has_state(path):
+        raise FileNotFoundError(f"no saved state in {path}: {_FILE} is needed")
+    try:
+        if not file.exists():
+            version = json.loads((Path(path) / _FORMER).read_bytes())["schema_version"]
+        else:
+            with np.load(file, allow_pickle=False) as archive:
+                arrays = {key: archive[key] for key in archive.files}
+            header = json.loads(arrays[_HEADER].tobytes())
+            version = header["schema_version"]
+    except Exception as error:  # whatever reading damaged bytes leads to
+        raise ValueError(f"the state in {path} is damaged: {error}") from error
+    if version != SCHEMA_VERSION:
+        raise ValueError(f"state in {path} has schema version {version}, this reads {SCHEMA_VERSION}")
+    state: dict[str, Any] = _decode(header["state"], arrays)
+    return state
 
 
 def has_state(path: str | os.PathLike[str]) -> bool:
-    """Whether the folder ``path`` holds a saved state (complete or damaged)."""
-    folder = Path(path)
-    return (folder / _ARRAYS).is_file() and ((folder / _JSON).is_file() or (folder / (_JSON + _NEW)).is_file())
+    """Whether the folder ``path`` holds a saved state, complete, damaged or of an earlier schema."""
+    return any((Path(path) / name).is_file() for name in (_FILE, _FORMER))
 
 
 def require_same_config(saved: Mapping[str, Any], own: Mapping[str, Any], *, but: Sequence[str] = ()) -> None:
@@ -375,28 +360,3 @@ def _decode(value: Any, arrays: Mapping[str, np.ndarray]) -> Any:
     if isinstance(value, list):
         return [_decode(item, arrays) for item in value]
     return value
-
-
-def _read_header(file: Path) -> dict[str, Any] | None:
-    try:
-        header = json.loads(file.read_bytes())
-    except (FileNotFoundError, ValueError):
-        return None
-    return header if isinstance(header, dict) else None
-
-
-def _write(file: Path, content: bytes | memoryview) -> None:
-    with file.open("wb") as stream:
-        stream.write(content)
-        stream.flush()
-        os.fsync(stream.fileno())
-
-
-def _sync_folder(folder: Path) -> None:
-    if os.name == "nt":
-        return
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
