@@ -11,9 +11,8 @@ import pytest
 from evoprompt.errors import UserError
 from evoprompt.optim import VARIANTS, DifferentialEvolution, Variant, capabilities_of, make_optimizer, minimize
 from evoprompt.optim.de.mutation import Recipe, Step, distinct
-from evoprompt.optim.de.papers.lshade import linear
 from evoprompt.optim.de.papers.shade import SuccessHistory
-from evoprompt.optim.de.schedule import FixedShare
+from evoprompt.optim.de.schedule import Share, linear
 from evoprompt.optim.de.variant import described
 
 
@@ -32,7 +31,7 @@ def five_for_each(d, budget):
 
 MINE = Variant(
     "mine", best_2, "exp", SuccessHistory, cr=0.5, size=five_for_each, minimum=5, schedule=linear, archive=1.0,
-    leaders=FixedShare(0.15),
+    leaders=Share(0.15),
 )  # fmt: skip
 WHERE = f"{__name__}:MINE"
 
@@ -101,7 +100,7 @@ def test_a_variant_of_ones_own_is_known_by_name_once_it_is_in_the_table():
     [
         ({"cr": 0.7}, "variant.cr is 0.5 in the state and 0.7 here$"),
         ({"mutation": "rand/1"}, "variant.mutation is '.*:best_2' in the state and 'rand/1' here$"),
-        ({"leaders": FixedShare(0.2)}, r"variant.leaders is '.*FixedShare\(p=0.15\)'.*FixedShare\(p=0.2\)' here$"),
+        ({"leaders": Share(0.2)}, r"variant.leaders is '.*Share\(p=0.15, end=None\)'.*Share\(p=0.2, end=None\)' here$"),
     ],
 )
 def test_a_state_of_another_algorithm_under_the_same_name_is_refused_and_says_what_differs(change, named):
@@ -121,7 +120,7 @@ def test_a_variant_with_a_lambda_runs_but_is_not_saved():
 
 @pytest.mark.parametrize(
     "part",
-    [Falling(fifth).__call__, partial(FixedShare(0.2).__call__), Rule(), Falling(Rule()), Falling([Rule()]),
+    [Falling(fifth).__call__, partial(Share(0.2).__call__), Rule(), Falling(Rule()), Falling([Rule()]),
      Falling(Falling(fifth).tenth), Falling(lambda m: m // 5)],
 )  # fmt: skip
 def test_a_part_that_no_other_process_would_find_is_not_saved(part):
@@ -134,7 +133,7 @@ def test_a_part_that_no_other_process_would_find_is_not_saved(part):
 def test_a_part_is_told_by_what_it_holds_too_in_the_same_words_everywhere():
     parts = {name: described(replace(MINE, leaders=Falling(rule))) for name, rule in [("a", fifth), ("b", linear)]}
     assert parts["a"]["leaders"] == f"{__name__}:Falling(rule={__name__}:fifth)"
-    assert parts["b"]["leaders"] == f"{__name__}:Falling(rule=evoprompt.optim.de.papers.lshade:linear)"
+    assert parts["b"]["leaders"] == f"{__name__}:Falling(rule=evoprompt.optim.de.schedule:linear)"
     nested = described(replace(MINE, leaders=Falling(Falling(fifth))))
     assert nested["leaders"] == f"{__name__}:Falling(rule={__name__}:Falling(rule={__name__}:fifth))"
 

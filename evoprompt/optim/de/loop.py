@@ -308,13 +308,15 @@ class Evolution(Stateful):
         large = self.popsize * self._box.d * self._box.dtype.itemsize > LARGE
         return min(capacity, self.popsize // 2) if large and not self._archive_asked else capacity
 
-    def _resize(self) -> None:
-        if self._generation == 1:
-            return  # the papers shrink after a generation of trials
+    def _wanted(self) -> int:
+        """How many members the variant wants now."""
         spec = self.spec
-        wanted = max(spec.minimum, spec.schedule(self.popsize, spec.minimum, self._progress, self._box.d))
-        if wanted >= len(self._members):
-            return
+        return max(spec.minimum, spec.schedule(self.popsize, spec.minimum, self._progress, self._box.d))
+
+    def _resize(self) -> None:
+        wanted = self._wanted()
+        if self._generation == 1 or wanted >= len(self._members):
+            return  # the papers shrink after a generation of trials
         keep = self._members.best(wanted)
         self._members.keep(keep)
         self._adaptation.keep(keep)

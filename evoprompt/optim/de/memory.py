@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from statistics import NormalDist
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 
 from evoprompt.optim.engine.state import Stateful
 from evoprompt.typing import Doubles, Indices
 
-__all__ = ["NORMAL", "UNIFORMS", "Adaptation", "FixedParameters", "lehmer", "normal_rate", "positive_cauchy"]
+__all__ = ["NORMAL", "UNIFORMS", "Adaptation", "lehmer", "normal_rate", "positive_cauchy"]
 
 NORMAL = NormalDist()
 _QUANTILE = NORMAL.inv_cdf
@@ -20,47 +19,30 @@ UNIFORMS = 4
 """How many uniforms per trial an adaptation may use."""
 
 
-class Adaptation(Protocol):
-    """Chooses F and CR for trials and learns from those that beat their parents."""
+class Adaptation(Stateful):
+    """Chooses F and CR for trials and learns from those that beat their parents; this one keeps both as they are.
 
-    def draw(self, u: Doubles, target: Indices, progress: float) -> tuple[Doubles, Doubles]:
-        """F (n,) and CR (n,) for trials that are made to replace the members ``target``, from u (n, UNIFORMS)."""
-        ...
-
-    def adopt(self, slots: Indices, f: Doubles, cr: Doubles) -> None:
-        """The members at ``slots`` were replaced by trials made with these parameters."""
-        ...
-
-    def learn(self, f: Doubles, cr: Doubles, gains: Doubles) -> None:
-        """Take in one generation's successes: their F, CR and improvements > 0, each (s,)."""
-        ...
-
-    def keep(self, members: Indices) -> None:
-        """Only these members are left, in this order."""
-        ...
-
-    def state_dict(self) -> dict[str, Any]: ...
-
-    def load_state_dict(self, state: Mapping[str, Any]) -> None: ...
-
-
-class FixedParameters(Stateful):
-    """The same F and CR for every trial."""
+    Parameters
+    ----------
+    f, cr : float
+        The variant's; a subclass is given ``memory`` and ``popsize``, its cells and members, as well.
+    """
 
     def __init__(self, f: float, cr: float, **_: Any) -> None:
         self._f, self._cr = f, cr
 
     def draw(self, u: Doubles, target: Indices, progress: float) -> tuple[Doubles, Doubles]:
+        """F (n,) and CR (n,) for trials that are made to replace the members ``target``, from u (n, UNIFORMS)."""
         return np.full(len(u), self._f), np.full(len(u), self._cr)
 
     def adopt(self, slots: Indices, f: Doubles, cr: Doubles) -> None:
-        """Members carry nothing."""
+        """The members at ``slots`` were replaced by trials made with these parameters."""
 
     def learn(self, f: Doubles, cr: Doubles, gains: Doubles) -> None:
-        """Nothing to learn."""
+        """Take in one generation's successes: their F, CR and improvements > 0, each (s,)."""
 
     def keep(self, members: Indices) -> None:
-        """Members carry nothing."""
+        """Only these members are left, in this order."""
 
 
 def positive_cauchy(location: Doubles | float, scale: float, u: Doubles) -> Doubles:

@@ -51,12 +51,35 @@ class Population(Stateful):
     violation: Doubles
     id: Indices
 
-    def __init__(self, x: Floats) -> None:
+    def __init__(
+        self, x: Floats, loss: Doubles | None = None, violation: Doubles | None = None, id: Indices | None = None
+    ) -> None:
         self.x = x
-        self.loss = np.full(len(x), np.inf)
-        self.violation = np.full(len(x), np.inf)
-        self.id = np.full(len(x), GUEST, dtype=np.int64)
+        self.loss = np.full(len(x), np.inf) if loss is None else loss
+        self.violation = np.full(len(x), np.inf) if violation is None else violation
+        self.id = np.full(len(x), GUEST, dtype=np.int64) if id is None else id
         self._was_restored()
+
+    @classmethod
+    def joined(cls, *parts: Population) -> Population:
+        """The members of several populations, one after the other."""
+        columns = zip(*((part.x, part.loss, part.violation, part.id) for part in parts), strict=True)
+        return cls(*(np.concatenate(column) for column in columns))
+
+    def taken(self, rows: Indices) -> Population:
+        """Copies of these members, in this order."""
+        return Population(self.x[rows], self.loss[rows], self.violation[rows], self.id[rows])
+
+    def best_first(self, n: int) -> Population:
+        """Copies of the n best members."""
+        return self.taken(ranking(self.loss, self.violation)[:n])
+
+    @property
+    def reached(self) -> tuple[float, float]:
+        """Violation and loss of the best member; infinite if all have failed."""
+        if len(self.order) == 0:
+            return np.inf, np.inf
+        return float(self.violation[self.order[0]]), float(self.loss[self.order[0]])
 
     def _was_restored(self) -> None:
         self._order: Indices | None = None

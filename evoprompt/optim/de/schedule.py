@@ -15,7 +15,19 @@ import numpy as np
 from evoprompt.optim.engine.starting import default_popsize
 from evoprompt.typing import Doubles, Indices
 
-__all__ = ["FixedShare", "Leaders", "Schedule", "Size", "by_budget", "constant", "full", "nearest", "random_share"]
+__all__ = [
+    "Leaders",
+    "Members",
+    "Schedule",
+    "Share",
+    "Size",
+    "by_budget",
+    "constant",
+    "full",
+    "linear",
+    "nearest",
+    "random_share",
+]
 
 Size = Callable[[int, int | None], float]
 """The paper's population size for d coordinates and a budget."""
@@ -37,6 +49,17 @@ def constant(initial: int, minimum: int, progress: float, d: int) -> int:
     return initial
 
 
+def linear(initial: int, minimum: int, progress: float, d: int) -> int:
+    """Linear population size reduction (Tanabe & Fukunaga 2014, L-SHADE, eq. 10).
+
+    Examples
+    --------
+    >>> [linear(100, 4, progress, 10) for progress in (0, 0.5, 1)]
+    [100, 52, 4]
+    """
+    return nearest((minimum - initial) * progress + initial)
+
+
 def random_share(u: Doubles, m: int, progress: float) -> Indices:
     """SHADE: p_i drawn from [2 / N, 0.2] for each trial (Tanabe & Fukunaga 2013, eq. 8)."""
     least = 2 / m
@@ -45,13 +68,26 @@ def random_share(u: Doubles, m: int, progress: float) -> Indices:
 
 
 @dataclass(frozen=True)
-class FixedShare:
-    """The same share p of the population always, two members at least (JADE, L-SHADE)."""
+class Share:
+    """The share p of the population, two members at least; with ``end`` it goes there linearly."""
 
     p: float
+    end: float | None = None
 
     def __call__(self, u: Doubles, m: int, progress: float) -> Indices:
-        return np.full(len(u), max(nearest(self.p * m), 2))
+        p = self.p if self.end is None else self.p + (self.end - self.p) * progress
+        return np.full(len(u), max(nearest(p * m), 2))
+
+
+@dataclass(frozen=True)
+class Members:
+    """So many members, and so many more for each coordinate."""
+
+    fixed: int = 0
+    each: int = 0
+
+    def __call__(self, d: int, budget: int | None) -> float:
+        return self.fixed + self.each * d
 
 
 def by_budget(d: int, budget: int | None) -> float:

@@ -13,12 +13,12 @@ from typing import TYPE_CHECKING, Any
 from evoprompt.checks import real_number, whole_number
 from evoprompt.errors import UserError, unknown_name
 from evoprompt.optim.de.crossover import CROSSOVERS, Crossover
-from evoprompt.optim.de.memory import Adaptation, FixedParameters
+from evoprompt.optim.de.memory import Adaptation
 from evoprompt.optim.de.mutation import STRATEGIES, Strategy
 from evoprompt.optim.de.schedule import (
-    FixedShare,
     Leaders,
     Schedule,
+    Share,
     Size,
     by_budget,
     constant,
@@ -93,7 +93,7 @@ class Variant:
     name: str
     mutation: str | Strategy = "rand/1"
     crossover: str | Crossover = "bin"
-    adaptation: Callable[..., Adaptation] = FixedParameters
+    adaptation: Callable[..., Adaptation] = Adaptation
     f: float = 0.5
     cr: float = 0.9
     size: Size = by_budget
@@ -181,7 +181,7 @@ def customised(spec: Variant, **options: Any) -> Variant:
             raise UserError(f"variant {spec.name!r} has no option {name!r}; there are: {', '.join(_RANGES)}")
         if value is not None:
             _checked(name, value, *_RANGES[name])
-            changes |= {"leaders": FixedShare(float(value))} if name == "pbest" else {name: value}
+            changes |= {"leaders": Share(float(value))} if name == "pbest" else {name: value}
     return replace(spec, **changes)
 
 
@@ -213,9 +213,9 @@ def described(spec: Variant) -> dict[str, Any]:
 
     Examples
     --------
-    >>> parts = described(Variant("mine", leaders=FixedShare(0.2)))
+    >>> parts = described(Variant("mine", leaders=Share(0.2)))
     >>> parts["size"], parts["leaders"], parts["f"]
-    ('evoprompt.optim.de.schedule:by_budget', 'evoprompt.optim.de.schedule:FixedShare(p=0.2)', 0.5)
+    ('evoprompt.optim.de.schedule:by_budget', 'evoprompt.optim.de.schedule:Share(p=0.2, end=None)', 0.5)
     """
     told = {}
     for part in fields(spec):

@@ -14,15 +14,14 @@ import numpy as np
 
 from evoprompt.optim.de.loop import Evolution
 from evoprompt.optim.de.papers.jso import JSO, PhasedHistory
-from evoprompt.optim.de.population import Population, ranking
+from evoprompt.optim.de.population import Population
 from evoprompt.optim.de.schedule import nearest
-from evoprompt.optim.engine.algorithm import GUEST, Results, Selection
+from evoprompt.optim.engine.algorithm import Results, Selection
 from evoprompt.optim.engine.rng import Purpose
 from evoprompt.optim.engine.starting import initial_points
-from evoprompt.optim.engine.state import Stateful
-from evoprompt.typing import Doubles, Floats, Indices
+from evoprompt.typing import Doubles, Indices
 
-__all__ = ["ARRDE", "PointSet", "RestartingEvolution", "TightHistory", "arrde_size"]
+__all__ = ["ARRDE", "RestartingEvolution", "TightHistory", "arrde_size"]
 
 _SPREAD = 1e-5
 _RESTARTS = 2
@@ -30,64 +29,19 @@ _ARCHIVED = 1000
 _LAST_PHASE = 0.9
 
 
-class PointSet(Stateful):
-    """Points that were evaluated once and may become members again: x (n, d), loss, violation and id (n,)."""
-
-    x: Floats
-    loss: Doubles
-    violation: Doubles
-    id: Indices
-
-    def __init__(self, d: int, dtype: np.dtype[Any]) -> None:
-        self.x = np.empty((0, d), dtype=dtype)
-        self.loss, self.violation = np.empty(0), np.empty(0)
-        self.id = np.empty(0, dtype=np.int64)
-
-    def __len__(self) -> int:
-        return len(self.loss)
-
-    @property
-    def columns(self) -> tuple[Floats, Doubles, Doubles, Indices]:
-        return self.x, self.loss, self.violation, self.id
-
-    def append(self, x: Floats, loss: Doubles, violation: Doubles, ids: Indices) -> None:
-        self.x = np.concatenate([self.x, x])
-        self.loss = np.concatenate([self.loss, loss])
-        self.violation = np.concatenate([self.violation, violation])
-        self.id = np.concatenate([self.id, ids])
-
-    def take(self, rows: Indices) -> PointSet:
-        """These rows, in this order."""
-        taken = PointSet(self.x.shape[1], self.x.dtype)
-        taken.append(self.x[rows], self.loss[rows], self.violation[rows], self.id[rows])
-        return taken
-
-    def best_first(self, n: int) -> PointSet:
-        """The n best."""
-        return self.take(ranking(self.loss, self.violation)[:n])
-
-    def best(self) -> tuple[float, float]:
-        """Violation and loss of the best one; infinite if there is none."""
-        if len(self) == 0:
-            return np.inf, np.inf
-        first = ranking(self.loss, self.violation)[0]
-        return float(self.violation[first]), float(self.loss[first])
-
-
 class RestartingEvolution(Evolution):
-    """Muzakka, Shali, Suhendar, Moeller & Finsterbusch 2025, "... The ARRDE algorithm", arXiv:2511.18429.
+    """jSO that begins again once its population's losses agree to 1e-5, which is kept.
 
-    jSO whose population, once its losses agree to 1e-5, is kept and begins again: with fresh points
-    outside the regions that earlier populations ended in (a restart), or with a random choice of all recorded
-    points (a refinement). At nine tenths of the budget the population grows again and refines for the rest.
-    Details follow the authors' program (Minion); where points are drawn, only the random numbers differ.
+    It begins with fresh points outside the regions that earlier populations ended in (a restart), or with a random
+    choice of all recorded points (a refinement). At nine tenths of the budget the population grows again and refines
+    for the rest. Details follow the authors' program (Minion); where points are drawn, only the random numbers differ.
     """
 
-    _ended: PointSet
+    _ended: Population
     """Members of populations that have ended."""
-    _ended_archive: PointSet
+    _ended_archive: Population
     """What was in their archives."""
-    _milestones: PointSet
+    _milestones: Population
     """Each new best point of the first run."""
     _memories: list[Doubles]
     """Cells (2, H) of M_F and M_CR when first runs and refinements ended."""
@@ -102,45 +56,31 @@ class RestartingEvolution(Evolution):
 
     def __init__(self, *args: Any, **settings: Any) -> None:
         super().__init__(*args, **settings)
-        d, dtype = self._box.d, self._box.dtype
-        self._ended = PointSet(d, dtype)
-        self._ended_archive = PointSet(d, dtype)
-        self._milestones = PointSet(d, dtype)
+        nobody = np.empty((0, self._box.d), self._box.dtype)
+        self._ended, self._ended_archive, self._milestones = (Population(nobody) for _ in range(3))
         self._memories = []
         self._phase = "first"
         self._restarts = 1
         self._episode = 0
         self._born = False
-        self._regions = [[] for _ in range(d)]
+        self._regions = [[] for _ in range(self._box.d)]
 
     def select(self, results: Results) -> Selection:
-        before = self._best()
+        before = self._members.reached
         selection = super().select(results)
-        if self._phase == "first" and self._generation > 0 and (best := self._best()) < before:
-            first = self._members.order[:1]
-            self._milestones.append(
-                self._members.x[first], np.array([best[1]]), np.array([best[0]]), self._members.id[first]
-            )
+        if self._phase == "first" and self._generation > 0 and self._members.reached < before:
+            self._milestones = Population.joined(self._milestones, self._members.best_first(1))
         return selection
-
-    def _best(self) -> tuple[float, float]:
-        order = self._members.order
-        if len(order) == 0:
-            return np.inf, np.inf
-        return float(self._members.violation[order[0]]), float(self._members.loss[order[0]])
 
     def _resize(self) -> None:
         if self._born or self._generation == 1:
             self._born = False
             return
-        wanted = max(self.spec.minimum, self._wanted())
+        wanted = self._wanted()
         grow = wanted > len(self._members)
         super()._resize()
         if grow or self._has_converged():
             self._begin_again(wanted, refine=grow)
-
-    def _wanted(self) -> int:
-        return self.spec.schedule(self.popsize, self.spec.minimum, self._progress, self._box.d)
 
     def _has_converged(self) -> bool:
         # The last refinement goes on to the end; in the program only losses that are exactly equal end it.
@@ -153,8 +93,8 @@ class RestartingEvolution(Evolution):
 
     def _begin_again(self, size: int, *, refine: bool) -> None:
         """Keep what the population found and replace it."""
-        overall, current = self._ended.best(), self._best()
-        restart = self._phase in ("first", "refine") or (overall <= current and self._restarts < _RESTARTS)
+        here = self._ended.reached <= self._members.reached
+        restart = self._phase in ("first", "refine") or (here and self._restarts < _RESTARTS)
         self._keep_what_was_found()
         self._episode += 1
         self._archive.clear()
@@ -170,18 +110,15 @@ class RestartingEvolution(Evolution):
         members, archive = self._members, self._archive
         if self._phase in ("first", "refine"):
             self._memories.append(self._adaptation.cells)
-        self._ended.append(members.x, members.loss, members.violation, members.id)
-        order = ranking(archive.loss, archive.violation)
-        self._ended_archive.append(
-            archive.x[order], archive.loss[order], archive.violation[order], np.full(len(order), GUEST)
-        )
-        self._ended_archive = self._ended_archive.take(np.arange(len(self._ended_archive))[-_ARCHIVED:])
+        self._ended = Population.joined(self._ended, members)
+        beaten = Population(archive.x, archive.loss, archive.violation).best_first(len(archive.x))
+        known = Population.joined(self._ended_archive, beaten)
+        self._ended_archive = known.taken(np.arange(len(known))[-_ARCHIVED:])
         centre, reach = members.x.mean(axis=0, dtype=np.float64), members.x.std(axis=0, dtype=np.float64)
         low = np.maximum(centre - reach, self._box.low)
         high = np.minimum(centre + reach, self._box.high)
-        self._regions = [
-            _merged([*known, region]) for known, region in zip(self._regions, zip(low, high, strict=True), strict=True)
-        ]
+        sides = zip(low, high, strict=True)
+        self._regions = [_merged([*former, new]) for former, new in zip(self._regions, sides, strict=True)]
 
     def _restart(self, size: int) -> None:
         x = initial_points(self._box, size, self._streams, stratified=False, episode=self._episode)
@@ -201,17 +138,14 @@ class RestartingEvolution(Evolution):
 
     def _refine(self, size: int) -> None:
         rng = self._streams.of(self._episode, Purpose.RESTART)
-        chosen = self._ended.take(rng.permutation(len(self._ended))[:size])
+        chosen = self._ended.taken(rng.permutation(len(self._ended))[:size])
         if self._progress > _LAST_PHASE:
-            best = self._ended.best_first(1)
-            best.append(*chosen.take(np.arange(1, len(chosen))).columns)
-            chosen = best
+            chosen = Population.joined(self._ended.best_first(1), chosen.taken(np.arange(1, len(chosen))))
         for points in (self._milestones, self._ended_archive):
-            chosen.append(*points.best_first(size - len(chosen)).columns)
+            chosen = Population.joined(chosen, points.best_first(size - len(chosen)))
         source = self._milestones if len(self._milestones) else self._ended
-        chosen.append(*source.take((rng.random(size - len(chosen)) * len(source)).astype(np.int64)).columns)
-        self._members = Population(chosen.x)
-        self._members.loss, self._members.violation, self._members.id = chosen.loss, chosen.violation, chosen.id
+        rows = (rng.random(size - len(chosen)) * len(source)).astype(np.int64)
+        self._members = Population.joined(chosen, source.taken(rows))
         self._unborn = np.zeros(size, dtype=bool)
         cells = np.concatenate(self._memories, axis=1)
         memory = self._adaptation.cells.shape[1]
@@ -259,7 +193,7 @@ class TightHistory(PhasedHistory):
 
     SPREAD = 0.05
 
-    def _means(self, r: Indices) -> tuple[Doubles, Doubles]:
+    def _cells(self, r: Indices) -> tuple[Doubles, Doubles]:
         return self.m_f[r], self.m_cr[r]
 
     def _write(self, cell: int, f: Doubles, cr: Doubles, weights: Doubles) -> None:

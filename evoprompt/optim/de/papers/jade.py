@@ -10,22 +10,16 @@ from typing import Any
 
 import numpy as np
 
-from evoprompt.optim.de.memory import FixedParameters, lehmer, normal_rate, positive_cauchy
-from evoprompt.optim.de.schedule import FixedShare
+from evoprompt.optim.de.memory import Adaptation, lehmer, normal_rate, positive_cauchy
+from evoprompt.optim.de.schedule import Share
 from evoprompt.optim.de.variant import Variant
 from evoprompt.typing import Doubles, Indices
 
 __all__ = ["JADE", "RunningMeans"]
 
 
-class RunningMeans(FixedParameters):
-    """JADE: F and CR around two means that follow what succeeded (Zhang & Sanderson 2009, eqs. 9 to 12, c = 0.1).
-
-    Parameters
-    ----------
-    f, cr : float
-        Where the means begin; 0.5 in the paper.
-    """
+class RunningMeans(Adaptation):
+    """F and CR around two means that follow what succeeded (eqs. 9 to 12, c = 0.1); ``f``, ``cr``: where they begin."""
 
     f: float
     cr: float
@@ -52,5 +46,5 @@ def _popsize(d: int, budget: int | None) -> float:
 # Up to 10, up to 30 and more coordinates: NP = 30, 100, 400; p = 0.05, |A| <= NP, strictly better trials win.
 JADE = Variant(
     "jade", "current-to-pbest/1", adaptation=RunningMeans, f=0.5, cr=0.5, size=_popsize, archive=1.0, overwrite=False,
-    leaders=FixedShare(0.05), ties=False,
+    leaders=Share(0.05), ties=False,
 )  # fmt: skip

@@ -9,24 +9,18 @@ from typing import Any
 
 import numpy as np
 
-from evoprompt.optim.de.memory import FixedParameters
+from evoprompt.optim.de.memory import Adaptation
+from evoprompt.optim.de.schedule import Members
 from evoprompt.optim.de.variant import Variant
 from evoprompt.typing import Doubles, Indices
 
 __all__ = ["JDE", "SelfAdaptive"]
 
 
-class SelfAdaptive(FixedParameters):
-    """jDE: every member carries its own F and CR, which its successful trial may have changed.
+class SelfAdaptive(Adaptation):
+    """Every member carries its own F and CR, ``f`` and ``cr`` at first, which its successful trial may have changed.
 
-    Brest, Greiner, Boskovic, Mernik & Zumer 2006, eqs. 5 and 6, with F_l = 0.1, F_u = 0.9 and tau_1 = tau_2 =
-    0.1.
-
-    Parameters
-    ----------
-    f, cr : float
-        What every member begins with; 0.5 and 0.9 in the paper.
-    popsize : int
+    Eqs. 5 and 6, with F_l = 0.1, F_u = 0.9 and tau_1 = tau_2 = 0.1.
     """
 
     f: Doubles
@@ -49,9 +43,5 @@ class SelfAdaptive(FixedParameters):
         self.f, self.cr = self.f[members], self.cr[members]
 
 
-def _popsize(d: int, budget: int | None) -> float:
-    return 100
-
-
 # NP = 100, and only a better trial replaces its parent.
-JDE = Variant("jde", adaptation=SelfAdaptive, f=0.5, cr=0.9, size=_popsize, ties=False)
+JDE = Variant("jde", adaptation=SelfAdaptive, f=0.5, cr=0.9, size=Members(100), ties=False)

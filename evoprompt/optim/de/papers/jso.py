@@ -12,22 +12,21 @@ import math
 import numpy as np
 
 from evoprompt.optim.de.memory import lehmer
-from evoprompt.optim.de.papers.lshade import TerminalHistory, linear
-from evoprompt.optim.de.schedule import nearest
+from evoprompt.optim.de.papers.shade import SuccessHistory
+from evoprompt.optim.de.schedule import Share, linear
 from evoprompt.optim.de.variant import Variant
 from evoprompt.typing import Doubles, Indices
 
 __all__ = ["JSO", "PhasedHistory"]
 
 
-class PhasedHistory(TerminalHistory):
-    """jSO's memory: slower, one cell fixed at 0.9, F and CR limited by phases.
+class PhasedHistory(SuccessHistory):
+    """New means are averaged with what a cell held, the last cell reads 0.9, F and CR are limited by phases.
 
-    New means are averaged with what the cell held; the last cell always reads 0.9, 0.9; CR >= 0.7 and 0.6 in
-    the first quarter and half of the budget, F <= 0.7 in its first 60 %.
+    CR >= 0.7 and 0.6 in the first quarter and half of the budget, F <= 0.7 in its first 60 %.
     """
 
-    def _means(self, r: Indices) -> tuple[Doubles, Doubles]:
+    def _cells(self, r: Indices) -> tuple[Doubles, Doubles]:
         last = r == len(self.m_f) - 1
         return np.where(last, 0.9, self.m_f[r]), np.where(last, 0.9, self.m_cr[r])
 
@@ -41,16 +40,11 @@ class PhasedHistory(TerminalHistory):
 
     def _write(self, cell: int, f: Doubles, cr: Doubles, weights: Doubles) -> None:
         self.m_f[cell] = (lehmer(f, weights, self.m_f[cell]) + self.m_f[cell]) / 2
-        self.m_cr[cell] = (lehmer(cr, weights, self.TERMINAL) + self.m_cr[cell]) / 2
+        self.m_cr[cell] = (lehmer(cr, weights, -1.0) + self.m_cr[cell]) / 2  # -1 as in L-SHADE, where all CR are 0
 
 
 def _popsize(d: int, budget: int | None) -> float:
     return 25 * math.log(d) * math.sqrt(d)
-
-
-def leaders(u: Doubles, m: int, progress: float) -> Indices:
-    """p falls from 0.25 at the beginning to 0.125 at the end, two members at least."""
-    return np.full(len(u), max(nearest(0.25 * (1 - 0.5 * progress) * m), 2))
 
 
 def weight(progress: float) -> float:
@@ -58,8 +52,8 @@ def weight(progress: float) -> float:
     return 0.7 if progress < 0.2 else 0.8 if progress < 0.4 else 1.2
 
 
-# N = 25 log(D) sqrt(D), |A| = N, H = 5, M_F = 0.3, M_CR = 0.8.
+# N = 25 log(D) sqrt(D), |A| = N, H = 5, M_F = 0.3, M_CR = 0.8, p from 0.25 to 0.125.
 JSO = Variant(
     "jso", "current-to-pbest/1", adaptation=PhasedHistory, f=0.3, cr=0.8, size=_popsize, schedule=linear, memory=5,
-    archive=1.0, leaders=leaders, weight=weight,
+    archive=1.0, leaders=Share(0.25, 0.125), weight=weight,
 )  # fmt: skip

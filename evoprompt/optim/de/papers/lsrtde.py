@@ -12,9 +12,10 @@ from typing import Any
 import numpy as np
 
 from evoprompt.optim.de.loop import Evolution
-from evoprompt.optim.de.memory import NORMAL, FixedParameters, lehmer, normal_rate
+from evoprompt.optim.de.memory import NORMAL, Adaptation, lehmer, normal_rate
 from evoprompt.optim.de.mutation import Draws, Pool, Recipe, Step, distinct
 from evoprompt.optim.de.population import HUGE, Population, ranking
+from evoprompt.optim.de.schedule import Members
 from evoprompt.optim.de.variant import Variant
 from evoprompt.optim.engine.algorithm import Results, Selection
 from evoprompt.typing import Bools, Doubles, Floats, Indices
@@ -133,9 +134,8 @@ class NewestEvolution(Evolution):
 
     def _part(self) -> None:
         """The starting points, best first, become both populations."""
-        order = ranking(self._members.loss, self._members.violation)
-        self._best = _taken(self._members, order)
-        self._members = _taken(self._members, order)
+        self._best = self._members.best_first(len(self._members))
+        self._members = self._best.taken(np.arange(len(self._best)))
 
     def _merge(self) -> None:
         """The best points are the best of the old ones and the successes."""
@@ -150,30 +150,15 @@ class NewestEvolution(Evolution):
         x = best.x.take(chosen, axis=0, mode="clip")
         for k in (chosen >= len(best)).nonzero()[0].tolist():
             x[k] = arrived[chosen[k] - len(best)][0]
-        merged = Population(x)
-        merged.loss, merged.violation, merged.id = loss[chosen], violation[chosen], ids[chosen]
-        self._best, self._arrived = merged, []
+        self._best, self._arrived = Population(x, loss[chosen], violation[chosen], ids[chosen]), []
 
 
-def _taken(members: Population, order: Indices) -> Population:
-    copy = Population(members.x[order])
-    copy.loss, copy.violation, copy.id = members.loss[order], members.violation[order], members.id[order]
-    return copy
-
-
-class SuccessRate(FixedParameters):
-    """L-SRTDE: F from the share of trials that succeeded, CR from a history.
+class SuccessRate(Adaptation):
+    """F from the share of trials that succeeded, CR from ``memory`` cells (the paper's H), all ``cr`` at first.
 
     F is normal around 0.4 + 0.25 tanh(5 SR) with deviation 0.02, redrawn outside [0, 1]; CR is normal around a
     random cell with deviation 0.05. A cell is averaged with the weighted Lehmer mean of the *actual* rates,
     the shares of coordinates that came from the donor.
-
-    Parameters
-    ----------
-    cr : float
-        Initial content of M_CR; 1 in the paper.
-    memory : int
-        H, the number of memory cells; 5 in the paper.
     """
 
     m_cr: Doubles
@@ -230,12 +215,8 @@ def truncated_linear(initial: int, minimum: int, progress: float, d: int) -> int
     return int((minimum - initial) * progress + initial)
 
 
-def _popsize(d: int, budget: int | None) -> float:
-    return 20 * d
-
-
 # N = 20 D, H = 5, M_CR = 1, points outside the box are drawn again.
 LSRTDE = Variant(
-    "lsrtde", newest_to_best_1, adaptation=SuccessRate, cr=1.0, size=_popsize, schedule=truncated_linear, memory=5,
-    repair="resample", algorithm=NewestEvolution,
+    "lsrtde", newest_to_best_1, adaptation=SuccessRate, cr=1.0, size=Members(each=20), schedule=truncated_linear,
+    memory=5, repair="resample", algorithm=NewestEvolution,
 )  # fmt: skip
