@@ -70,8 +70,8 @@ FAULTS = (
     ),
     Fault(
         "optim/engine/ledger.py",
-        "i = int(ties[received.ids[ties].argmin()])",
-        "i = int(ties[0])",
+        "np.lexsort((received.ids, received.loss, violation))",
+        "np.lexsort((received.loss, violation))",
         "of equal losses told together the best depends on their order",
         "tests/optim/test_ledger.py",
     ),

@@ -14,7 +14,7 @@ from evoprompt.optim.de.papers.jade import RunningMeans
 from evoprompt.optim.de.papers.shade import SuccessHistory
 from evoprompt.optim.de.population import Population
 from evoprompt.optim.de.variant import customised, variant_popsize
-from evoprompt.optim.engine.algorithm import GUEST, Results
+from evoprompt.optim.engine.algorithm import GUEST, Problem, Results
 from evoprompt.optim.engine.box import Box
 from evoprompt.optim.engine.rng import TrialStreams
 
@@ -31,9 +31,8 @@ class Run:
 
     def __init__(self, name, popsize=12, budget=None, seed=1, **settings):
         box = Box([(-5, 5)] * D, "float64")
-        self.search = make_evolution(
-            VARIANTS[name], box, streams=TrialStreams(seed), budget=budget, popsize=popsize, **settings
-        )
+        problem = Problem(box, TrialStreams(seed), budget, popsize, noise=settings.pop("noise", None))
+        self.search = make_evolution(VARIANTS[name], problem, **settings)
         self.asked, self.budget = 0, budget
 
     def ask(self, slots=None):

@@ -15,11 +15,10 @@ from evoprompt.optim.de.mutation import Draws, Pool, mix
 from evoprompt.optim.de.noise import Lifetimes
 from evoprompt.optim.de.population import Population
 from evoprompt.optim.de.variant import Variant, customised, variant_popsize
-from evoprompt.optim.engine.algorithm import Made, Results, Selection
-from evoprompt.optim.engine.box import Box
-from evoprompt.optim.engine.rng import Purpose, TrialStreams
+from evoprompt.optim.engine.algorithm import Made, Problem, Results, Selection
+from evoprompt.optim.engine.rng import Purpose
 from evoprompt.optim.engine.rows import Scratch, pieces, rows_at
-from evoprompt.optim.engine.starting import checked_popsize, initial_points
+from evoprompt.optim.engine.starting import checked_popsize, drawn_points, initial_points
 from evoprompt.optim.engine.state import Stateful
 from evoprompt.typing import Bools, Doubles, Floats, Indices
 
@@ -44,23 +43,14 @@ class Evolution(Stateful):
     Parameters
     ----------
     spec : Variant
-    box : Box
-    streams : TrialStreams
-    budget : int or None
-        Only for the population size.
-    popsize : int, optional
-        By default :func:`evoprompt.optim.de.variant.variant_popsize`.
-    x0 : ndarray, shape (m, d), optional
-        Points put first into the initial population.
+    problem : Problem
+        Its budget is only for the population size, by :func:`evoprompt.optim.de.variant.variant_popsize`. With
+        ``noise`` a generation may have more slots than members; those beyond evaluate members again, see
+        :class:`evoprompt.optim.de.noise.Lifetimes`. Nothing has to be prepared for violations or rounding.
     repair : str, optional
-        A key of :data:`evoprompt.optim.engine.box.REPAIRS`; by default the variant's own.
+        One of :data:`evoprompt.optim.engine.box.REPAIRS`; by default the variant's own.
     initial : str
         "latin" hypercube or "uniform".
-    noise : None, "auto" or float
-        See :class:`evoprompt.optim.de.noise.Lifetimes`. With it a generation may have more slots than members;
-        those beyond evaluate members again.
-    constrained, integrality
-        Nothing has to be prepared for violations or rounding.
     **options
         See :func:`evoprompt.optim.de.variant.customised`.
 
@@ -88,39 +78,34 @@ class Evolution(Stateful):
     def __init__(
         self,
         spec: Variant,
-        box: Box,
+        problem: Problem,
         *,
-        streams: TrialStreams,
-        budget: int | None = None,
-        popsize: int | None = None,
-        x0: Floats | None = None,
         repair: str | None = None,
         initial: str = "latin",
-        noise: str | float | None = None,
-        constrained: bool = False,
-        integrality: Bools | None = None,
         **options: Any,
     ) -> None:
         self.spec = spec = customised(spec, **options)
+        box, x0, popsize = problem.box, problem.x0, problem.popsize
         if popsize is None:
-            popsize = variant_popsize(spec, box.d, budget)
-        self.popsize = checked_popsize(popsize, budget, spec.minimum)
+            popsize = variant_popsize(spec, box.d, problem.budget)
+        self.popsize = checked_popsize(popsize, problem.budget, spec.minimum)
         self.replaceable = self.popsize - (0 if x0 is None else len(x0))
         if self.replaceable < 0:
             raise ValueError(
                 f"x0 has {self.popsize - self.replaceable} rows, more than the population of {self.popsize}"
             )
-        self._box, self._streams = box, streams
+        self._box, self._streams = box, problem.streams
         self._repair = spec.repair if repair is None else repair
         self._strategy, self._crossover = spec.strategy, spec.cross
         memory = self.popsize if spec.memory is None else spec.memory
         self._adaptation = spec.adaptation(f=spec.f, cr=spec.cr, memory=memory, popsize=self.popsize)
         self._archive_asked = options.get("archive") is not None
         self._archive = Archive(self._archive_size(self.popsize), box.d, box.dtype, overwrite=spec.overwrite)
-        self._members = Population(initial_points(box, self.popsize, streams, x0, stratified=initial == "latin"))
+        self._members = Population(initial_points(box, self.popsize, self._streams, x0, stratified=initial == "latin"))
         self._scratch = Scratch(box.d, box.dtype)
-        self._lifetimes = None if noise is None else Lifetimes(noise, self.popsize)
-        if noise is not None:
+        self._lifetimes = None
+        if problem.noise is not None:
+            self._lifetimes = Lifetimes(problem.noise, self.popsize)
             self.tags, self.stages = (*self.tags, "again"), (*self.stages, "again")  # type: ignore[misc]
         self._unborn = np.ones(self.popsize, dtype=bool)
         self._progress = 0.0
@@ -171,7 +156,7 @@ class Evolution(Stateful):
     def _evolve(self, ids: Indices, slots: Indices) -> Made:
         members, n, d = self._members, len(ids), self._box.d
         if len(members.order) == 0:
-            return Made(self._redraw(ids), np.full((n, len(self.tags)), np.nan), 0)
+            return Made(drawn_points(self._box, self._streams, ids), np.full((n, len(self.tags)), np.nan), 0)
         u = self._streams.uniforms(ids, UNIFORMS)
         target = self._targets(slots, u)
         f, cr = self._adaptation.draw(u, target, self._progress)
@@ -210,38 +195,23 @@ class Evolution(Stateful):
     def _note_crossover(self, tags: Doubles, kept: Bools | None) -> None:
         """What a variant notes about the crossover it saw; ``tags`` may be written."""
 
-    def _redraw(self, ids: Indices) -> Floats:
-        x = np.empty((len(ids), self._box.d), dtype=self._box.dtype)
-        for part in pieces(len(ids), self._box.d * 8):
-            x[part] = self._box.from_unit(self._streams.uniforms(ids[part], self._box.d, Purpose.REDRAW))
-        return x
-
     def select(self, results: Results) -> Selection:
         """One-to-one selection; guests and trials for slots that are no longer there compete with the worst."""
         n = len(results.id)
-        if self._lifetimes is None and self._is_one_to_one(results.slot):
+        slots = results.slot
+        if self._lifetimes is None and n and slots.min() >= 0 and slots.max() < len(self._members):
             selection = Selection(np.zeros(n, dtype=bool), np.empty(n, dtype=np.int64), np.empty(n))
             self._compete(results, np.arange(n), selection)
             return selection
         selection = Selection(np.zeros(n, dtype=bool), np.full(n, -1, dtype=np.int64), np.full(n, np.inf))
         again = self._select_again(results, selection)
         here = (results.slot >= 0) & (results.slot < len(self._members))
-        waiting, guests = np.flatnonzero(here & ~again), np.flatnonzero(~here & ~again)
-        while len(waiting):
-            # Several trials for one slot compete one after the other.
-            rows, rest = waiting, waiting[:0]
-            if not _ascending(results.slot[waiting]):
-                first = np.sort(np.unique(results.slot[waiting], return_index=True)[1])
-                rows, rest = waiting[first], np.delete(waiting, first)
+        if len(rows := np.flatnonzero(here & ~again)):
             self._compete(results, rows, selection)
-            waiting = rest
-        if len(guests):
-            for row in guests[np.lexsort((results.loss[guests], results.violation[guests]))]:
-                self._admit(results, int(row), selection)
+        guests = np.flatnonzero(~here & ~again)
+        for row in guests[np.lexsort((results.loss[guests], results.violation[guests]))].tolist():
+            self._admit(results, row, selection)
         return selection
-
-    def _is_one_to_one(self, slots: Indices) -> bool:
-        return len(slots) > 0 and int(slots[0]) >= 0 and int(slots[-1]) < len(self._members) and _ascending(slots)
 
     def _select_again(self, results: Results, selection: Selection) -> Bools:
         """Repeated evaluations go into their members' means; says which results these are."""
@@ -327,10 +297,6 @@ class Evolution(Stateful):
         self._archive.resize(self._archive_size(wanted), rng)
 
 
-def _ascending(slots: Indices) -> bool:
-    return len(slots) < 2 or bool((slots[1:] > slots[:-1]).all())
-
-
 def _joined(batches: list[tuple[Doubles, Doubles, Doubles]]) -> tuple[Doubles, Doubles, Doubles]:
     if len(batches) == 1:
         return batches[0]
@@ -338,11 +304,11 @@ def _joined(batches: list[tuple[Doubles, Doubles, Doubles]]) -> tuple[Doubles, D
     return f, cr, gains
 
 
-def make_evolution(spec: Variant, box: Box, **settings: Any) -> Evolution:
+def make_evolution(spec: Variant, problem: Problem, **settings: Any) -> Evolution:
     """The algorithm that runs a variant: an :class:`Evolution`, or the kind of it that the variant names.
 
     Parameters are those of :class:`Evolution`.
     """
     run: Any = spec.algorithm or Evolution
-    evolution: Evolution = run(spec, box, **settings)
+    evolution: Evolution = run(spec, problem, **settings)
     return evolution

@@ -7,17 +7,50 @@ for one of them.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol
 
 from evoprompt.optim.engine.box import Box
 from evoprompt.optim.engine.rng import TrialStreams
 from evoprompt.typing import Bools, Doubles, Floats, Indices
 
-__all__ = ["GUEST", "Algorithm", "Made", "MakeAlgorithm", "Results", "Selection"]
+__all__ = ["GUEST", "Algorithm", "Made", "MakeAlgorithm", "Problem", "Results", "Selection"]
 
 GUEST = -1
 """The slot of a point that was told without having been asked."""
+
+
+@dataclass(frozen=True, eq=False)
+class Problem:
+    """What an algorithm is to search, and what it may plan by.
+
+    Attributes
+    ----------
+    box : Box
+    streams : TrialStreams
+        Where its random numbers come from.
+    budget : int or None
+    popsize : int, optional
+        Members in the beginning; by default the algorithm decides.
+    x0 : ndarray, shape (m, d), optional
+        Points evaluated first.
+    noise : None, "auto" or float
+        Losses are noisy, with this standard deviation or an unknown one.
+    constrained : bool
+        Whether results may violate constraints.
+    integrality : ndarray of bool, shape (d,), optional
+        Which coordinates are rounded before they are evaluated.
+    """
+
+    box: Box
+    streams: TrialStreams
+    budget: int | None = None
+    popsize: int | None = None
+    x0: Floats | None = None
+    noise: str | float | None = None
+    constrained: bool = False
+    integrality: Bools | None = None
 
 
 class Made(NamedTuple):
@@ -92,7 +125,7 @@ class Algorithm(Protocol):
     def select(self, results: Results) -> Selection:
         """Take results in: a whole generation in the order of slots, or whatever came if there is no barrier.
 
-        Results of an earlier generation and guests may be among them.
+        No two are for one slot. Results of an earlier generation and guests may be among them.
         """
         ...
 
@@ -115,18 +148,4 @@ class Algorithm(Protocol):
     def load_state_dict(self, state: Mapping[str, Any]) -> None: ...
 
 
-class MakeAlgorithm(Protocol):
-    """What makes an :class:`Algorithm` for a problem."""
-
-    def __call__(
-        self,
-        box: Box,
-        *,
-        streams: TrialStreams,
-        budget: int | None,
-        popsize: int | None,
-        x0: Floats | None,
-        noise: str | float | None,
-        constrained: bool,
-        integrality: Bools | None,
-    ) -> Algorithm: ...
+MakeAlgorithm = Callable[[Problem], Algorithm]

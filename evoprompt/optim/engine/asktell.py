@@ -7,6 +7,8 @@ states. Where trials go is decided by an :class:`~evoprompt.optim.engine.algorit
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
+from functools import partial
 from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
@@ -15,12 +17,13 @@ from numpy.typing import ArrayLike, DTypeLike
 from evoprompt.checks import is_number, real_number
 from evoprompt.errors import UserError
 from evoprompt.optim.engine.accounts import Accounts, Settings
-from evoprompt.optim.engine.algorithm import MakeAlgorithm
+from evoprompt.optim.engine.algorithm import MakeAlgorithm, Problem
 from evoprompt.optim.engine.box import Rounding
 from evoprompt.optim.engine.generations import Generations
 from evoprompt.optim.engine.ledger import FOREIGN, Ledger, cleaned
 from evoprompt.optim.engine.record import GenerationRecord
-from evoprompt.optim.engine.rng import Purpose, TrialStreams
+from evoprompt.optim.engine.rng import TrialStreams
+from evoprompt.optim.engine.starting import drawn_points
 from evoprompt.optim.engine.state import Stateful, plain, require_own_state, require_same_config
 from evoprompt.optim.protocol import Evaluation, Losses, Trials
 from evoprompt.typing import Doubles, Floats, Indices
@@ -154,28 +157,24 @@ class AskTell(Accounts, Stateful):
         _require_noise(noise)
         self._tol = None if tol is None else real_number("tol", tol, 0.0, 1.0)
         self.name = name
-        self._rounding = None if integrality is None else Rounding(self._box, integrality)
-        if self._rounding is not None and not self._rounding.mask.any():
-            self._rounding = None
-        self._streams = TrialStreams(self.seed)
+        self._rounding = Rounding(self._box, integrality)
         self._make_algorithm = algorithm
-        problem: dict[str, Any] = {
-            "noise": noise, "constrained": bool(constrained),
-            "integrality": None if self._rounding is None else self._rounding.mask,
+        self._problem = Problem(
+            self._rounding.box, TrialStreams(self.seed), self._limits["budget"], popsize,
+            None if x0 is None else self._box.points(x0, "x0"), noise, bool(constrained), self._rounding.mask,
+        )  # fmt: skip
+        self._config |= {
+            "popsize": popsize, **(config or {}), "noise": noise, "constrained": bool(constrained),
+            "integrality": self._rounding.mask, "tol": self._tol,
         }  # fmt: skip
-        self._algorithm_arguments: dict[str, Any] = {
-            "streams": self._streams, "budget": self._limits["budget"], "popsize": popsize,
-            "x0": None if x0 is None else self._box.points(x0, "x0"), **problem,
-        }  # fmt: skip
-        self._config |= {"popsize": popsize, **(config or {}), **problem, "tol": self._tol}
-        self._begin()
+        self._begin(self._problem)
 
-    def _begin(self) -> None:
-        box = self._box if self._rounding is None else self._rounding.box
-        self._algorithm = self._make_algorithm(box, **self._algorithm_arguments)
+    def _begin(self, problem: Problem) -> None:
+        self._algorithm = self._make_algorithm(problem)
         self.popsize = self._algorithm.popsize
         self._open_ledger(self.popsize)
-        self._generations = Generations(self._algorithm, self._ledger, self._fresh, immediate=self._immediate)
+        draw = partial(drawn_points, problem.box, problem.streams)
+        self._generations = Generations(self._algorithm, self._ledger, draw, immediate=self._immediate)
         self._by_stage = np.zeros(len(self._algorithm.stages), dtype=np.int64)
         self._spread = self._initial_spread = np.inf
 
@@ -199,7 +198,7 @@ class AskTell(Accounts, Stateful):
     def population(self) -> tuple[Floats, Doubles]:
         """Copies of the members (m, d) and their losses (m,); inf where failed or not evaluated yet."""
         x, losses = self._algorithm.population
-        return (x if self._rounding is None else self._rounding(x)), losses
+        return self._rounding(x), losses
 
     @property
     def recommendation(self) -> Recommendation | None:
@@ -211,7 +210,7 @@ class AskTell(Accounts, Stateful):
         same = (members == x).all(axis=1)
         trusted = losses[same] if same.any() else losses[np.isfinite(losses)]
         loss = float(np.median(trusted)) if len(trusted) else np.nan
-        return Recommendation(x.copy() if self._rounding is None else self._rounding(x[None])[0], loss)
+        return Recommendation(self._rounding(x[None])[0].copy(), loss)
 
     def ask(self, n: int | None = None) -> Trials:
         """Hand out up to n trials; None is the rest of the current generation.
@@ -231,11 +230,11 @@ class AskTell(Accounts, Stateful):
             self._note_spread()
         count = self._ledger.grant(n, self._generations.natural, tick=False)
         made, slots, ordinary = self._generations.make(self._ledger.next_ids(count))
-        x = made.x if self._rounding is None else self._rounding(made.x)
+        x = self._rounding(made.x)
         made.x.flags.writeable = x.flags.writeable = False
         trials = Trials(self._ledger.next_ids(count), x)
         stage = np.full(count, made.stage) if isinstance(made.stage, int) else made.stage
-        rounded_from = None if self._rounding is None else made.x
+        rounded_from = None if x is made.x else made.x
         columns: tuple[Any, ...] = (trials.ids, x, rounded_from, slots, made.tags, stage)
         for part, awaited in ((slice(0, ordinary), True), (slice(ordinary, count), False)):
             whole = part == slice(0, count)  # then the very arrays the caller gets, which are known again at once
@@ -332,10 +331,6 @@ class AskTell(Accounts, Stateful):
             self._initial_spread = spread
         self._spread = spread if len(finite) == len(losses) else np.inf
 
-    def _fresh(self, ids: Indices) -> Floats:
-        box = self._box if self._rounding is None else self._rounding.box
-        return box.from_unit(self._streams.uniforms(ids, self.d, Purpose.REDRAW))
-
     def state_dict(self) -> dict[str, Any]:
         """Everything, at any moment: results may be outstanding and can be told after a reload.
 
@@ -366,11 +361,7 @@ class AskTell(Accounts, Stateful):
         require_same_config(state["config"], self._described_config(), but=("budget", "seconds"))
         spent = int(state["ledger"]["asked"]) + int(state["ledger"]["foreign"])
         self._require_affordable(spent, state["config"]["budget"])
-        wanted, self._algorithm_arguments["popsize"] = self._algorithm_arguments["popsize"], int(state["popsize"])
-        try:
-            self._begin()
-        finally:
-            self._algorithm_arguments["popsize"] = wanted
+        self._begin(replace(self._problem, popsize=int(state["popsize"])))
         super().load_state_dict(state)
 
 

@@ -145,7 +145,7 @@ class Box:
             )
         else:
             u = np.zeros(len(rows))
-        mended = REPAIRS[method](value, parent, low, high, u)
+        mended = _MENDED[method](value, parent, low, high, u)
         mended = np.where(np.isfinite(value) & np.isfinite(mended), mended, parent)
         donors[rows, columns] = np.clip(mended, low, high)
         return donors
@@ -159,8 +159,8 @@ class Box:
     def _towards_parents(
         self, donors: Floats, parents: Floats, clipped: Floats, outside: Bools, scratch: Floats
     ) -> Floats:
-        # As _midpoint, but on whole rows: in a young population so many coordinates are outside that picking
-        # them out costs more than computing all.
+        # Halfway between the violated bound and the parent (Zhang & Sanderson 2009, JADE, section II), on whole rows:
+        # in a young population so many coordinates are outside that picking them out costs more than computing all.
         if self._modest:
             clipped += parents
             clipped *= 0.5
@@ -186,13 +186,14 @@ class Rounding:
     ----------
     box : Box
         The user's.
-    integrality : array_like of bool, shape (d,)
+    integrality : array_like of bool, shape (d,), optional
         Which coordinates are whole numbers; one value for all is possible. Integers 0 and 1 do as well, as
         for :func:`scipy.optimize.differential_evolution`.
 
     Attributes
     ----------
-    mask : ndarray of bool, shape (d,)
+    mask : ndarray of bool, shape (d,), or None
+        None where no coordinate is a whole number; nothing is rounded then.
     box : Box
         Where the search moves.
 
@@ -208,34 +209,34 @@ class Rounding:
     ([0.5, 0.0], [[3.0, 0.25]])
     """
 
-    def __init__(self, box: Box, integrality: ArrayLike) -> None:
-        values = np.asarray(integrality)
+    def __init__(self, box: Box, integrality: ArrayLike | None) -> None:
+        self.mask: Bools | None = None
+        self.box = box
+        values = np.asarray(0 if integrality is None else integrality)
         if values.shape not in ((), (1,), (box.d,)) or not np.isin(values, (0, 1)).all():
             raise ValueError(f"integrality must be {box.d} booleans, one per coordinate, got {integrality!r:.200}")
-        self.mask = np.broadcast_to(values.astype(bool), (box.d,)).copy()
-        self._columns = np.flatnonzero(self.mask)
+        if not values.any():
+            return
+        self.mask = mask = np.broadcast_to(values.astype(bool), (box.d,)).copy()
+        self._columns = np.flatnonzero(mask)
         low, high = box.low.astype(np.float64), box.high.astype(np.float64)
-        low[self.mask], high[self.mask] = np.ceil(low[self.mask]), np.floor(high[self.mask])
+        low[mask], high[mask] = np.ceil(low[mask]), np.floor(high[mask])
         if (low > high).any():
             j = int(np.argmax(low > high))
             raise ValueError(f"coordinate {j} must be an integer, but there is none from {box.low[j]} to {box.high[j]}")
-        self._low, self._high = low[self.mask].astype(box.dtype), high[self.mask].astype(box.dtype)
-        low[self.mask] -= 0.5
-        high[self.mask] += 0.5
+        self._low, self._high = low[mask].astype(box.dtype), high[mask].astype(box.dtype)
+        low[mask] -= 0.5
+        high[mask] += 0.5
         self.box = Box(np.column_stack([low, high]), box.dtype)
 
     def __call__(self, x: Floats) -> Floats:
-        """x (n, d) with the masked coordinates rounded into the user's box; a copy."""
+        """A copy of x (n, d) with the masked coordinates rounded into the user's box; x itself without a mask."""
+        if self.mask is None:
+            return x
         rounded = x.copy()
         # Adding 0 turns -0 into 0, which is the same number but has other bytes.
         rounded[:, self._columns] = np.clip(np.rint(x[:, self._columns]) + 0.0, self._low, self._high)
         return rounded
-
-
-def _midpoint(value: Floats, parent: Floats, low: Floats, high: Floats, u: Doubles) -> Floats:
-    # Zhang & Sanderson 2009 (JADE), section II: halfway between the violated bound and the parent.
-    bound = np.where(value < low, low, high)
-    return bound / 2 + parent / 2
 
 
 def _reflect(value: Floats, parent: Floats, low: Floats, high: Floats, u: Doubles) -> Floats:
@@ -259,12 +260,14 @@ def _clip(value: Floats, parent: Floats, low: Floats, high: Floats, u: Doubles) 
     return np.clip(value, low, high)
 
 
-REPAIRS: dict[str, Callable[[Floats, Floats, Floats, Floats, Doubles], Floats]] = {
-    "midpoint": _midpoint,
+_MENDED: dict[str, Callable[[Floats, Floats, Floats, Floats, Doubles], Floats]] = {
     "reflect": _reflect,
     "resample": _resample,
     "clip": _clip,
 }
+
+REPAIRS = ("midpoint", *_MENDED)
+"""What may be done with coordinates outside the box."""
 
 
 def _sides(bounds: Any) -> tuple[Doubles, Doubles]:

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import NamedTuple
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from evoprompt.optim.engine.algorithm import GUEST, Algorithm, Made, Results, Selection
-from evoprompt.optim.engine.blocks import Block
-from evoprompt.optim.engine.ledger import FOREIGN, Ledger, Received
+from evoprompt.optim.engine.ledger import FOREIGN, Block, Ledger, Received
 from evoprompt.optim.engine.record import GenerationRecord
-from evoprompt.optim.engine.results import concatenated, distinct_slots, in_order
 from evoprompt.optim.engine.state import Stateful
 from evoprompt.typing import Doubles, Floats, Indices
 
@@ -194,3 +192,45 @@ class Generations(Stateful):
         selection = self._algorithm.select(results)
         self._selected.append(Selected(results._replace(x=results.x[:, :0].copy()), selection))
         self._count += len(results.id)
+
+
+def concatenated(parts: Sequence[Results]) -> Results:
+    """Several results as one; a single one is returned as it is."""
+    if len(parts) == 1:
+        return parts[0]
+    columns: Any = zip(*parts, strict=True)
+    return Results(*(np.concatenate(column) for column in columns))
+
+
+def in_order(results: Results) -> Results:
+    """Results in the order of their slots; without a copy if they are."""
+    if (results.slot[1:] >= results.slot[:-1]).all():
+        return results
+    order = np.argsort(results.slot, kind="stable")
+    return _rows(results, order)
+
+
+def distinct_slots(results: Results) -> Iterator[Results]:
+    """The results in rounds, each without two results for one slot; guests are in the first.
+
+    Examples
+    --------
+    >>> zeros = np.zeros(4)
+    >>> results = Results(np.arange(4), np.array([2, 0, 2, -1]), zeros[:, None], zeros, zeros, zeros[:, None])
+    >>> [part.id.tolist() for part in distinct_slots(results)]
+    [[0, 1, 3], [2]]
+    """
+    n = len(results.slot)
+    if n == 1:
+        yield results
+        return
+    slots, left = np.where(results.slot == GUEST, -1 - np.arange(n), results.slot), np.arange(n)
+    while len(left):
+        first = np.sort(np.unique(slots[left], return_index=True)[1])
+        yield results if len(first) == n else _rows(results, left[first])
+        left = np.delete(left, first)
+
+
+def _rows(results: Results, index: Indices) -> Results:
+    columns: Any = results
+    return Results(*(column[index] for column in columns))

@@ -6,21 +6,20 @@ its size.
 
 from __future__ import annotations
 
-import math
+from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from evoprompt.checks import whole_number
-from evoprompt.optim.engine.blocks import Block
 from evoprompt.optim.engine.box import Box
 from evoprompt.optim.engine.state import Stateful
 from evoprompt.optim.engine.stopwatch import Stopwatch
 from evoprompt.optim.protocol import Best, Evaluation, Losses, Trials
-from evoprompt.typing import Doubles, Floats, Indices
+from evoprompt.typing import Bools, Doubles, Floats, Indices
 
-__all__ = ["FOREIGN", "Ledger", "Received", "Told", "checked_budget", "cleaned", "patience"]
+__all__ = ["FOREIGN", "Block", "Ledger", "Received", "Told", "checked_budget", "cleaned", "patience"]
 
 FOREIGN = -1
 """The id of a point that was told without having been asked."""
@@ -35,6 +34,57 @@ def patience(popsize: int, budget: int | None) -> int:
     (100, 50, 200)
     """
     return max(popsize, 100 if budget is None else min(100, budget // 4))
+
+
+@dataclass(eq=False, slots=True)
+class Block:
+    """Trials handed out together: n successive ids.
+
+    Attributes
+    ----------
+    ids : ndarray of int64, shape (n,)
+    x : ndarray, shape (n, d)
+        As handed out, shared with the caller and read-only.
+    pending : ndarray of bool, shape (n,)
+        Which have not been told yet; ``left`` counts them.
+    loss, violation : ndarray of float64, shape (n,)
+        What was told: inf and 0 where failed, NaN where pending.
+    rounded_from : ndarray, shape (n, d), optional
+        As the algorithm made them, where coordinates were rounded.
+    slots : ndarray of int64, shape (n,)
+    tags : ndarray of float64, shape (n, k)
+    stage : ndarray of int64, shape (n,)
+        Which of the algorithm's stages made it.
+    awaited : bool
+        Whether a generation waits for them.
+    """
+
+    ids: Indices
+    x: Floats
+    rounded_from: Floats | None
+    slots: Indices
+    tags: Doubles
+    stage: Indices
+    awaited: bool
+    pending: Bools
+    loss: Doubles
+    violation: Doubles
+    left: int = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.left = int(np.count_nonzero(self.pending))
+        self.ids.flags.writeable = self.x.flags.writeable = False
+
+    @property
+    def made(self) -> Floats:
+        """As the algorithm made them, (n, d)."""
+        return self.x if self.rounded_from is None else self.rounded_from
+
+    def fill(self, offsets: Any, loss: Doubles, violation: Doubles) -> None:
+        """Note what was told for some trials; offsets are a slice or indices."""
+        self.loss[offsets], self.violation[offsets] = loss, violation
+        self.pending[offsets] = False
+        self.left -= len(loss)
 
 
 class Told(NamedTuple):
@@ -270,39 +320,17 @@ class Ledger(Stateful):
         return "failed" if self.failed_in_a_row >= self.patience else None
 
     def _count(self, received: Received) -> None:
-        n = len(received.ids)
-        if n == 1:
-            self._count_one(received)
-            return
         good = np.isfinite(received.loss)
-        finite = int(np.count_nonzero(good))
+        n, finite = len(good), int(np.count_nonzero(good))
         self.evaluations += n
         self.failed += n - finite
         if finite == 0:
             self.failed_in_a_row += n
             return
         self.failed_in_a_row = int(good[::-1].argmax())
-        violation, loss, least = received.violation, received.loss, 0.0
-        if violation.any():
-            violation = np.where(good, violation, np.inf)
-            least = violation.min()
-            loss = np.where(violation == least, loss, np.inf)
-        ties = (loss == loss.min()).nonzero()[0]
-        i = int(ties[received.ids[ties].argmin()])
-        key = (float(least), float(received.loss[i]), int(received.ids[i]))
-        if self.best is None or key < (self.best_violation, self.best.loss, self.best.id):
-            self.note_best(key[2], received.row(i), key[1], key[0])
-
-    def _count_one(self, received: Received) -> None:
-        id, loss, violation = received.ids.item(), received.loss.item(), received.violation.item()
-        self.evaluations += 1
-        if not math.isfinite(loss):
-            self.failed += 1
-            self.failed_in_a_row += 1
-            return
-        self.failed_in_a_row = 0
-        if self.best is None or (violation, loss, id) < (self.best_violation, self.best.loss, self.best.id):
-            self.note_best(id, received.row(0), loss, violation)
+        violation = np.where(good, received.violation, np.inf)
+        i = 0 if n == 1 else int(np.lexsort((received.ids, received.loss, violation))[0])
+        self.note_best(int(received.ids[i]), received.row(i), float(received.loss[i]), float(violation[i]))
 
     def _locate(self, ids: Indices) -> tuple[Indices, list[tuple[Block, Any, Any]], Indices]:
         """Each trial's block and place; ids that were never handed out become FOREIGN.

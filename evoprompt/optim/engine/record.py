@@ -13,9 +13,6 @@ from evoprompt.typing import Bools, Doubles, Indices
 
 __all__ = ["GenerationRecord"]
 
-_COLUMNS = ("id", "slot", "loss", "violation", "replaced", "parent_id", "parent_loss")
-_DTYPES = (np.int64, np.int64, np.float64, np.float64, np.bool_, np.int64, np.float64)
-
 
 @dataclass(frozen=True, eq=False)
 class GenerationRecord:
@@ -55,17 +52,11 @@ class GenerationRecord:
         cls, generation: int, tags: Sequence[str], selections: Sequence[tuple[Results, Selection]]
     ) -> GenerationRecord:
         """The record of what an algorithm selected, call by call."""
-        rows: list[Any] = [
-            (r.id, r.slot, r.loss, r.violation, o.replaced, o.parent_id, o.parent_loss, r.tags) for r, o in selections
-        ]
-        if len(rows) == 1:
-            *columns, values = rows[0]
-        elif rows:
-            *columns, values = (np.concatenate(parts) for parts in zip(*rows, strict=True))
-        else:
-            columns, values = [np.empty(0, dtype) for dtype in _DTYPES], np.empty((0, len(tags)))
-        named = dict(zip(_COLUMNS, columns, strict=True))
-        return cls(generation=generation, **named, tags={name: values[:, k] for k, name in enumerate(tags)})
+        rows: list[Any] = [(r.id, r.slot, r.loss, r.violation, *selection, r.tags) for r, selection in selections]
+        columns = rows[0] if len(rows) == 1 else map(np.concatenate, zip(*rows, strict=True))
+        id, slot, loss, violation, replaced, parent_id, parent_loss, values = columns
+        named = {name: values[:, k] for k, name in enumerate(tags)}
+        return cls(generation, id, slot, loss, violation, replaced, parent_id, parent_loss, named)
 
     def __len__(self) -> int:
         return len(self.id)

@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from evoprompt.checks import whole_number
+from evoprompt.optim.engine.rows import is_run
 from evoprompt.typing import Doubles, Indices
 
 __all__ = ["Purpose", "TrialStreams", "checked_seed"]
@@ -78,14 +79,12 @@ class TrialStreams:
         width = blocks * _WORDS_PER_BLOCK
         if n == 0 or k == 0:
             return np.empty((n, k), dtype=np.uint64)
-        if int(trials[-1]) - int(trials[0]) == n - 1 and (n < 3 or bool((np.diff(trials) == 1).all())):
-            self._go_to(int(trials[0]) * blocks, blocks, purpose)
-            return self._bits.random_raw(n * width).reshape(n, width)[:, :k]
-        out = np.empty((n, width), dtype=np.uint64)
-        for start, stop in _runs(trials):
+        cuts = [] if is_run(trials) else (np.flatnonzero(np.diff(trials) != 1) + 1).tolist()
+        parts = []
+        for start, stop in pairwise([0, *cuts, n]):
             self._go_to(int(trials[start]) * blocks, blocks, purpose)
-            out[start:stop] = self._bits.random_raw((stop - start) * width).reshape(-1, width)
-        return out[:, :k]
+            parts.append(self._bits.random_raw((stop - start) * width).reshape(-1, width))
+        return (parts[0] if len(parts) == 1 else np.concatenate(parts))[:, :k]
 
     def uniforms(self, trials: Indices, k: int, purpose: Purpose = Purpose.PARAMETERS) -> Doubles:
         """k uniforms on [0, 1) with 53 random bits for each trial: (n,) trial numbers to (n, k)."""
@@ -107,12 +106,6 @@ class TrialStreams:
     def _go_to(self, block: int, length: int, purpose: Purpose, trial: int = 0) -> None:
         self._counter[:] = (block, length, int(purpose), trial)
         self._bits.state = self._start
-
-
-def _runs(trials: Indices) -> list[tuple[int, int]]:
-    cuts = np.flatnonzero(np.diff(trials) != 1) + 1
-    edges = [0, *cuts.tolist(), len(trials)]
-    return list(pairwise(edges))
 
 
 def checked_seed(seed: int | None) -> int:

@@ -9,9 +9,9 @@ from evoprompt.errors import UserError
 from evoprompt.optim.engine.box import Box
 from evoprompt.optim.engine.rng import Purpose, TrialStreams
 from evoprompt.optim.engine.rows import pieces
-from evoprompt.typing import Floats
+from evoprompt.typing import Floats, Indices
 
-__all__ = ["MINIMUM", "checked_popsize", "default_popsize", "initial_points"]
+__all__ = ["MINIMUM", "checked_popsize", "default_popsize", "drawn_points", "initial_points"]
 
 MINIMUM = 4
 """DE/rand/1 needs a target and three others."""
@@ -84,4 +84,12 @@ def initial_points(
         x[part] = box.from_unit(u, centre)
     if first is not None:
         x[: len(first)] = first
+    return x
+
+
+def drawn_points(box: Box, streams: TrialStreams, ids: Indices) -> Floats:
+    """Points for these trials (n, d), drawn afresh from the distribution of starting points."""
+    x = np.empty((len(ids), box.d), dtype=box.dtype)
+    for part in pieces(len(ids), box.d * 8):
+        x[part] = box.from_unit(streams.uniforms(ids[part], box.d, Purpose.REDRAW))
     return x

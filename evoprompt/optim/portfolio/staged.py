@@ -8,9 +8,8 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from evoprompt.optim.engine.algorithm import Made, Results, Selection
-from evoprompt.optim.engine.box import Box
-from evoprompt.optim.engine.rng import Purpose, TrialStreams
+from evoprompt.optim.engine.algorithm import Made, Problem, Results, Selection
+from evoprompt.optim.engine.rng import Purpose
 from evoprompt.optim.engine.starting import MINIMUM, checked_popsize, default_popsize
 from evoprompt.optim.engine.state import Stateful
 from evoprompt.optim.engine.unit_box import UnitSpace
@@ -19,7 +18,7 @@ from evoprompt.optim.portfolio.known import Beliefs, Leader, Sample, Spending, T
 from evoprompt.optim.portfolio.lines import LineStage
 from evoprompt.optim.portfolio.opening import Opening
 from evoprompt.optim.portfolio.turns import Contest, Exploration, Restarts
-from evoprompt.typing import Bools, Doubles, Floats, Indices
+from evoprompt.typing import Doubles, Floats, Indices
 
 __all__ = ["StagedAlgorithm"]
 
@@ -36,13 +35,10 @@ class StagedAlgorithm(Stateful):
 
     Parameters
     ----------
-    box, streams, budget, popsize, constrained, integrality
-        See :class:`~evoprompt.optim.Portfolio`.
-    x0 : ndarray, shape (m, d), optional
-        Points evaluated first; the search starts from the best of them.
-    noise : None, "auto" or float
-        "auto" evaluates one starting point three times to find out. Where losses are noisy, whatever relies on
-        single ones is left out, and the mean of a distribution is recommended.
+    problem : Problem
+        Its popsize is that of the first distribution; by default 4 + 3 ln d, less for small budgets. The search
+        starts from the best of x0. Noise "auto" evaluates one starting point three times to find out; where losses
+        are noisy, whatever relies on single ones is left out, and the mean of a distribution is recommended.
     """
 
     tags: ClassVar[tuple[str, ...]] = ("f", "cr")
@@ -61,18 +57,9 @@ class StagedAlgorithm(Stateful):
     _contest: Contest
     _restarts: Restarts
 
-    def __init__(
-        self,
-        box: Box,
-        *,
-        streams: TrialStreams,
-        budget: int | None = None,
-        popsize: int | None = None,
-        x0: Floats | None = None,
-        noise: str | float | None = None,
-        constrained: bool = False,
-        integrality: Bools | None = None,
-    ) -> None:
+    def __init__(self, problem: Problem) -> None:
+        box, streams, budget, popsize = problem.box, problem.streams, problem.budget, problem.popsize
+        noise, integrality = problem.noise, problem.integrality
         self._box, self._streams, self._budget = box, streams, budget
         self._space = UnitSpace(box)
         noisy = noise is not None and noise not in ("auto", 0)
@@ -84,10 +71,10 @@ class StagedAlgorithm(Stateful):
         rounded = integrality is not None and bool(integrality.any())
         least = np.zeros(box.d) if integrality is None else np.where(integrality, _INTEGER_DEVIATION, 0.0)
         self._least = self._space.lengths(least) if rounded else None
-        lines = self._space.closed and not (noisy or constrained or rounded)
+        lines = self._space.closed and not (noisy or problem.constrained or rounded)
         lines = lines and (budget is None or budget >= 12 * box.d + 50)
         test = lines and self._space.d > 1
-        self._stage = Opening(box, self._space, streams, self.popsize, x0, test=test, repeats=self._repeats)
+        self._stage = Opening(box, self._space, streams, self.popsize, problem.x0, test=test, repeats=self._repeats)
         nothing = Sample(np.empty((0, box.d), box.dtype), np.empty(0))
         self._spending, self._leader = Spending(), Leader(np.inf, np.inf, -1, nothing.x)
         self._opening, self._members, self._arrived = nothing, nothing, []

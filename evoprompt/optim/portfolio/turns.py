@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from evoprompt.optim.de.loop import Evolution
 from evoprompt.optim.de.papers.shade import SHADE
+from evoprompt.optim.engine.algorithm import Problem
 from evoprompt.optim.engine.box import Box
 from evoprompt.optim.engine.rng import TrialStreams
 from evoprompt.optim.engine.starting import default_popsize
@@ -30,7 +31,7 @@ class Exploration(Evolution):
     """When they are spent, it is over."""
 
     def __init__(self, box: Box, streams: TrialStreams, run: int, beginners: int, evaluations: int) -> None:
-        super().__init__(SHADE, box, streams=streams.child(run), popsize=beginners, cr=0.9)
+        super().__init__(SHADE, Problem(box, streams.child(run), popsize=beginners), cr=0.9)
         self.run, self.beginners, self.evaluations = run, beginners, evaluations
 
 

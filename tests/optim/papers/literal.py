@@ -8,7 +8,7 @@ import numpy as np
 
 from evoprompt.optim.de.loop import make_evolution
 from evoprompt.optim.de.papers import VARIANTS
-from evoprompt.optim.engine.algorithm import Results
+from evoprompt.optim.engine.algorithm import Problem, Results
 from evoprompt.optim.engine.box import Box
 from evoprompt.optim.engine.rng import Purpose, TrialStreams
 
@@ -96,9 +96,8 @@ class Driven:
 
     def __init__(self, name, popsize, budget=None, **settings):
         box = Box([(LOW, HIGH)] * D, "float64")
-        self.search = make_evolution(
-            VARIANTS[name], box, streams=TrialStreams(SEED), budget=budget, popsize=popsize, **settings
-        )
+        problem = Problem(box, TrialStreams(SEED), budget, popsize, noise=settings.pop("noise", None))
+        self.search = make_evolution(VARIANTS[name], problem, **settings)
         self.asked, self.budget = 0, budget
 
     def ask(self, slots=None):

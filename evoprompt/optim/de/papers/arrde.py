@@ -16,7 +16,8 @@ from evoprompt.optim.de.loop import Evolution
 from evoprompt.optim.de.papers.jso import JSO, PhasedHistory
 from evoprompt.optim.de.population import Population
 from evoprompt.optim.de.schedule import nearest
-from evoprompt.optim.engine.algorithm import Results, Selection
+from evoprompt.optim.de.variant import Variant
+from evoprompt.optim.engine.algorithm import Problem, Results, Selection
 from evoprompt.optim.engine.rng import Purpose
 from evoprompt.optim.engine.starting import initial_points
 from evoprompt.typing import Doubles, Indices
@@ -54,8 +55,8 @@ class RestartingEvolution(Evolution):
     _regions: list[list[tuple[float, float]]]
     """To keep out of, per coordinate."""
 
-    def __init__(self, *args: Any, **settings: Any) -> None:
-        super().__init__(*args, **settings)
+    def __init__(self, spec: Variant, problem: Problem, **settings: Any) -> None:
+        super().__init__(spec, problem, **settings)
         nobody = np.empty((0, self._box.d), self._box.dtype)
         self._ended, self._ended_archive, self._milestones = (Population(nobody) for _ in range(3))
         self._memories = []

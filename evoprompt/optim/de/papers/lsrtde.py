@@ -17,7 +17,7 @@ from evoprompt.optim.de.mutation import Draws, Pool, Recipe, Step, distinct
 from evoprompt.optim.de.population import HUGE, Population, ranking
 from evoprompt.optim.de.schedule import Members
 from evoprompt.optim.de.variant import Variant
-from evoprompt.optim.engine.algorithm import Results, Selection
+from evoprompt.optim.engine.algorithm import Problem, Results, Selection
 from evoprompt.typing import Bools, Doubles, Floats, Indices
 
 __all__ = ["LSRTDE", "NewestEvolution", "SuccessRate", "newest_to_best_1", "truncated_linear"]
@@ -46,10 +46,10 @@ class NewestEvolution(Evolution):
     """Successes: x, loss, violation, id."""
     _successes: int
 
-    def __init__(self, *args: Any, noise: str | float | None = None, **settings: Any) -> None:
-        if noise is not None:
-            raise ValueError(f'"lsrtde" does not evaluate members again, so noise must be None, got {noise!r}')
-        super().__init__(*args, **settings)
+    def __init__(self, spec: Variant, problem: Problem, **settings: Any) -> None:
+        if problem.noise is not None:
+            raise ValueError(f'"lsrtde" does not evaluate members again, so noise must be None, got {problem.noise!r}')
+        super().__init__(spec, problem, **settings)
         self._best = None
         self._ring_order = np.arange(self.popsize)
         self._ring_next = 0
