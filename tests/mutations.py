@@ -105,8 +105,8 @@ FAULTS = (
     ),
     Fault(
         "optim/de/mutation.py",
-        "_add(pool, step.minus[part], out, scratch, np.subtract)",
-        "_add(pool, step.minus[part], out, scratch)",
+        "(step.minus, np.subtract)",
+        "(step.minus, np.add)",
         "the second difference of a donor is a sum",
         "tests/optim/papers/test_classic.py",
     ),

@@ -132,10 +132,10 @@ def test_a_part_that_no_other_process_would_find_is_not_saved(part):
 
 def test_a_part_is_told_by_what_it_holds_too_in_the_same_words_everywhere():
     parts = {name: described(replace(MINE, leaders=Falling(rule))) for name, rule in [("a", fifth), ("b", linear)]}
-    assert parts["a"]["leaders"] == f"{__name__}:Falling(rule={__name__}:fifth)"
-    assert parts["b"]["leaders"] == f"{__name__}:Falling(rule=evoprompt.optim.de.schedule:linear)"
+    assert parts["a"]["leaders"] == f"{__name__}:Falling(rule='{__name__}:fifth')"
+    assert parts["b"]["leaders"] == f"{__name__}:Falling(rule='evoprompt.optim.de.schedule:linear')"
     nested = described(replace(MINE, leaders=Falling(Falling(fifth))))
-    assert nested["leaders"] == f"{__name__}:Falling(rule={__name__}:Falling(rule={__name__}:fifth))"
+    assert nested["leaders"] == f"{__name__}:Falling(rule=\"{__name__}:Falling(rule='{__name__}:fifth')\")"
 
 
 @pytest.mark.parametrize(

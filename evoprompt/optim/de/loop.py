@@ -126,28 +126,25 @@ class Evolution(Stateful):
         return None if self._lifetimes is None else self._lifetimes.recommended(self._members)
 
     def make(self, ids: Indices, slots: Indices) -> Made:
-        """Trials for slots; a slot's first one in a generation of starting points is its starting point."""
-        if len(slots) and int(slots.max()) >= len(self._members):
-            return self._make_mixed(ids, slots)
-        first = self._unborn[slots]
-        if not np.count_nonzero(first):  # on short arrays six times as fast as any
-            return self._evolve(ids, slots)
-        if len(slots) > 1:
-            first[np.setdiff1d(np.arange(len(slots)), np.unique(slots, return_index=True)[1])] = False
-        self._unborn[slots] = False
-        x = self._members.x[slots]
-        tags = np.full((len(slots), len(self.tags)), np.nan)
-        if not first.all():
-            x[~first], tags[~first], _ = self._evolve(ids[~first], slots[~first])
-        return Made(x, tags, np.isfinite(tags[:, 0]).astype(np.int64))
+        """Trials for slots; a slot's first one in a generation of starting points is its starting point.
 
-    def _make_mixed(self, ids: Indices, slots: Indices) -> Made:
-        """Slots beyond the members evaluate some of these again."""
-        again = slots >= len(self._members)
+        Slots beyond the members evaluate some of these again.
+        """
+        here = slots < len(self._members)
+        first = here.copy()
+        first[here] = self._unborn[slots[here]]
+        if np.count_nonzero(here) == len(slots) and not np.count_nonzero(first):
+            return self._evolve(ids, slots)
+        repeated = np.ones(len(slots), dtype=bool)
+        repeated[np.unique(slots, return_index=True)[1]] = False
+        first &= ~repeated
+        self._unborn[slots[here]] = False
+        evolved, again = here & ~first, ~here
         x = np.empty((len(ids), self._box.d), dtype=self._box.dtype)
         tags = np.full((len(ids), len(self.tags)), np.nan)
-        if not again.all():
-            x[~again], tags[~again], _ = self.make(ids[~again], slots[~again])
+        x[first] = self._members.x[slots[first]]
+        if evolved.any():
+            x[evolved], tags[evolved], _ = self._evolve(ids[evolved], slots[evolved])
         if self._lifetimes is not None:
             which = self._lifetimes.planned[slots[again] - len(self._members)]
             x[again], tags[again, -1] = self._members.x[which], which

@@ -113,17 +113,19 @@ STRATEGIES: dict[str, Strategy] = {
 def mix(pool: Pool, recipe: Recipe, part: slice, out: Floats, scratch: Floats) -> None:
     """Write the donors of the recipe's rows ``part`` into ``out``; ``scratch`` has its shape and is overwritten."""
     first, *rest = recipe.steps
-    _difference(pool, first, part, out, scratch)
-    for step in rest:
-        if step.scale is not first.scale:
-            out *= _column(first.scale[part], out)
-            _add_scaled(pool, step, part, out, scratch)
-            break
-        _add(pool, step.plus[part], out, scratch)
-        _add(pool, step.minus[part], out, scratch, np.subtract)
-    else:
+    together = all(step.scale is first.scale for step in rest)
+    np.subtract(_rows(pool, first.plus[part], out), _rows(pool, first.minus[part], scratch), out=out)
+    if not together:
         out *= _column(first.scale[part], out)
-    _add(pool, recipe.base[part], out, scratch)
+    for step in rest:
+        for index, operation in ((step.plus, np.add), (step.minus, np.subtract)):
+            rows = _rows(pool, index[part], scratch)
+            if not together:
+                rows = np.multiply(rows, _column(step.scale[part], out), out=scratch)
+            operation(out, rows, out=out)
+    if together:
+        out *= _column(first.scale[part], out)
+    out += _rows(pool, recipe.base[part], scratch)
 
 
 def distinct(u: Doubles, m: int, *taken: Indices) -> Indices:
@@ -181,19 +183,3 @@ def _rows(pool: Pool, index: Indices, buffer: Floats) -> Floats:
         if len(beyond):
             buffer[beyond] = pool.other[index[beyond] - m]
     return buffer
-
-
-def _difference(pool: Pool, step: Step, part: slice, out: Floats, scratch: Floats) -> None:
-    np.subtract(_rows(pool, step.plus[part], out), _rows(pool, step.minus[part], scratch), out=out)
-
-
-def _add(pool: Pool, index: Indices, out: Floats, scratch: Floats, operation: np.ufunc = np.add) -> None:
-    operation(out, _rows(pool, index, scratch), out=out)
-
-
-def _add_scaled(pool: Pool, step: Step, part: slice, out: Floats, scratch: Floats) -> None:
-    scale = _column(step.scale[part], out)
-    rows = _rows(pool, step.plus[part], scratch)
-    out += np.multiply(rows, scale, out=scratch)
-    rows = _rows(pool, step.minus[part], scratch)
-    out -= np.multiply(rows, scale, out=scratch)

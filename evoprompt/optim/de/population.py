@@ -114,16 +114,6 @@ class Population(Stateful):
         self.violation[slots] = results.violation[rows]
         self._order = None
 
-    def put(self, slot: int, results: Results, row: int) -> None:
-        """Put one result at a slot."""
-        self.x[slot] = results.x[row]
-        self.loss[slot], self.violation[slot], self.id[slot] = (
-            results.loss[row],
-            results.violation[row],
-            results.id[row],
-        )
-        self._order = None
-
     def reassess(self, slot: int, loss: float) -> None:
         """Another estimate of a member's loss."""
         self.loss[slot] = loss

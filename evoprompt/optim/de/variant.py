@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, fields, is_dataclass, replace
 from difflib import get_close_matches
 from importlib import import_module
-from operator import attrgetter
+from pkgutil import resolve_name
 from typing import TYPE_CHECKING, Any
 
 from evoprompt.checks import real_number, whole_number
@@ -121,9 +120,11 @@ class Variant:
             if not callable(value) and not (part == "algorithm" and value is None):
                 raise UserError(f"{part} of a variant must be callable, got {value!r}")
         whole_number("minimum", self.minimum, MINIMUM)
-        for part, (low, high, whole) in _RANGES.items():
-            if part != "pbest" and (value := getattr(self, part)) is not None:
-                _checked(part, value, low, high, whole)
+        real_number("f", self.f, 0.0, 2.0)
+        real_number("cr", self.cr, 0.0, 1.0)
+        real_number("archive", self.archive, 0.0, 100.0)
+        if self.memory is not None:
+            whole_number("memory", self.memory, 1, 1_000_000)
 
     @property
     def strategy(self) -> Strategy:
@@ -136,23 +137,6 @@ class Variant:
         return CROSSOVERS[self.crossover] if isinstance(self.crossover, str) else self.crossover
 
 
-_RANGES: dict[str, tuple[float, float, bool]] = {
-    "f": (0.0, 2.0, False),
-    "cr": (0.0, 1.0, False),
-    "memory": (1, 1_000_000, True),
-    "archive": (0.0, 100.0, False),
-    "pbest": (0.0, 1.0, False),
-}
-"""Least, most, and whether a whole number."""
-
-
-def _checked(name: str, value: Any, low: float, high: float, whole: bool) -> None:
-    if whole:
-        whole_number(name, value, int(low), int(high))
-    else:
-        real_number(name, value, low, high)
-
-
 def _require_known(part: str, value: Any, known: Iterable[str], what: str) -> None:
     if not isinstance(value, str):
         raise UserError(f"{part} of a variant must be {what}, got {value!r}")
@@ -160,28 +144,29 @@ def _require_known(part: str, value: Any, known: Iterable[str], what: str) -> No
         raise unknown_name(part, value, known)
 
 
-def customised(spec: Variant, **options: Any) -> Variant:
+def customised(spec: Variant, *, pbest: float | None = None, **settings: float | None) -> Variant:
     """The variant with other settings.
 
     Parameters
     ----------
     spec : Variant
-    **options
-        ``f`` in [0, 2], ``cr`` in [0, 1], ``memory`` >= 1, ``archive`` >= 0 as a multiple of the population
-        size, ``pbest`` in (0, 1] as a share of the population; None leaves the variant's own.
+    pbest : float, optional
+        In [0, 1], the p-best members as a share of the population.
+    **settings
+        ``f``, ``cr``, ``memory`` and ``archive`` in place of the variant's; None leaves its own.
 
     Raises
     ------
     ValueError
-        If an option is unknown or out of range.
+        If a setting is unknown or out of range.
     """
-    changes: dict[str, Any] = {}
-    for name, value in options.items():
-        if name not in _RANGES:
-            raise UserError(f"variant {spec.name!r} has no option {name!r}; there are: {', '.join(_RANGES)}")
-        if value is not None:
-            _checked(name, value, *_RANGES[name])
-            changes |= {"leaders": Share(float(value))} if name == "pbest" else {name: value}
+    if unknown := settings.keys() - {"f", "cr", "memory", "archive"}:
+        raise UserError(
+            f"variant {spec.name!r} has no option {unknown.pop()!r}; there are: f, cr, memory, archive, pbest"
+        )
+    changes: dict[str, Any] = {name: value for name, value in settings.items() if value is not None}
+    if pbest is not None:
+        changes["leaders"] = Share(real_number("pbest", pbest, 0.0, 1.0))
     return replace(spec, **changes)
 
 
@@ -230,34 +215,22 @@ def described(spec: Variant) -> dict[str, Any]:
 
 
 def _told(value: Any) -> Any:
-    """One part as a plain value that another process can compare.
-
-    Raises
-    ------
-    LookupError
-        With what cannot be found again.
-    """
+    """One part as a plain value; a LookupError says what another process would not find."""
     if is_dataclass(value) and not isinstance(value, type):
-        inner = ", ".join(f"{one.name}={_shown(getattr(value, one.name))}" for one in fields(value))
+        inner = ", ".join(f"{one.name}={_told(getattr(value, one.name))!r}" for one in fields(value))
+        if " at 0x" in inner:
+            raise LookupError(inner)
         return f"{_told(type(value))}({inner})"
     if not callable(value):
         return value
     name = f"{getattr(value, '__module__', None)}:{getattr(value, '__qualname__', type(value).__qualname__)}"
     try:
-        found = attrgetter(value.__qualname__)(sys.modules[value.__module__])
-    except (AttributeError, KeyError) as error:
-        raise LookupError(name) from error
-    if found is not value:  # a bound method, say, or a function under another's name
+        found = resolve_name(name)
+    except (AttributeError, ImportError, ValueError):
+        found = None
+    if found is not value:  # a lambda, say, a bound method, or a function under another's name
         raise LookupError(name)
     return name
-
-
-def _shown(value: Any) -> str:
-    if callable(value) or is_dataclass(value):
-        return str(_told(value))
-    if " at 0x" in (text := repr(value)):
-        raise LookupError(text)
-    return text
 
 
 def imported(place: str) -> Variant:

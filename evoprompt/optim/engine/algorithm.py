@@ -23,34 +23,22 @@ GUEST = -1
 
 @dataclass(frozen=True, eq=False)
 class Problem:
-    """What an algorithm is to search, and what it may plan by.
-
-    Attributes
-    ----------
-    box : Box
-    streams : TrialStreams
-        Where its random numbers come from.
-    budget : int or None
-    popsize : int, optional
-        Members in the beginning; by default the algorithm decides.
-    x0 : ndarray, shape (m, d), optional
-        Points evaluated first.
-    noise : None, "auto" or float
-        Losses are noisy, with this standard deviation or an unknown one.
-    constrained : bool
-        Whether results may violate constraints.
-    integrality : ndarray of bool, shape (d,), optional
-        Which coordinates are rounded before they are evaluated.
-    """
+    """What an algorithm is to search, and what it may plan by."""
 
     box: Box
     streams: TrialStreams
+    """Where its random numbers come from."""
     budget: int | None = None
     popsize: int | None = None
+    """Members in the beginning; None leaves it to the algorithm."""
     x0: Floats | None = None
+    """Points evaluated first, (m, d)."""
     noise: str | float | None = None
+    """Losses are noisy, with this standard deviation or ("auto") an unknown one."""
     constrained: bool = False
+    """Results may violate constraints."""
     integrality: Bools | None = None
+    """Which coordinates are rounded before they are evaluated, (d,)."""
 
 
 class Made(NamedTuple):

@@ -38,37 +38,25 @@ def patience(popsize: int, budget: int | None) -> int:
 
 @dataclass(eq=False, slots=True)
 class Block:
-    """Trials handed out together: n successive ids.
-
-    Attributes
-    ----------
-    ids : ndarray of int64, shape (n,)
-    x : ndarray, shape (n, d)
-        As handed out, shared with the caller and read-only.
-    pending : ndarray of bool, shape (n,)
-        Which have not been told yet; ``left`` counts them.
-    loss, violation : ndarray of float64, shape (n,)
-        What was told: inf and 0 where failed, NaN where pending.
-    rounded_from : ndarray, shape (n, d), optional
-        As the algorithm made them, where coordinates were rounded.
-    slots : ndarray of int64, shape (n,)
-    tags : ndarray of float64, shape (n, k)
-    stage : ndarray of int64, shape (n,)
-        Which of the algorithm's stages made it.
-    awaited : bool
-        Whether a generation waits for them.
-    """
+    """Trials handed out together: n successive ids."""
 
     ids: Indices
     x: Floats
+    """(n, d) as handed out, shared with the caller and read-only."""
     rounded_from: Floats | None
+    """(n, d) as the algorithm made them, where coordinates were rounded."""
     slots: Indices
     tags: Doubles
+    """(n, k)."""
     stage: Indices
+    """Which of the algorithm's stages made each."""
     awaited: bool
+    """Whether a generation waits for them."""
     pending: Bools
+    """Which have not been told yet; ``left`` counts them."""
     loss: Doubles
     violation: Doubles
+    """What was told: inf and 0 where failed, NaN where pending."""
     left: int = field(init=False)
 
     def __post_init__(self) -> None:

@@ -104,7 +104,7 @@ class NewestEvolution(Evolution):
             return None
         selection.replaced[row] = True
         self._successes += 1
-        members.put(self._ring_next, results, row)
+        members.place(np.array([self._ring_next]), results, np.array([row]))
         self._arrived.append((results.x[row], loss, violation, results.id.item(row)))
         self._ring_next = (self._ring_next + 1) % len(members)
         if old_loss == np.inf:
@@ -122,8 +122,9 @@ class NewestEvolution(Evolution):
             self._arrived.append((results.x[row], key[1], key[0], int(results.id[row])))
 
     def end_generation(self, progress: float) -> None:
-        if self._best is None:
-            self._part()
+        if self._best is None:  # the starting points, best first, become both populations
+            self._best = self._members.best_first(len(self._members))
+            self._members = self._best.taken(np.arange(len(self._best)))
         else:
             self._adaptation.rate = self._successes / len(self._members)
         super().end_generation(progress)
@@ -131,11 +132,6 @@ class NewestEvolution(Evolution):
         self._ring_order = ranking(self._members.loss, self._members.violation)
         self._ring_next %= len(self._members)
         self._successes = 0
-
-    def _part(self) -> None:
-        """The starting points, best first, become both populations."""
-        self._best = self._members.best_first(len(self._members))
-        self._members = self._best.taken(np.arange(len(self._best)))
 
     def _merge(self) -> None:
         """The best points are the best of the old ones and the successes."""
