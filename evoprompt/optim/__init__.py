@@ -9,7 +9,7 @@ from evoprompt.optim.de.differential_evolution import DifferentialEvolution
 from evoprompt.optim.de.papers import VARIANTS
 from evoprompt.optim.de.variant import Variant
 from evoprompt.optim.engine.asktell import AskTell, Recommendation
-from evoprompt.optim.engine.record import GenerationRecord
+from evoprompt.optim.engine.generations import GenerationRecord
 from evoprompt.optim.engine.state import has_state, load_state, save_state
 from evoprompt.optim.methods import OPTIMIZERS, capabilities_of, make_optimizer
 from evoprompt.optim.portfolio.portfolio import Portfolio

@@ -6,12 +6,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from evoprompt.optim import DifferentialEvolution, Evaluation, Trials
+from evoprompt.optim.engine.box import Box
 from evoprompt.optim.engine.ledger import Ledger
 from evoprompt.optim.engine.stopwatch import Stopwatch
 
 
 def ledger(budget=None, d=2):
-    return Ledger(d, np.dtype(np.float64), budget=budget, target=None, patience=5)
+    return Ledger(Box([(None, None)] * d), 4, budget=budget)
 
 
 def points(n, start=0):
@@ -93,7 +94,7 @@ def test_the_objective_and_the_engine_share_one_array_of_points():
     trials = engine.ask()
     assert not trials.x.flags.writeable
     assert np.shares_memory(trials.x, np.asarray(trials))
-    assert np.shares_memory(trials.x, next(iter(engine._ledger.blocks.values())).made)
+    assert np.shares_memory(trials.x, next(iter(engine._ledger.blocks.values())).results(slice(None)).x)
 
 
 def test_points_asked_ahead_are_kept_once():
@@ -125,7 +126,7 @@ def test_what_is_outstanding_can_be_asked_for_again():
 
 
 def test_a_run_is_as_far_as_the_more_spent_of_budget_and_time_says():
-    accounts, now = Ledger(2, np.dtype(np.float64), budget=10, target=None, patience=5, seconds=1000.0), [0.0]
+    accounts, now = Ledger(Box([(None, None)] * 2), 4, budget=10, seconds=1000.0), [0.0]
     accounts.watch = Stopwatch(lambda: now[0])
     accounts.tick()
     trials = accounts.hand_out(points(8))

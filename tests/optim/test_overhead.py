@@ -14,7 +14,7 @@ from evoprompt.optim.de.papers import VARIANTS
 from evoprompt.optim.engine.box import Box
 from evoprompt.optim.engine.ledger import Ledger
 from evoprompt.optim.engine.rng import TrialStreams
-from evoprompt.optim.engine.rows import Scratch, blend, is_run
+from evoprompt.optim.engine.rows import blend, is_run, scratch
 
 SOFT_PROMPT, POPSIZE = 40_960, 100
 ONE_COPY = POPSIZE * SOFT_PROMPT * 4
@@ -119,7 +119,7 @@ def test_blending_takes_the_marked_numbers_bit_by_bit(dtype):
     source[0, :4] = [np.nan, np.inf, -0.0, 1e-310]
     where = rng.random((6, 50)) < 0.5
     expected = np.where(where, source, target)
-    room = Scratch(50, np.dtype(dtype)).rows(6)
+    room = scratch(50, np.dtype(dtype))[:, :6]
     again = target.copy()
     blend(target, source, where)
     blend(again, source, where, room[0])
@@ -139,7 +139,7 @@ def test_one_by_one_and_together_the_accounts_agree():
         losses[rng.random(12) < 0.3] = np.nan
         accounts = []
         for step in (1, 12):
-            ledger = Ledger(2, np.dtype(np.float64), budget=None, target=None, patience=5)
+            ledger = Ledger(Box([(None, None)] * 2), 4)
             trials = ledger.hand_out(np.arange(24.0).reshape(12, 2))
             for start in range(0, 12, step):
                 part = slice(start, start + step)

@@ -17,7 +17,7 @@ from evoprompt.optim.de.population import Population
 from evoprompt.optim.de.variant import Variant, customised, variant_popsize
 from evoprompt.optim.engine.algorithm import Made, Problem, Results, Selection
 from evoprompt.optim.engine.rng import Purpose
-from evoprompt.optim.engine.rows import Scratch, pieces, rows_at
+from evoprompt.optim.engine.rows import pieces, rows_at, scratch
 from evoprompt.optim.engine.starting import checked_popsize, drawn_points, initial_points
 from evoprompt.optim.engine.state import Stateful
 from evoprompt.typing import Bools, Doubles, Floats, Indices
@@ -102,7 +102,7 @@ class Evolution(Stateful):
         self._archive_asked = options.get("archive") is not None
         self._archive = Archive(self._archive_size(self.popsize), box.d, box.dtype, overwrite=spec.overwrite)
         self._members = Population(initial_points(box, self.popsize, self._streams, x0, stratified=initial == "latin"))
-        self._scratch = Scratch(box.d, box.dtype)
+        self._scratch = scratch(box.d, box.dtype)
         self._lifetimes = None
         if problem.noise is not None:
             self._lifetimes = Lifetimes(problem.noise, self.popsize)
@@ -165,12 +165,12 @@ class Evolution(Stateful):
         with np.errstate(over="ignore", invalid="ignore"):  # overflowing coordinates are repaired
             for part in pieces(n, d * x.itemsize):
                 trials = x[part]
-                scratch = self._scratch.rows(len(trials))
-                mix(pool, recipe, part, trials, scratch[0])
+                spare = self._scratch[:, : len(trials)]
+                mix(pool, recipe, part, trials, spare[0])
                 parents = rows_at(members.x, target[part])
                 numbers = u[part, _CROSSING], ids[part], self._streams
-                kept = self._crossover(trials, parents, cr[part], *numbers, scratch[0])
-                self._box.repair(trials, parents, self._repair, ids[part], self._streams, scratch)
+                kept = self._crossover(trials, parents, cr[part], *numbers, spare[0])
+                self._box.repair(trials, parents, self._repair, ids[part], self._streams, spare)
                 self._note_crossover(tags[part], kept)
         return Made(x, tags, 1)
 

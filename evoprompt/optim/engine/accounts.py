@@ -8,11 +8,10 @@ from typing import Any, ClassVar, TypedDict
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike
 
-from evoprompt.checks import one_of
+from evoprompt.checks import one_of, real_number, whole_number
 from evoprompt.optim.engine.box import Box
-from evoprompt.optim.engine.ledger import Ledger, checked_budget, patience
+from evoprompt.optim.engine.ledger import Ledger
 from evoprompt.optim.engine.rng import checked_seed
-from evoprompt.optim.engine.stopwatch import checked_seconds
 from evoprompt.optim.protocol import Best, Trials
 
 __all__ = ["Accounts", "Settings"]
@@ -28,6 +27,8 @@ class Settings(TypedDict, total=False):
     x0: ArrayLike | None
     target: float | None
     seconds: float | None
+
+_EVALUATIONS, _TIME = "None or a number of evaluations", "None or a time limit"
 
 
 class Accounts:
@@ -72,9 +73,10 @@ class Accounts:
         self._box = Box(bounds, dtype)
         self.d, self.seed = self._box.d, checked_seed(seed)
         self._limits: dict[str, Any] = {
-            "budget": checked_budget(budget), "seconds": checked_seconds(seconds),
+            "budget": None if budget is None else whole_number("budget", budget, 1, what=_EVALUATIONS),
+            "seconds": None if seconds is None else real_number("seconds", seconds, 0.0, above=True, what=_TIME),
             "target": None if target is None else float(target),
-        }  # fmt: skip
+        }
         self._config: dict[str, Any] = {
             "low": self._box.low, "high": self._box.high, "dtype": str(self._box.dtype), "seed": self.seed,
             **self._limits, "updating": updating,
@@ -82,8 +84,7 @@ class Accounts:
 
     def _open_ledger(self, popsize: int) -> None:
         """Begin the accounts, of a search with so many candidates in a generation."""
-        enough = patience(popsize, self._limits["budget"])
-        self._ledger = Ledger(self.d, self._box.dtype, patience=enough, box=self._box, **self._limits)
+        self._ledger = Ledger(self._box, popsize, **self._limits)
 
     def _require_affordable(self, spent: int, was: int | None) -> None:
         """Refuse a state that has spent more than the budget here; its own budget ``was`` will always do."""

@@ -14,14 +14,12 @@ from typing import Any, ClassVar, NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike
 
-from evoprompt.checks import is_number, real_number
-from evoprompt.errors import UserError
+from evoprompt.checks import real_number
 from evoprompt.optim.engine.accounts import Accounts, Settings
 from evoprompt.optim.engine.algorithm import MakeAlgorithm, Problem
 from evoprompt.optim.engine.box import Rounding
-from evoprompt.optim.engine.generations import Generations
+from evoprompt.optim.engine.generations import GenerationRecord, Generations
 from evoprompt.optim.engine.ledger import FOREIGN, Ledger, cleaned
-from evoprompt.optim.engine.record import GenerationRecord
 from evoprompt.optim.engine.rng import TrialStreams
 from evoprompt.optim.engine.starting import drawn_points
 from evoprompt.optim.engine.state import Stateful, plain, require_own_state, require_same_config
@@ -154,7 +152,8 @@ class AskTell(Accounts, Stateful):
         super().__init__(
             bounds, budget=budget, seconds=seconds, seed=seed, dtype=dtype, target=target, updating=updating
         )
-        _require_noise(noise)
+        if noise is not None and not (isinstance(noise, str) and noise == "auto"):
+            real_number("noise", noise, 0.0, what="None, 'auto' or a standard deviation")
         self._tol = None if tol is None else real_number("tol", tol, 0.0, 1.0)
         self.name = name
         self._rounding = Rounding(self._box, integrality)
@@ -363,10 +362,3 @@ class AskTell(Accounts, Stateful):
         self._require_affordable(spent, state["config"]["budget"])
         self._begin(replace(self._problem, popsize=int(state["popsize"])))
         super().load_state_dict(state)
-
-
-def _require_noise(noise: str | float | None) -> None:
-    if noise is None or (isinstance(noise, str) and noise == "auto"):
-        return
-    if not (is_number(noise) and 0 <= float(noise) < np.inf):
-        raise UserError(f"noise must be None, 'auto' or a standard deviation >= 0, got {noise!r}")

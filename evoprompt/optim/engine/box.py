@@ -114,20 +114,10 @@ class Box:
         streams: TrialStreams,
         scratch: Floats | None = None,
     ) -> Floats:
-        """Bring donors (n, d) back into the box, in place, coordinate by coordinate.
+        """Bring donors (n, d) back into the box, in place, coordinate by coordinate, by one of :data:`REPAIRS`.
 
-        Parameters
-        ----------
-        donors, parents : ndarray, shape (n, d)
-            Parents lie in the box.
-        method : str
-            One of :data:`REPAIRS`.
-        ids : ndarray of int64, shape (n,)
-            Trial numbers, for the repair that draws.
-        streams : TrialStreams
-            Where its numbers come from.
-        scratch : ndarray, shape (2, n, d), optional
-            Overwritten; saves allocations.
+        Parents (n, d) lie in the box; trial numbers (n,) and streams are for the repair that draws; ``scratch``
+        (2, n, d) is overwritten and saves allocations.
         """
         scratch = np.empty((2, *donors.shape), dtype=donors.dtype) if scratch is None else scratch
         clipped = self._clipped(donors, scratch[0])

@@ -3,17 +3,65 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from evoprompt.optim.engine.algorithm import GUEST, Algorithm, Made, Results, Selection
 from evoprompt.optim.engine.ledger import FOREIGN, Block, Ledger, Received
-from evoprompt.optim.engine.record import GenerationRecord
 from evoprompt.optim.engine.state import Stateful
-from evoprompt.typing import Doubles, Floats, Indices
+from evoprompt.typing import Bools, Doubles, Floats, Indices
 
-__all__ = ["Generations"]
+__all__ = ["GenerationRecord", "Generations"]
+
+
+@dataclass(frozen=True, eq=False)
+class GenerationRecord:
+    """The selections of one generation, each array (n,), in the order they were made.
+
+    Attributes
+    ----------
+    generation : int
+        Which generation; 0 is the initial population.
+    id, slot : ndarray of int64
+        Trial numbers and the slots they were made for; -1 for a point told without being asked.
+    loss, parent_loss : ndarray of float64
+        Losses of the two sides; inf for a failure, the parent's also where the slot held nothing.
+    violation : ndarray of float64
+        By how much the trial violates constraints; 0 without any.
+    replaced : ndarray of bool
+        Whether the trial took a member's place.
+    parent_id : ndarray of int64
+        Trial number of the member that was there; -1 if it was known without being asked, or not evaluated.
+    tags : mapping of str to ndarray of float64
+        What the algorithm noted for each trial, such as "f" and "cr", its scale factor and crossover rate; NaN
+        where it was not made by mutation.
+    """
+
+    generation: int
+    id: Indices
+    slot: Indices
+    loss: Doubles
+    violation: Doubles
+    replaced: Bools
+    parent_id: Indices
+    parent_loss: Doubles
+    tags: dict[str, Doubles]
+
+    @classmethod
+    def of(
+        cls, generation: int, tags: Sequence[str], selections: Sequence[tuple[Results, Selection]]
+    ) -> GenerationRecord:
+        """The record of what an algorithm selected, call by call."""
+        rows: list[Any] = [(r.id, r.slot, r.loss, r.violation, *selection, r.tags) for r, selection in selections]
+        columns = rows[0] if len(rows) == 1 else map(np.concatenate, zip(*rows, strict=True))
+        id, slot, loss, violation, replaced, parent_id, parent_loss, values = columns
+        named = {name: values[:, k] for k, name in enumerate(tags)}
+        return cls(generation, id, slot, loss, violation, replaced, parent_id, parent_loss, named)
+
+    def __len__(self) -> int:
+        return len(self.id)
 
 
 class Selected(NamedTuple):
@@ -55,10 +103,8 @@ class Generations(Stateful):
     """Slot of the next trial that no generation waits for."""
     _awaited: int
     """Outstanding trials that the generation waits for."""
-    _told: list[Block]
-    """Of the generation, all told, to be selected when it closes."""
     _known: list[Results]
-    """Members of the initial population that need no evaluation."""
+    """To be selected when the generation closes: blocks of it that were told, and members that need no evaluation."""
     _aside: list[Results]
     """Guests and trials asked ahead, to be selected between generations."""
     _selected: list[Selected]
@@ -73,7 +119,7 @@ class Generations(Stateful):
         self.number, self.record = 0, None
         self._todo, self._untouched = np.arange(algorithm.size), True
         self._ahead = self._awaited = self._count = 0
-        self._told, self._known, self._aside, self._selected = [], [], [], []
+        self._known, self._aside, self._selected = [], [], []
 
     @property
     def natural(self) -> int:
@@ -111,12 +157,10 @@ class Generations(Stateful):
         for block, which, offsets in received.pieces:
             if block.awaited:
                 self._awaited -= len(received.loss[which])
-                if block.left == 0 and not self._immediate:
-                    self._told.append(block)
             if self._immediate or not block.awaited:
-                columns = block.ids[offsets], block.slots[offsets], block.made[offsets]
-                loss, violation = received.loss[which], received.violation[which]
-                self._aside.append(Results(*columns, loss, violation, block.tags[offsets]))
+                self._aside.append(block.results(offsets))
+            elif block.left == 0:
+                self._known.append(block.results(slice(None)))
         if len(received.guests):
             self.admit(received.guest_x, received.loss[received.guests], received.violation[received.guests])
 
@@ -163,17 +207,14 @@ class Generations(Stateful):
         spent = self._ledger.exhausted
         if self._immediate and self.number > 0:
             return self._count >= self._algorithm.size or (spent and self._count > 0 and self._ledger.in_flight == 0)
-        if self._awaited or not (self._told or self._known or self._aside or self._count):
+        if self._awaited or not (self._known or self._aside or self._count):
             return False
         return len(self._todo) == 0 or (spent and (self.number == 0 or not self._untouched))
 
     def _close(self) -> None:
-        parts = self._known + [
-            Results(block.ids, block.slots, block.made, block.loss, block.violation, block.tags) for block in self._told
-        ]
-        self._told, self._known = [], []
-        if parts:
-            self._select(in_order(concatenated(parts)))
+        if self._known:
+            known, self._known = concatenated(self._known), []
+            self._select(in_order(known))
         self._select_aside()
         self.record = GenerationRecord.of(self.number, self._algorithm.tags, self._selected)
         self._algorithm.end_generation(self._ledger.progress)

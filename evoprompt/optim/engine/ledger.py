@@ -13,27 +13,17 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from evoprompt.checks import whole_number
+from evoprompt.optim.engine.algorithm import Results
 from evoprompt.optim.engine.box import Box
 from evoprompt.optim.engine.state import Stateful
 from evoprompt.optim.engine.stopwatch import Stopwatch
 from evoprompt.optim.protocol import Best, Evaluation, Losses, Trials
 from evoprompt.typing import Bools, Doubles, Floats, Indices
 
-__all__ = ["FOREIGN", "Block", "Ledger", "Received", "Told", "checked_budget", "cleaned", "patience"]
+__all__ = ["FOREIGN", "Block", "Ledger", "Received", "Told", "cleaned"]
 
 FOREIGN = -1
 """The id of a point that was told without having been asked."""
-
-
-def patience(popsize: int, budget: int | None) -> int:
-    """So many failures in a row are a reason to stop: 100, at most a quarter of the budget, at least a population.
-
-    Examples
-    --------
-    >>> patience(8, None), patience(8, 200), patience(200, 1000)
-    (100, 50, 200)
-    """
-    return max(popsize, 100 if budget is None else min(100, budget // 4))
 
 
 @dataclass(eq=False, slots=True)
@@ -63,10 +53,11 @@ class Block:
         self.left = int(np.count_nonzero(self.pending))
         self.ids.flags.writeable = self.x.flags.writeable = False
 
-    @property
-    def made(self) -> Floats:
-        """As the algorithm made them, (n, d)."""
-        return self.x if self.rounded_from is None else self.rounded_from
+    def results(self, offsets: Any) -> Results:
+        """What came of some trials, as the algorithm made them; offsets are a slice or indices."""
+        made = self.x if self.rounded_from is None else self.rounded_from
+        columns = self.ids, self.slots, made, self.loss, self.violation, self.tags
+        return Results(*(column[offsets] for column in columns))
 
     def fill(self, offsets: Any, loss: Doubles, violation: Doubles) -> None:
         """Note what was told for some trials; offsets are a slice or indices."""
@@ -112,22 +103,7 @@ class Received(NamedTuple):
 class Ledger(Stateful):
     """Budget, outstanding trials, failures and the best evaluation of one optimizer.
 
-    Parameters
-    ----------
-    d : int
-        Number of coordinates.
-    dtype : numpy dtype
-        Of the points.
-    budget : int or None
-        Most evaluations that may be handed out; points told without being asked use it up as well.
-    target : float or None
-        A loss that is good enough.
-    patience : int
-        So many failures in a row are a reason to stop.
-    seconds : float or None
-        Wall-clock time after which nothing is handed out, from the first ask or tell on.
-    box : Box, optional
-        Points told without being asked must lie in it.
+    Parameters are those of :class:`~evoprompt.optim.AskTell`.
     """
 
     asked: int
@@ -143,22 +119,18 @@ class Ledger(Stateful):
 
     def __init__(
         self,
-        d: int,
-        dtype: np.dtype[Any],
+        box: Box,
+        popsize: int,
         *,
-        budget: int | None,
-        target: float | None,
-        patience: int,
+        budget: int | None = None,
+        target: float | None = None,
         seconds: float | None = None,
-        box: Box | None = None,
     ) -> None:
-        self.d, self.dtype = d, dtype
-        self.budget = budget
-        self.seconds = seconds
-        self.target = target
-        self.patience = patience
+        self._box, self.d, self.dtype = box, box.d, box.dtype
+        self.budget, self.target, self.seconds = budget, target, seconds
+        # So many failures in a row are a reason to stop.
+        self._patience = max(popsize, 100 if budget is None else min(100, budget // 4))
         self.watch = Stopwatch()
-        self._box = box
         self.asked = self.evaluations = self.failed = self.failed_in_a_row = self.foreign = 0
         self.best = None
         self.best_violation = np.inf
@@ -253,23 +225,10 @@ class Ledger(Stateful):
         return [Told(id, received.row(i), loss) for i, (id, loss) in pairs]
 
     def take(self, trials: Trials | ArrayLike, losses: Losses, violation: ArrayLike | None = None) -> Received:
-        """Take evaluations in; outstanding ones are struck off.
+        """Take evaluations in, as :meth:`evoprompt.optim.AskTell.tell` says; outstanding ones are struck off.
 
-        Parameters
-        ----------
-        trials : Trials or array_like, shape (n, d)
-            Rows of a plain array that equal an outstanding trial are that trial; other rows, and trial
-            numbers that were never handed out, are points told without having been asked. For an outstanding
-            trial the point that was handed out counts, whatever x says.
-        losses : array_like (n,) or Evaluation
-        violation : array_like (n,), optional
-            By how much constraints are violated; by default the metric "violation" of an Evaluation.
-
-        Raises
-        ------
-        ValueError
-            If shapes do not fit, a trial was told before, or a guest lies outside the box; nothing is taken
-            in then.
+        Trial numbers that were never handed out are guests too. For an outstanding trial the point that was handed
+        out counts, whatever x says.
         """
         if not isinstance(trials, Trials):
             x = np.atleast_2d(np.asarray(trials))
@@ -281,7 +240,9 @@ class Ledger(Stateful):
         evaluation = Evaluation.of(losses, n)
         loss, excess = cleaned(evaluation.loss, evaluation.metrics.get("violation") if violation is None else violation)
         ids, pieces, guests = self._locate(trials.ids)
-        guest_x = self._guests(trials.x[guests]) if len(guests) else np.empty((0, self.d), self.dtype)
+        guest_x = np.empty((0, self.d), self.dtype)
+        if len(guests):
+            guest_x = self._box.points(trials.x[guests], "points told without being asked")
         received = Received(ids, loss, excess, pieces, guests, guest_x)
         for block, which, offsets in pieces:
             block.fill(offsets, loss[which], excess[which])
@@ -305,7 +266,7 @@ class Ledger(Stateful):
             return "budget"
         if self.seconds is not None and self.watch.read() >= self.seconds:
             return "deadline"
-        return "failed" if self.failed_in_a_row >= self.patience else None
+        return "failed" if self.failed_in_a_row >= self._patience else None
 
     def _count(self, received: Received) -> None:
         good = np.isfinite(received.loss)
@@ -355,9 +316,6 @@ class Ledger(Stateful):
     def _told_before(self, ids: Indices) -> Indices:
         return ids[~np.isin(ids, self.outstanding)]
 
-    def _guests(self, x: NDArray[Any]) -> Floats:
-        return self._box.points(x, "points told without being asked") if self._box is not None else x.astype(self.dtype)
-
     def _check_points(self, x: NDArray[Any]) -> None:
         if x.ndim != 2 or x.shape[1] != self.d:
             raise ValueError(f"points must have the shape (n, {self.d}), got {x.shape}")
@@ -374,17 +332,6 @@ class Ledger(Stateful):
             rows = x.astype(self.dtype)
         found = [waiting.get(row.tobytes(), []) for row in rows]
         return np.array([ids.pop(0) if ids else FOREIGN for ids in found], dtype=np.int64)
-
-
-def checked_budget(budget: int | None) -> int | None:
-    """A budget as an int.
-
-    Raises
-    ------
-    ValueError
-        If it is not None or an integer >= 1.
-    """
-    return None if budget is None else whole_number("budget", budget, 1, what="None or a number of evaluations")
 
 
 def cleaned(loss: Doubles, violation: ArrayLike | None) -> tuple[Doubles, Doubles]:

@@ -9,7 +9,7 @@ import numpy as np
 
 from evoprompt.typing import Bools, Floats, Indices
 
-__all__ = ["Scratch", "blend", "compact", "copy_rows", "is_run", "pieces", "rows_at"]
+__all__ = ["blend", "compact", "copy_rows", "is_run", "pieces", "rows_at", "scratch"]
 
 
 _PIECE_BYTES = 1 << 18
@@ -23,8 +23,12 @@ def pieces(n: int, row_bytes: int) -> Iterator[slice]:
     >>> list(pieces(5, 1 << 17))
     [slice(0, 2, None), slice(2, 4, None), slice(4, 5, None)]
     """
-    step = max(1, _PIECE_BYTES // max(row_bytes, 1))
+    step = _piece(row_bytes)
     return (slice(start, min(start + step, n)) for start in range(0, n, step))
+
+
+def _piece(row_bytes: int) -> int:
+    return max(1, _PIECE_BYTES // max(row_bytes, 1))
 
 
 def is_run(index: Indices) -> bool:
@@ -44,21 +48,13 @@ def copy_rows(target: Floats, to: Indices, source: Floats, index: Indices) -> No
         target[to[part]] = source[index[part]]
 
 
-class Scratch:
-    """Two matrices of a piece's size that are overwritten again and again.
+def scratch(d: int, dtype: np.dtype[Any]) -> Floats:
+    """Two matrices of a piece's size, (2, n, d), to be overwritten again and again.
 
     Allocating and giving back a quarter of a megabyte for each piece makes the C library return memory to the
     system and fetch it again, page by page, which took a third of the time at 1000 coordinates.
     """
-
-    def __init__(self, d: int, dtype: np.dtype[Any]) -> None:
-        self._matrices: Floats = np.empty((2, 0, d), dtype=dtype)
-
-    def rows(self, n: int) -> Floats:
-        """Room for n rows, twice: (2, n, d)."""
-        if n > self._matrices.shape[1]:
-            self._matrices = np.empty((2, n, self._matrices.shape[2]), dtype=self._matrices.dtype)
-        return self._matrices[:, :n]
+    return np.empty((2, _piece(d * dtype.itemsize), d), dtype=dtype)
 
 
 def blend(target: Floats, source: Floats, where: Bools, scratch: Floats | None = None) -> None:

@@ -252,14 +252,7 @@ def has_state(path: str | os.PathLike[str]) -> bool:
 
 
 def require_same_config(saved: Mapping[str, Any], own: Mapping[str, Any], *, but: Sequence[str] = ()) -> None:
-    """Refuse a state that was made with another configuration.
-
-    Parameters
-    ----------
-    saved, own : mapping
-        Flat configurations: names to scalars, strings, lists or arrays.
-    but : sequence of str
-        Entries that may differ.
+    """Refuse a state that was made with another configuration, names to plain values, ``but`` for some of them.
 
     Raises
     ------

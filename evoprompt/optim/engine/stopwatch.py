@@ -6,10 +6,9 @@ from collections.abc import Callable
 from time import monotonic
 from typing import Any
 
-from evoprompt.checks import real_number
 from evoprompt.optim.engine.state import Stateful
 
-__all__ = ["Stopwatch", "checked_seconds"]
+__all__ = ["Stopwatch"]
 
 
 class Stopwatch(Stateful):
@@ -55,14 +54,3 @@ class Stopwatch(Stateful):
 
     def _was_restored(self) -> None:
         self._start = None
-
-
-def checked_seconds(seconds: float | None) -> float | None:
-    """A time limit as a float.
-
-    Raises
-    ------
-    ValueError
-        If it is not None or a number of seconds above 0.
-    """
-    return None if seconds is None else real_number("seconds", seconds, 0.0, above=True, what="None or a time limit")
