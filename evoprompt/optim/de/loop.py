@@ -72,8 +72,8 @@ class Evolution(Stateful):
     _lifetimes: Lifetimes | None
     _progress: float
     _generation: int
-    _learnt: list[tuple[Doubles, Doubles, Doubles]]
-    """F, CR and gain of this generation's successes."""
+    _learnt: Doubles
+    """F, CR and gain of this generation's successes, (3, s)."""
 
     def __init__(
         self,
@@ -110,7 +110,7 @@ class Evolution(Stateful):
         self._unborn = np.ones(self.popsize, dtype=bool)
         self._progress = 0.0
         self._generation = 0
-        self._learnt = []
+        self._learnt = np.empty((3, 0))
 
     @property
     def size(self) -> int:
@@ -194,57 +194,56 @@ class Evolution(Stateful):
 
     def select(self, results: Results) -> Selection:
         """One-to-one selection; guests and trials for slots that are no longer there compete with the worst."""
-        n = len(results.id)
-        slots = results.slot
-        if self._lifetimes is None and n and slots.min() >= 0 and slots.max() < len(self._members):
-            selection = Selection(np.zeros(n, dtype=bool), np.empty(n, dtype=np.int64), np.empty(n))
-            self._compete(results, np.arange(n), selection)
-            return selection
+        n, slots = len(results.id), results.slot
         selection = Selection(np.zeros(n, dtype=bool), np.full(n, -1, dtype=np.int64), np.full(n, np.inf))
-        again = self._select_again(results, selection)
-        here = (results.slot >= 0) & (results.slot < len(self._members))
-        if len(rows := np.flatnonzero(here & ~again)):
-            self._compete(results, rows, selection)
-        guests = np.flatnonzero(~here & ~again)
-        for row in guests[np.lexsort((results.loss[guests], results.violation[guests]))].tolist():
-            self._admit(results, row, selection)
+        here = (slots >= 0) & (slots < len(self._members))
+        guests = ~here
+        if self._lifetimes is not None:
+            again = np.isfinite(results.tags[:, -1])
+            here, guests = here & ~again, guests & ~again
+            self._look_again(self._lifetimes, results, np.flatnonzero(again), selection)
+        if np.count_nonzero(here):
+            self._compete(results, np.flatnonzero(here), selection)
+        if np.count_nonzero(guests):
+            order = np.lexsort((results.loss[guests], results.violation[guests]))
+            for row in np.flatnonzero(guests)[order].tolist():
+                self._admit(results, row, selection)
         return selection
 
-    def _select_again(self, results: Results, selection: Selection) -> Bools:
-        """Repeated evaluations go into their members' means; says which results these are."""
-        if self._lifetimes is None:
-            return np.zeros(len(results.id), dtype=bool)
-        again = np.isfinite(results.tags[:, -1])
-        for row in np.flatnonzero(again).tolist():
+    def _look_again(self, lifetimes: Lifetimes, results: Results, rows: Indices, selection: Selection) -> None:
+        """Repeated evaluations go into their members' means."""
+        for row in rows.tolist():
             slot = int(results.tags[row, -1])
             if slot < len(self._members) and np.array_equal(self._members.x[slot], results.x[row]):
                 selection.parent_id[row], selection.parent_loss[row] = self._members.id[slot], self._members.loss[slot]
-                self._lifetimes.learn(self._members, slot, float(results.loss[row]), self._generation)
-        return again
+                lifetimes.learn(self._members, slot, float(results.loss[row]), self._generation)
 
     def _compete(self, results: Results, rows: Indices, selection: Selection) -> None:
         members, slots = self._members, results.slot[rows]
-        duel = members.duel(slots, results.loss[rows], results.violation[rows], ties=self.spec.ties)
-        selection.replaced[rows], selection.parent_id[rows] = duel.replaced, duel.parent_id
-        selection.parent_loss[rows] = duel.parent_loss
+        duel, gain = members.duel(slots, results.loss[rows], results.violation[rows], ties=self.spec.ties)
+        for all_of_them, these in zip(selection, duel, strict=True):
+            all_of_them[rows] = these
         f, cr = results.tags[rows, 0], results.tags[rows, 1]
-        success = (duel.gain > 0) & duel.replaced
+        success = (gain > 0) & duel.replaced
         self._archive.add(members, slots, results.id[rows], success, self._streams)
         success &= np.isfinite(f)
         if np.count_nonzero(success):
-            self._learnt.append((f[success], cr[success], duel.gain[success]))
+            self._note_successes(f[success], cr[success], gain[success])
         if np.count_nonzero(duel.replaced):
             evolved = duel.replaced & np.isfinite(f)
             self._adaptation.adopt(slots[evolved], f[evolved], cr[evolved])
             self._place(slots[duel.replaced], results, rows[duel.replaced])
 
     def _admit(self, results: Results, row: int, selection: Selection) -> None:
-        slot = np.array([self._members.worst()])
-        duel = self._members.duel(slot, results.loss[[row]], results.violation[[row]], ties=False)
-        selection.replaced[row], selection.parent_id[row] = duel.replaced[0], duel.parent_id[0]
-        selection.parent_loss[row] = duel.parent_loss[0]
+        slot, rows = np.array([self._members.worst()]), np.array([row])
+        duel, _ = self._members.duel(slot, results.loss[rows], results.violation[rows], ties=False)
+        for all_of_them, these in zip(selection, duel, strict=True):
+            all_of_them[rows] = these
         if duel.replaced[0]:
-            self._place(slot, results, np.array([row]))
+            self._place(slot, results, rows)
+
+    def _note_successes(self, f: Doubles, cr: Doubles, gains: Doubles) -> None:
+        self._learnt = np.hstack([self._learnt, np.stack([f, cr, gains])])
 
     def _place(self, slots: Indices, results: Results, rows: Indices) -> None:
         self._members.place(slots, results, rows)
@@ -257,17 +256,11 @@ class Evolution(Stateful):
         self._progress = 0.0 if np.isnan(progress) else min(max(progress, 0.0), 1.0)
         self._generation += 1
         self._unborn[:] = False
-        nothing = np.empty(0)
-        f, cr, gains = _joined(self._learnt) if self._learnt else (nothing, nothing, nothing)
-        self._adaptation.learn(f, cr, gains)
-        self._learnt = []
+        self._adaptation.learn(*self._learnt)
+        self._learnt = np.empty((3, 0))
         self._resize()
         if self._lifetimes is not None:
             self._lifetimes.plan(self._members, self._generation)
-
-    def state_dict(self) -> dict[str, Any]:
-        self._learnt = [_joined(self._learnt)] if self._learnt else []  # the same, in fewer arrays
-        return super().state_dict()
 
     def _archive_size(self, members: int) -> int:
         """The variant's archive capacity for so many members; half of them where these are large, see ``Variant``."""
@@ -292,13 +285,6 @@ class Evolution(Stateful):
         self._unborn = self._unborn[keep]
         rng = self._streams.of(self._generation, Purpose.DESIGN)
         self._archive.resize(self._archive_size(wanted), rng)
-
-
-def _joined(batches: list[tuple[Doubles, Doubles, Doubles]]) -> tuple[Doubles, Doubles, Doubles]:
-    if len(batches) == 1:
-        return batches[0]
-    f, cr, gains = (np.concatenate(column) for column in zip(*batches, strict=True))
-    return f, cr, gains
 
 
 def make_evolution(spec: Variant, problem: Problem, **settings: Any) -> Evolution:

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 import numpy as np
 
-from evoprompt.optim.engine.algorithm import GUEST, Results
+from evoprompt.optim.engine.algorithm import GUEST, Results, Selection
 from evoprompt.optim.engine.rows import compact, copy_rows
 from evoprompt.optim.engine.state import Stateful
-from evoprompt.typing import Bools, Doubles, Floats, Indices
+from evoprompt.typing import Doubles, Floats, Indices
 
-__all__ = ["HUGE", "Duel", "Population", "ranking"]
+__all__ = ["HUGE", "Population", "ranking"]
 
 HUGE = float(np.finfo(np.float64).max)  # an infinite gain would be all the weight there is, and NaN as a share
 
@@ -19,16 +17,6 @@ HUGE = float(np.finfo(np.float64).max)  # an infinite gain would be all the weig
 def ranking(loss: Doubles, violation: Doubles) -> Indices:
     """Best first: by violation, then by loss; failed ones (inf) last."""
     return np.lexsort((loss, violation)) if violation.any() else np.argsort(loss, kind="stable")
-
-
-class Duel(NamedTuple):
-    """What came of n trials, each against one member."""
-
-    replaced: Bools
-    parent_id: Indices
-    parent_loss: Doubles
-    gain: Doubles
-    """By how much the trial is better, in violation or else in loss; NaN where a side has failed or is missing."""
 
 
 class Population(Stateful):
@@ -94,8 +82,15 @@ class Population(Stateful):
             self._order = ranking(self.loss, self.violation)[: np.count_nonzero(np.isfinite(self.loss))]
         return self._order
 
-    def duel(self, slots: Indices, loss: Doubles, violation: Doubles, *, ties: bool) -> Duel:
-        """Compare trials with the members at ``slots``; nothing changes. A failed trial never wins."""
+    def duel(self, slots: Indices, loss: Doubles, violation: Doubles, *, ties: bool) -> tuple[Selection, Doubles]:
+        """Compare n trials with the members at ``slots``; nothing changes. A failed trial never wins.
+
+        Returns
+        -------
+        Selection
+        ndarray, shape (n,)
+            By how much each trial is better, in violation or else in loss; NaN where a side has failed or is missing.
+        """
         old_loss, old_violation = self.loss[slots], self.violation[slots]
         known = np.isfinite(loss)
         level = violation == old_violation
@@ -105,7 +100,7 @@ class Population(Stateful):
         with np.errstate(invalid="ignore", over="ignore"):
             gain = np.where(both, np.where(level, old_loss - loss, old_violation - violation), np.nan)
         np.minimum(gain, HUGE, out=gain)
-        return Duel(replaced, self.id[slots], old_loss, gain)
+        return Selection(replaced, self.id[slots], old_loss), gain
 
     def place(self, slots: Indices, results: Results, rows: Indices) -> None:
         """Put the results' ``rows`` at ``slots``, all different."""

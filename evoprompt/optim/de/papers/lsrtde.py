@@ -93,7 +93,7 @@ class NewestEvolution(Evolution):
                 won.append(row)
                 gains.append(gain)
         if won:
-            self._learnt.append((results.tags[won, 0], results.tags[won, 1], np.array(gains)))
+            self._note_successes(results.tags[won, 0], results.tags[won, 1], np.array(gains))
 
     def _challenge(self, results: Results, row: int, target: int, selection: Selection) -> float | None:
         """One trial against the newest point it started from; what it gained, None where nothing can be learnt."""
