@@ -42,14 +42,9 @@ class Archive(Stateful):
         return self._rows[: self._size]
 
     @property
-    def loss(self) -> Doubles:
-        """Losses of the archived parents, (a,); a view."""
-        return self._loss[: self._size]
-
-    @property
-    def violation(self) -> Doubles:
-        """Violations of the archived parents, (a,); a view."""
-        return self._violation[: self._size]
+    def parents(self) -> Population:
+        """Archived parents and their losses and violations; views."""
+        return Population(self.x, self._loss[: self._size], self._violation[: self._size])
 
     def add(self, parents: Population, rows: Indices, ids: Indices, beaten: Bools, streams: TrialStreams) -> None:
         """Keep the members ``rows[beaten]`` of ``parents``, in this order.
@@ -98,8 +93,7 @@ class Archive(Stateful):
 
     def resize(self, capacity: int, rng: np.random.Generator) -> None:
         """Set the capacity; random rows are removed one by one until the rest fits."""
-        if capacity > len(self._rows):
-            self._grow(capacity)
+        self._grow(capacity)
         self.capacity = capacity
         if self._size <= self.capacity:
             return
@@ -112,6 +106,8 @@ class Archive(Stateful):
         self._size = self.capacity
 
     def _grow(self, capacity: int) -> None:
+        if capacity <= len(self._rows):
+            return
         rows = np.empty((capacity, self._rows.shape[1]), dtype=self._rows.dtype)
         rows[: self._size] = self.x
         self._rows = rows
@@ -122,13 +118,12 @@ class Archive(Stateful):
         self._size = 0
 
     def state_dict(self) -> dict[str, Any]:
-        known = {"x": self.x.copy(), "loss": self.loss.copy(), "violation": self.violation.copy()}
-        return known | {"capacity": self.capacity}
+        known = self.parents.state_dict()
+        return {name: known[name] for name in ("x", "loss", "violation")} | {"capacity": self.capacity}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         self._size, self.capacity = 0, int(state["capacity"])
-        if self.capacity > len(self._rows):
-            self._grow(self.capacity)
+        self._grow(self.capacity)
         self._size = len(state["x"])
         self._rows[: self._size], self._loss[: self._size] = state["x"], state["loss"]
         self._violation[: self._size] = state["violation"]

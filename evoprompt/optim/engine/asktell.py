@@ -238,9 +238,7 @@ class AskTell(Accounts, Stateful):
         for part, awaited in ((slice(0, ordinary), True), (slice(ordinary, count), False)):
             whole = part == slice(0, count)  # then the very arrays the caller gets, which are known again at once
             pieces: Any = columns if whole else tuple(None if column is None else column[part] for column in columns)
-            block = self._ledger.note_block(*pieces, awaited=awaited)
-            if block is not None and awaited:
-                self._generations.await_block(block)
+            self._ledger.note_block(*pieces, awaited=awaited)
         return trials
 
     def tell(self, trials: Trials | ArrayLike, losses: Losses, violation: ArrayLike | None = None) -> None:

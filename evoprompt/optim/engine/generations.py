@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from evoprompt.optim.engine.algorithm import GUEST, Algorithm, Made, Results, Selection
-from evoprompt.optim.engine.ledger import FOREIGN, Block, Ledger, Received
+from evoprompt.optim.engine.ledger import FOREIGN, Ledger, Received
 from evoprompt.optim.engine.state import Stateful
 from evoprompt.typing import Bools, Doubles, Floats, Indices
 
@@ -134,6 +134,7 @@ class Generations(Stateful):
         slots, self._todo = self._todo[:n], self._todo[n:]
         ordinary, ahead = len(slots), n - len(slots)
         self._untouched &= ordinary == 0
+        self._awaited += ordinary
         if ahead == 0:
             return self._algorithm.make(ids, slots), slots, ordinary
         if self.number > 0:
@@ -147,10 +148,6 @@ class Generations(Stateful):
             first = self._algorithm.make(ids[:ordinary], slots)
             made = Made(np.concatenate([first.x, made.x]), np.concatenate([first.tags, made.tags]), 0)
         return made, np.concatenate([slots, np.full(ahead, GUEST)]), ordinary
-
-    def await_block(self, block: Block) -> None:
-        """Wait for these trials before the generation closes."""
-        self._awaited += block.left
 
     def take(self, received: Received) -> None:
         """Take in results that came back."""

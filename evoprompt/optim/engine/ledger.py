@@ -207,16 +207,14 @@ class Ledger(Stateful):
         stage: Indices,
         *,
         awaited: bool,
-    ) -> Block | None:
+    ) -> None:
         """Note trials with successive ids as outstanding, by reference; x becomes read-only."""
         n = len(ids)
-        if n == 0:
-            return None
-        loss, violation = np.full((2, n), np.nan)
-        block = Block(ids, x, rounded_from, slots, tags, stage, awaited, np.ones(n, bool), loss, violation)
-        self.blocks[int(ids[0])] = block
-        self.asked += n
-        return block
+        if n:
+            loss, violation = np.full((2, n), np.nan)
+            block = Block(ids, x, rounded_from, slots, tags, stage, awaited, np.ones(n, bool), loss, violation)
+            self.blocks[int(ids[0])] = block
+            self.asked += n
 
     def receive(self, trials: Trials | ArrayLike, losses: Losses) -> list[Told]:
         """Like :meth:`take`, as a list in the order told; failures have the loss inf."""
@@ -303,7 +301,7 @@ class Ledger(Stateful):
             which = own[place == b]
             offsets = ids[which] - starts[b] if b >= 0 else nobody
             if b < 0 or offsets.max() >= len(blocks[b].ids) or not blocks[b].pending[offsets].all():
-                repeated.append(self._told_before(ids[which]))
+                repeated.append(ids[which][~np.isin(ids[which], self.outstanding)])
             elif len(np.unique(offsets)) < len(offsets):
                 values, times = np.unique(ids[which], return_counts=True)
                 repeated.append(values[times > 1])
@@ -312,9 +310,6 @@ class Ledger(Stateful):
         if len(wrong := np.concatenate(repeated)):
             raise ValueError(f"each trial is told once, but {wrong[:10].tolist()} were told before")
         return np.where(known, ids, FOREIGN), pieces, np.flatnonzero(~known)
-
-    def _told_before(self, ids: Indices) -> Indices:
-        return ids[~np.isin(ids, self.outstanding)]
 
     def _check_points(self, x: NDArray[Any]) -> None:
         if x.ndim != 2 or x.shape[1] != self.d:

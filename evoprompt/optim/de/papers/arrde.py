@@ -112,7 +112,7 @@ class RestartingEvolution(Evolution):
         if self._phase in ("first", "refine"):
             self._memories.append(self._adaptation.cells)
         self._ended = Population.joined(self._ended, members)
-        beaten = Population(archive.x, archive.loss, archive.violation).best_first(len(archive.x))
+        beaten = archive.parents.best_first(len(archive.x))
         known = Population.joined(self._ended_archive, beaten)
         self._ended_archive = known.taken(np.arange(len(known))[-_ARCHIVED:])
         centre, reach = members.x.mean(axis=0, dtype=np.float64), members.x.std(axis=0, dtype=np.float64)
