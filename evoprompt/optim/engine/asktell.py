@@ -229,17 +229,7 @@ class AskTell(Accounts, Stateful):
             self._note_spread()
         count = self._ledger.grant(n, self._generations.natural, tick=False)
         made, slots, ordinary = self._generations.make(self._ledger.next_ids(count))
-        x = self._rounding(made.x)
-        made.x.flags.writeable = x.flags.writeable = False
-        trials = Trials(self._ledger.next_ids(count), x)
-        stage = np.full(count, made.stage) if isinstance(made.stage, int) else made.stage
-        rounded_from = None if x is made.x else made.x
-        columns: tuple[Any, ...] = (trials.ids, x, rounded_from, slots, made.tags, stage)
-        for part, awaited in ((slice(0, ordinary), True), (slice(ordinary, count), False)):
-            whole = part == slice(0, count)  # then the very arrays the caller gets, which are known again at once
-            pieces: Any = columns if whole else tuple(None if column is None else column[part] for column in columns)
-            self._ledger.note_block(*pieces, awaited=awaited)
-        return trials
+        return self._ledger.note(self._rounding(made.x), made, slots, awaited=ordinary)
 
     def tell(self, trials: Trials | ArrayLike, losses: Losses, violation: ArrayLike | None = None) -> None:
         """Take losses in: any subset, any order, late, or of points never asked.

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from evoprompt.checks import whole_number
-from evoprompt.optim.engine.algorithm import Results
+from evoprompt.optim.engine.algorithm import Made, Results
 from evoprompt.optim.engine.box import Box
 from evoprompt.optim.engine.state import Stateful
 from evoprompt.optim.engine.stopwatch import Stopwatch
@@ -191,30 +191,35 @@ class Ledger(Stateful):
 
     def hand_out(self, x: Floats) -> Trials:
         """Number the rows of x (n, d), note them as outstanding, and return them."""
-        trials = Trials(self.next_ids(len(x)), x.astype(self.dtype, copy=True))
-        nothing = np.empty((len(x), 0))
-        nowhere = np.full(len(x), FOREIGN)
-        self.note_block(trials.ids, trials.x, None, nowhere, nothing, np.zeros(len(x), np.int64), awaited=False)
-        return trials
+        made = Made(x.astype(self.dtype, copy=True), np.empty((len(x), 0)), 0)
+        return self.note(made.x, made, np.full(len(x), FOREIGN), awaited=0)
 
-    def note_block(
-        self,
-        ids: Indices,
-        x: Floats,
-        rounded_from: Floats | None,
-        slots: Indices,
-        tags: Doubles,
-        stage: Indices,
-        *,
-        awaited: bool,
-    ) -> None:
-        """Note trials with successive ids as outstanding, by reference; x becomes read-only."""
-        n = len(ids)
-        if n:
-            loss, violation = np.full((2, n), np.nan)
-            block = Block(ids, x, rounded_from, slots, tags, stage, awaited, np.ones(n, bool), loss, violation)
-            self.blocks[int(ids[0])] = block
-            self.asked += n
+    def note(self, x: Floats, made: Made, slots: Indices, *, awaited: int) -> Trials:
+        """Number trials and note them as outstanding, by reference; their points become read-only.
+
+        Parameters
+        ----------
+        x : ndarray, shape (n, d)
+            As handed out.
+        made : Made
+        slots : ndarray of int64, shape (n,)
+        awaited : int
+            How many of them, at the front, a generation waits for.
+        """
+        x.flags.writeable = made.x.flags.writeable = False
+        n = len(x)
+        trials, stage = Trials(self.next_ids(n), x), np.full(n, made.stage)
+        for part in (slice(0, awaited), slice(awaited, n)):
+            m = part.stop - part.start
+            if m:
+                # If it is one block, it has the very arrays that the caller gets, which are known again at once.
+                told = trials if m == n else trials[part]
+                rounded_from = None if x is made.x else made.x[part]
+                columns = slots[part], made.tags[part], stage[part], part.start < awaited, np.ones(m, bool)
+                block = Block(told.ids, told.x, rounded_from, *columns, *np.full((2, m), np.nan))
+                self.blocks[int(told.ids[0])] = block
+        self.asked += n
+        return trials
 
     def receive(self, trials: Trials | ArrayLike, losses: Losses) -> list[Told]:
         """Like :meth:`take`, as a list in the order told; failures have the loss inf."""
