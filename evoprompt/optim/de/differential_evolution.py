@@ -115,23 +115,17 @@ def as_variant(variant: str | Variant) -> Variant:
     Traceback (most recent call last):
     evoprompt.errors.UserError: 'jso' is the name of a built-in variant; a variant of your own needs another name
     """
-    found = _found(variant)
+    found = imported(variant) if isinstance(variant, str) and ":" in variant else variant
+    if isinstance(found, str) and found in VARIANTS:
+        found = VARIANTS[found]
+    if not isinstance(found, Variant):
+        hint = " (the portfolio is the method 'auto')" if found == "auto" else ""
+        close = get_close_matches(str(found), VARIANTS, n=3, cutoff=0.5)
+        hint = hint or (f"; did you mean {' or '.join(close)}?" if close else "")
+        known = ", ".join(repr(name) for name in VARIANTS)
+        raise UserError(f"variant must be a Variant or one of {known}, got {found!r}{hint}")
     if found.name in VARIANTS and found != VARIANTS[found.name]:
         raise UserError(f"{found.name!r} is the name of a built-in variant; a variant of your own needs another name")
     if found.name in CAPABILITIES and found.name not in VARIANTS:
         raise UserError(f"{found.name!r} is the name of a method; a variant of your own needs another name")
     return found
-
-
-def _found(variant: str | Variant) -> Variant:
-    if isinstance(variant, Variant):
-        return variant
-    if isinstance(variant, str) and ":" in variant:
-        return imported(variant)
-    if not isinstance(variant, str) or variant not in VARIANTS:
-        hint = " (the portfolio is the method 'auto')" if variant == "auto" else ""
-        close = get_close_matches(str(variant), VARIANTS, n=3, cutoff=0.5)
-        hint = hint or (f"; did you mean {' or '.join(close)}?" if close else "")
-        known = ", ".join(repr(name) for name in VARIANTS)
-        raise UserError(f"variant must be a Variant or one of {known}, got {variant!r}{hint}")
-    return VARIANTS[variant]
