@@ -256,11 +256,11 @@ def test_the_archive_takes_a_batch_as_it_takes_one_after_the_other(overwrite):
         single.add(parents, rows[[k]], rows[[k]], beaten[[k]], streams)
     assert len(whole.x) == len(single.x) == 7
     assert set(whole.x[:, 0]) <= set(rows[beaten])
-    np.testing.assert_array_equal(whole.loss, whole.x[:, 0])
+    np.testing.assert_array_equal(whole.parents.loss, whole.x[:, 0])
     if overwrite:
         np.testing.assert_array_equal(whole.x, single.x)
     whole.resize(3, np.random.default_rng(1))
-    np.testing.assert_array_equal(whole.loss, whole.x[:, 0])
+    np.testing.assert_array_equal(whole.parents.loss, whole.x[:, 0])
     assert whole.x.shape == (3, 1)
 
 
