@@ -155,10 +155,9 @@ class Evolution(Stateful):
         if len(members.order) == 0:
             return Made(drawn_points(self._box, self._streams, ids), np.full((n, len(self.tags)), np.nan), 0)
         u = self._streams.uniforms(ids, UNIFORMS)
-        target = self._targets(slots, u)
+        target, leaders, pool = self._sources(slots, u)
         f, cr = self._adaptation.draw(u, target, self._progress)
-        leaders = self._leaders(u[:, 3])
-        pool, weight = self._pool(), self.spec.weight(self._progress)
+        weight = self.spec.weight(self._progress)
         recipe = self._strategy(pool, Draws(target, f, leaders, weight, u[:, _PARENTS]))
         x = np.empty((n, d), dtype=self._box.dtype)
         tags = self._tagged(target, f, cr)
@@ -174,15 +173,11 @@ class Evolution(Stateful):
                 self._note_crossover(tags[part], kept)
         return Made(x, tags, 1)
 
-    def _targets(self, slots: Indices, u: Doubles) -> Indices:
-        """The members that trials are made to replace."""
-        return slots
-
-    def _leaders(self, u: Doubles) -> Indices:
-        return self.spec.leaders(u, len(self._members), self._progress)
-
-    def _pool(self) -> Pool:
-        return Pool(self._members.x, self._members.order, self._archive.x)
+    def _sources(self, slots: Indices, u: Doubles) -> tuple[Indices, Indices, Pool]:
+        """The members that trials are made to replace, how many count as p-best, and what donors are made from."""
+        members = self._members
+        leaders = self.spec.leaders(u[:, 3], len(members), self._progress)
+        return slots, leaders, Pool(members.x, members.order, self._archive.x)
 
     def _tagged(self, target: Indices, f: Doubles, cr: Doubles) -> Doubles:
         tags = np.full((len(f), len(self.tags)), np.nan)

@@ -34,8 +34,8 @@ class Box:
     Examples
     --------
     >>> box = Box([(-1, 1), (0, None)], dtype="float64")
-    >>> box.d, box.high.tolist(), box.contains(np.array([[0.0, 3.0], [2.0, 3.0]])).tolist()
-    (2, [1.0, inf], [True, False])
+    >>> box.d, box.high.tolist()
+    (2, [1.0, inf])
     """
 
     def __init__(self, bounds: Any, dtype: DTypeLike = np.float64) -> None:
@@ -57,11 +57,6 @@ class Box:
         # The sum of two points can be formed, so that halving it is exact and stays in the box.
         most = np.finfo(self.low.dtype).max / 4
         self._modest = bool((self.low >= -most).all() and (self.high <= most).all())
-
-    def contains(self, x: ArrayLike) -> Bools:
-        """Which rows of x (n, d) lie in the box: (n,)."""
-        x = np.asarray(x)
-        return np.asarray(((x >= self.low) & (x <= self.high)).all(axis=-1))
 
     def from_unit(self, u: Doubles, centre: Floats | None = None) -> Floats:
         """Map u (..., d) in [0, 1) into the box: the inverse of the distribution that starting points have.

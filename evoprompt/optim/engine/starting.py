@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from evoprompt.checks import is_whole
+from evoprompt.checks import whole_number
 from evoprompt.errors import UserError
 from evoprompt.optim.engine.box import Box
 from evoprompt.optim.engine.rng import Purpose, TrialStreams
@@ -43,14 +43,13 @@ def checked_popsize(popsize: int | None, budget: int | None, minimum: int = MINI
     """
     if popsize is None:
         popsize = default_popsize(budget)
-    if not is_whole(popsize) or popsize < minimum:
-        raise UserError(f"popsize is a number of candidates and must be an integer >= {minimum}, got {popsize!r}")
-    if budget is not None and budget < popsize:
+    whole = whole_number("popsize", popsize, minimum, what="a number of candidates")
+    if budget is not None and budget < whole:
         raise UserError(
-            f"a budget of {budget} evaluations cannot pay for one population of {popsize}; "
+            f"a budget of {budget} evaluations cannot pay for one population of {whole}; "
             f"raise the budget or lower popsize (at least {minimum})"
         )
-    return int(popsize)
+    return whole
 
 
 def initial_points(

@@ -62,18 +62,12 @@ class NewestEvolution(Evolution):
         members = self._members if self._best is None else self._best
         return members.x.copy(), members.loss.copy()
 
-    def _targets(self, slots: Indices, u: Doubles) -> Indices:
-        return (u[:, _TARGET] * len(self._members)).astype(np.int64)
-
-    def _leaders(self, u: Doubles) -> Indices:
-        m = len(self._members)
-        known = m if self._best is None else max(1, len(self._best.order))
-        count = max(2, int(m * 0.7 * np.exp(-7.0 * self._adaptation.rate)))
-        return np.full(len(u), min(count, known))
-
-    def _pool(self) -> Pool:
-        best = self._members if self._best is None else self._best
-        return Pool(self._members.x, self._ring_order, best.x)
+    def _sources(self, slots: Indices, u: Doubles) -> tuple[Indices, Indices, Pool]:
+        m, best = len(self._members), self._members if self._best is None else self._best
+        known = m if self._best is None else max(1, len(best.order))
+        leaders = max(2, int(m * 0.7 * np.exp(-7.0 * self._adaptation.rate)))
+        targets = (u[:, _TARGET] * m).astype(np.int64)
+        return targets, np.full(len(u), min(leaders, known)), Pool(self._members.x, self._ring_order, best.x)
 
     def _tagged(self, target: Indices, f: Doubles, cr: Doubles) -> Doubles:
         return np.stack([f, cr, target.astype(np.float64)], axis=1)
