@@ -33,18 +33,14 @@ class Lifetimes(Stateful):
         times: if nothing differs, the objective counts as free of noise and costs no more; otherwise the
         deviation is estimated from every repeated evaluation.
     popsize : int
-
-    Attributes
-    ----------
-    evaluations, seen : ndarray of int64, shape (m,)
-        Evaluations of each member, and the generation of the last one.
-    planned : ndarray of int64
-        Members to evaluate again in this generation; a member may stand there more than once.
     """
 
     evaluations: Indices
+    """Of each member, (m,)."""
     seen: Indices
+    """The generation of each member's last evaluation, (m,)."""
     planned: Indices
+    """Members to evaluate again in this generation; a member may stand there more than once."""
     _variance: float
     _probing: bool
 

@@ -24,20 +24,15 @@ class Population(Stateful):
 
     Feasibility comes first (Deb 2000, "An efficient constraint handling method for genetic algorithms"): the
     smaller violation wins, then the smaller loss.
-
-    Attributes
-    ----------
-    x : ndarray, shape (m, d)
-    loss, violation : ndarray of float64, shape (m,)
-        inf: failed or not evaluated yet.
-    id : ndarray of int64, shape (m,)
-        Trial numbers; -1: never asked, or not evaluated yet.
     """
 
     x: Floats
+    """(m, d)."""
     loss: Doubles
     violation: Doubles
+    """(m,), both inf where failed or not evaluated yet."""
     id: Indices
+    """Trial numbers (m,); -1: never asked, or not evaluated yet."""
 
     def __init__(
         self, x: Floats, loss: Doubles | None = None, violation: Doubles | None = None, id: Indices | None = None

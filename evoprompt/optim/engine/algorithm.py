@@ -84,52 +84,42 @@ class Algorithm(Protocol):
     @property
     def tags(self) -> tuple[str, ...]:
         """Names of what :class:`Made` carries for each trial."""
-        ...
 
     @property
     def stages(self) -> tuple[str, ...]:
         """Names of the ways points are made; the first is that of starting points."""
-        ...
 
     @property
     def popsize(self) -> int:
         """Members in the beginning."""
-        ...
 
     @property
     def size(self) -> int:
         """Slots of the generation being made; it may change in ``end_generation`` only."""
-        ...
 
     @property
     def replaceable(self) -> int:
         """How many of the first generation's last slots may hold known points instead of starting points."""
-        ...
 
     def make(self, ids: Indices, slots: Indices) -> Made:
         """Points for these slots, from what is known now. Random numbers depend on the ids alone."""
-        ...
 
     def select(self, results: Results) -> Selection:
         """Take results in: a whole generation in the order of slots, or whatever came if there is no barrier.
 
         No two are for one slot. Results of an earlier generation and guests may be among them.
         """
-        ...
 
     def end_generation(self, progress: float) -> None:
         """Learn from what was selected since the last call; ``progress`` is the spent share of the budget, 0..1."""
-        ...
 
     @property
     def population(self) -> tuple[Floats, Doubles]:
         """Members (m, d) and losses (m,), inf where failed or unknown; copies."""
-        ...
 
     @property
     def recommendation(self) -> Floats | None:
         """The point to recommend where single losses cannot be trusted (noise), or None for the best one told."""
-        ...
 
     def state_dict(self) -> dict[str, Any]: ...
 

@@ -83,17 +83,12 @@ class Generations(Stateful):
     immediate : bool
         Whether results are selected as they come; otherwise a whole generation at a time, in the order of its
         slots.
-
-    Attributes
-    ----------
-    number : int
-        Generations closed.
-    record : GenerationRecord or None
-        Of the last one closed.
     """
 
     number: int
+    """Generations closed."""
     record: GenerationRecord | None
+    """Of the last one closed."""
     _algorithm: Algorithm
     _todo: Indices
     """Slots whose trial has not been handed out."""
