@@ -28,6 +28,7 @@ class Settings(TypedDict, total=False):
     target: float | None
     seconds: float | None
 
+
 _EVALUATIONS, _TIME = "None or a number of evaluations", "None or a time limit"
 
 
