@@ -7,7 +7,7 @@ import re
 import shutil
 from collections import Counter
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING
@@ -28,7 +28,7 @@ _FILES = (WEIGHTS, CONFIG, PROVENANCE)
 _CULTURE = re.compile(r'"culture"\s*:\s*\{.*?"key"\s*:\s*"([^"\\]+)"', re.DOTALL)  # also in half a file
 
 
-@dataclass(eq=False)
+@dataclass(frozen=True, eq=False)
 class _Found:
     """What is in a folder: an expert, or why it cannot be served; and its culture and name in either case."""
 
@@ -135,8 +135,8 @@ class Registry:
                 culture = expert.culture if isinstance(expert, Expert) else known or _told_culture(path)
                 found = _Found(path.relative_to(self.folder).as_posix(), stamp, expert, culture)
             all_found[path] = found
-        _name(all_found)
-        self._found = all_found
+        all_found = {path: replace(all_found[path], name=name) for path, name in _names(all_found).items()}
+        self._found = all_found  # at once: others may be reading it
         sound = {found.name: found.expert for found in all_found.values() if isinstance(found.expert, Expert)}
         before, self.experts = self.experts, MappingProxyType(dict(sorted(sound.items())))
         self.left_out = {path: found.expert for path, found in all_found.items() if isinstance(found.expert, str)}
@@ -212,20 +212,22 @@ class Registry:
         return expert
 
 
-def _name(all_found: Mapping[Path, _Found]) -> None:
-    """Give a name to all, so that who is damaged keeps theirs."""
+def _names(all_found: Mapping[Path, _Found]) -> dict[Path, str]:
+    """A name for each, so that who is damaged keeps theirs."""
     of_runs = Counter(found.culture for path, found in all_found.items() if path.name == IN_RUN)
+    names = {}
     for path, found in all_found.items():
         if path.name != IN_RUN:
-            found.name = path.name
+            names[path] = path.name
         elif found.culture is None:
-            found.name = found.below
+            names[path] = found.below
         else:
-            found.name = found.culture if of_runs[found.culture] == 1 else path.parent.name
-    taken = Counter([*(found.name for found in all_found.values()), *RESERVED])
-    for found in all_found.values():
-        if taken[found.name] > 1:
-            found.name = f"{found.below}-expert" if found.below in RESERVED else found.below
+            names[path] = found.culture if of_runs[found.culture] == 1 else path.parent.name
+    taken = Counter([*names.values(), *RESERVED])
+    for path, found in all_found.items():
+        if taken[names[path]] > 1:
+            names[path] = f"{found.below}-expert" if found.below in RESERVED else found.below
+    return names
 
 
 def _folders(root: Path) -> Iterator[Path]:

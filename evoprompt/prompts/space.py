@@ -55,7 +55,8 @@ class Space(ABC):
     def describe(self) -> dict[str, Any]:
         """Kind and numbers, as JSON takes them."""
         values = {field.name: getattr(self, field.name) for field in fields(self)}
-        return {"kind": self.kind} | {name: v for name, v in values.items() if isinstance(v, int | float)}
+        numbers = {name: v for name, v in values.items() if v is not None and not isinstance(v, np.ndarray)}
+        return {"kind": self.kind} | {name: np.asarray(number).item() for name, number in numbers.items()}
 
     def tensors(self) -> dict[str, Floats]:
         """The arrays that a file of the space holds."""

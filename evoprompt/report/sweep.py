@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import math
 import sys
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 from urllib.parse import quote
 
@@ -192,7 +194,8 @@ def _tables(folder: Path, rows: Sequence[Row]) -> dict[str, Table]:
 
 def _mean_cells(members: Sequence[Row], checks: Sequence[str]) -> list[str]:
     """How many runs, the mean of every column, and how large and how certain the gain is."""
-    mean = pd.DataFrame([{**row.losses, **row.checks} for row in members], dtype=float).mean()
+    columns = pd.DataFrame([{**row.losses, **row.checks} for row in members], dtype=float)
+    mean = columns.apply(lambda column: fmean(known) if len(known := column.dropna()) else math.nan)
     losses, checked = [number(mean[arm]) for arm in LOSSES], [CHECKS[name](mean[name]) for name in checks]
     losses[-1] += "†" if any(row.doubt for row in members) else ""
     known = [(row, gain) for row in members if (gain := row.gains["held_out"]) is not None]

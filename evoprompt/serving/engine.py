@@ -154,7 +154,8 @@ class Engine:
                 if self._listeners:
                     self._step()
             except Exception as error:  # what was under way is lost, with a word to each, and it goes on with new ones
-                logger.error("the model failed; %d answers are lost", len(self._listeners), exc_info=error)
+                lost = len({id(heard.tell) for heard in self._listeners.values()})  # a request hears all of its streams
+                logger.error("the model failed; %d answers are lost", lost, exc_info=error)
                 self._decoder = Decoder(self.frozen)
                 self._fail(EngineError(f"the model failed: {type(error).__name__}"))
 

@@ -31,15 +31,17 @@ __all__ = [
 _MODULES = {
     "RunDirectory": "rundir",
     "RunResult": "rundir",
+    "Settings": "settings",
+    "Study": "study",
     "SweepDirectory": "sweepdir",
     "closing_table": "table",
     "read_settings": "settings",
     "run_job": "job",
-}  # `Settings` and `Study` are in the modules of these names
+}
 
 
 def __getattr__(name: str) -> Any:
     """Load a part when it is first asked for: who only reads a run's or a sweep's folder needs no model library."""
     if name in __all__:
-        return getattr(import_module(f"evoprompt.study.{_MODULES.get(name, name.lower())}"), name)
+        return getattr(import_module(f"evoprompt.study.{_MODULES[name]}"), name)
     raise AttributeError(f"module 'evoprompt.study' has no attribute {name!r}")

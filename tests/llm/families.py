@@ -25,6 +25,7 @@ ROTARY = {
 GEMMA = {**ROTARY, "head_dim": 8, "query_pre_attn_scalar": 8, "sliding_window": WINDOW}
 FALCON = {"hidden_size": HIDDEN, "num_hidden_layers": LAYERS, "num_attention_heads": 4, "num_kv_heads": 4}
 
+ROUTED = {**ROTARY, "num_local_experts": 4, "output_router_logits": True}  # its output begins with a loss
 OPT = {
     "hidden_size": HIDDEN,
     "word_embed_proj_dim": 16,
@@ -172,9 +173,7 @@ FAMILIES = {
     "bloom": Family("BloomConfig", {"hidden_size": HIDDEN, "n_layer": LAYERS, "n_head": 4}, None, "<s>", "</s>"),
     "opt": Family("OPTConfig", {**OPT, "max_position_embeddings": LENGTH}, None, "</s>", "</s>"),
     "granite": Family("GraniteConfig", {**ROTARY, "logits_scaling": 0.5, "embedding_multiplier": 5.0}),
-    "mixtral": Family(
-        "MixtralConfig", {**ROTARY, "num_local_experts": 4}, MISTRAL, "<s>", "</s>", ("[INST]", "[/INST]"), True
-    ),
+    "mixtral": Family("MixtralConfig", ROUTED, MISTRAL, "<s>", "</s>", ("[INST]", "[/INST]"), True),
     "gpt_oss": Family("GptOssConfig", {**ROTARY, "head_dim": 8, "num_local_experts": 4, "sliding_window": WINDOW}),
     "llama4": Family("Llama4TextConfig", LLAMA4),
     "mamba": Family("MambaConfig", {"hidden_size": HIDDEN, "num_hidden_layers": LAYERS, "state_size": 8}),

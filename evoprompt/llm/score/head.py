@@ -31,7 +31,8 @@ class Head:
         self.end = torch.searchsorted(torch.from_numpy(trie.ends), node).to(device)
         first = torch.ones(len(flat), dtype=torch.bool)
         first[1:] = flat[1:] != flat[:-1]
-        self.later = torch.nonzero(~first)[:, 0].to(device)  # steps of further tokens
+        later = torch.nonzero(~first)[:, 0]
+        self.normalised = self._ends_of(later), self._ends_of(torch.arange(len(flat)))  # without and with `absolute`
         self.options = int(flat[-1] + 1) // questions
         self.weight, self.bias = self._part(self.tokens)
 
@@ -44,11 +45,15 @@ class Head:
     def _steps(self, states: torch.Tensor, absolute: bool) -> torch.Tensor:
         """What each of the trie's steps adds, (c, steps)."""
         scores = self._logits(states, self.weight, self.bias)[:, self.end, self.column]
-        wanted = torch.arange(len(self.flat), device=self.later.device) if absolute else self.later
+        wanted, ends, which = self.normalised[absolute]
         if len(wanted):
-            ends, which = torch.unique(self.end[wanted], return_inverse=True)
             scores[:, wanted] -= self._normaliser(states[:, ends])[:, which]
         return scores
+
+    def _ends_of(self, steps: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """Steps, the ends that they are read at, each once, and which of these is a step's."""
+        steps = steps.to(self.end.device)
+        return steps, *torch.unique(self.end[steps], return_inverse=True)
 
     def _part(self, rows: torch.Tensor | slice) -> tuple[torch.Tensor, torch.Tensor | None]:
         """Rows of the output head and of its bias, if there is one, in float32."""

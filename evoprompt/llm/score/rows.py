@@ -48,8 +48,9 @@ class PaddedRows:
         compute, found = self.frozen.model if self.own_head else decoder(self.frozen), []
         for (rows, tokens), row, places in self.batches:
             inputs = row.with_prompts(prompts).view(len(prompts) * rows, tokens, -1)
-            given = compute(inputs_embeds=inputs, use_cache=False)[0].to(places.device)
-            found.append(given.reshape(len(prompts), rows * tokens, -1)[:, places])
+            output = compute(inputs_embeds=inputs, use_cache=False)
+            given = output.logits if self.own_head else output.last_hidden_state  # [0] may be a loss of a router
+            found.append(given.to(places.device).reshape(len(prompts), rows * tokens, -1)[:, places])
         return torch.cat(found, dim=1)[:, self.order]
 
 

@@ -124,9 +124,24 @@ class SampledRespondent:
         require_room(self.frozen.max_length, sheet, _lengths(self._opened(sheet)), tokens, self.max_new_tokens)
 
     def answer(self, soft_prompts: torch.Tensor, sheet: Sheet) -> Floats:
-        """Frequencies of the options among valid answers, (P, Q, options); NaN where no answer was valid.
+        """Frequencies of the options among valid answers.
 
-        It takes and refuses what `Respondent.answer` does; on a sheet from `sheet` option texts are read too.
+        Parameters
+        ----------
+        soft_prompts
+            (P, T, H) embeddings; T = 0 asks the bare model.
+        sheet
+            Q questions with their option labels; one from `sheet` to read option texts too.
+
+        Returns
+        -------
+        ndarray
+            (P, Q, options), summing to 1 over the options shown; NaN where no answer was valid.
+
+        Raises
+        ------
+        UserError
+            The longest question does not fit into the model's context, or a single one not into memory.
         """
         prompts = soft_prompts.to(self.frozen.device, self.frozen.dtype)
         if prompts.ndim != 3 or prompts.shape[2] != self.frozen.hidden:
