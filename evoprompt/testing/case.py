@@ -120,7 +120,7 @@ def or_refused(
     Parameters
     ----------
     promise : str
-        A flag of the case or one of its capabilities.
+        One of the case's capabilities or else a flag of it.
     call : callable
     missing : bool
         The method that is called may not exist.
@@ -129,7 +129,8 @@ def or_refused(
     def decorated(test: Callable[[Any], None]) -> Callable[[Any], None]:
         @wraps(test)
         def either(case: Any) -> None:
-            if getattr(case if hasattr(case, promise) else case.capabilities, promise):
+            promises = case.capabilities if hasattr(case.capabilities, promise) else case
+            if getattr(promises, promise):
                 test(case)
             else:
                 case.refuses(lambda: call(case), missing=missing)

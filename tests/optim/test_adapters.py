@@ -52,7 +52,7 @@ def test_every_optimizer_says_itself_what_it_can_do():
         ("nevergrad", {"integrality": [True] * 4}, "whole-number.*supported by: 'auto', 'de', 'scipy', 'random'$"),
         ("random", {"updating": "immediate"}, "steady-state.*supported by: 'auto', 'de', 'nevergrad'$"),
         ("dual_annealing", {"popsize": 8}, "population size.*'auto', 'de', 'cma', 'nevergrad', 'scipy', 'random'$"),
-        ("scipy", {"popsize": 4}, "popsize is a number of candidates and must be an integer >= 5, got 4"),
+        ("scipy", {"popsize": 4}, "popsize must be a number of candidates, an integer >= 5, got 4"),
         ("scipy", {"integrality": [True] * 3}, "integrality must be 4 booleans"),
         ("scipy", {"strategy": "worst1bin"}, "strategy"),
         ("cma", {"variant": "triangular"}, "one of 'full', 'separable', got 'triangular'"),

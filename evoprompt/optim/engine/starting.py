@@ -43,7 +43,7 @@ def checked_popsize(popsize: int | None, budget: int | None, minimum: int = MINI
     """
     if popsize is None:
         popsize = default_popsize(budget)
-    whole = whole_number("popsize", popsize, minimum, what="a number of candidates")
+    whole = whole_number("popsize", popsize, minimum, what="a number of candidates, an integer")
     if budget is not None and budget < whole:
         raise UserError(
             f"a budget of {budget} evaluations cannot pay for one population of {whole}; "
