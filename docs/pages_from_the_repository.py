@@ -106,5 +106,11 @@ def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Fil
 
 
 def on_page_content(html: str, page: Page, config: MkDocsConfig, files: Files) -> str:
-    """Take the roles away that docstrings give to names, as in ``:func:`minimize` ``."""
-    return re.sub(r":(?:func|class|meth|mod|attr|data):(?=<code)", "", html)
+    """Read the roles that docstrings give to names, as in ``:class:`~evoprompt.optim.AskTell` ``, as links to these."""
+
+    def named(role: re.Match[str]) -> str:
+        shown = role["name"].rpartition(".")[2] if role["short"] else role["name"]
+        return f'<autoref identifier="{role["name"]}" optional><code>{shown}</code></autoref>'
+
+    role = r":(?:func|class|meth|mod|attr|data):<code>(?P<short>~?)(?P<name>[\w.]+)</code>"
+    return re.sub(role, named, html)
