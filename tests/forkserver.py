@@ -265,6 +265,7 @@ def _become(wanted: dict[str, Any], files: list[int]) -> None:
     first, *rest = wanted["arguments"]
     added = [path for path in wanted["environment"].get("PYTHONPATH", "").split(os.pathsep) if path]
     kept = [path for path in sys.path if path not in (str(Path(__file__).parent), str(REPOSITORY))]
+    kept.append(str(REPOSITORY))  # last, where an editable install has it: what is spawned looks for evoprompt there
     importlib.invalidate_caches()
     if first == "-m":
         sys.argv = ["-m", *rest[1:]]
