@@ -81,6 +81,12 @@ def test_a_space_comes_back_from_its_file(space: Space, tmp_path: Path) -> None:
 
 
 @every_space
+def test_a_space_travels_to_another_process(space: Space) -> None:
+    z = np.random.default_rng(2).normal(size=(2, space.d))
+    before = space.decode(z)
+    assert torch.equal(pickle.loads(pickle.dumps(space)).decode(z), before)
+
+
 def test_a_space_made_with_numpys_numbers_comes_back_from_its_file(tmp_path: Path) -> None:
     options = {"dimensions": np.int64(4), "seed": np.int64(4), "limit": np.float32(2)}
     space = make_space("random_projection", CENTRE, scale=np.float32(0.5), **options)
@@ -89,12 +95,6 @@ def test_a_space_made_with_numpys_numbers_comes_back_from_its_file(tmp_path: Pat
     z = np.ones((1, 4), np.float32)
     assert torch.equal(loaded.decode(z), space.decode(z))
     np.testing.assert_array_equal(loaded.bounds, space.bounds)
-
-
-def test_a_space_travels_to_another_process(space: Space) -> None:
-    z = np.random.default_rng(2).normal(size=(2, space.d))
-    before = space.decode(z)
-    assert torch.equal(pickle.loads(pickle.dumps(space)).decode(z), before)
 
 
 def test_the_file_of_an_earlier_version_is_a_centre_and_its_metadata(tmp_path: Path) -> None:
