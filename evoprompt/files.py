@@ -8,7 +8,7 @@ import os
 import secrets
 import shutil
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -49,6 +49,8 @@ def replacing(path: str | os.PathLike[str], *, durable: bool = False) -> Iterato
         if durable:
             _flush(partial)
         os.replace(partial, path)
+        if durable:
+            _flush_names(path.parent)
     except BaseException:
         shutil.rmtree(partial) if partial.is_dir() else partial.unlink(missing_ok=True)
         raise
@@ -100,6 +102,16 @@ def as_json(value: Any) -> Any:
     if isinstance(value, list | tuple):
         return [as_json(one) for one in value]
     return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def _flush_names(folder: Path) -> None:
+    """Write to disk which names a folder holds, where a folder can be opened for it."""
+    with suppress(PermissionError):  # on Windows
+        descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
 
 
 def _flush(path: Path) -> None:

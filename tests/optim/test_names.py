@@ -93,15 +93,17 @@ def test_a_state_of_another_optimizer_is_refused_by_name(saved, loaded):
     [({"variant": "auto", "f": None}, "auto"), ({"variant": "jso", "f": None}, "de"), ({"name": "cma"}, "cma")],
 )
 def test_a_state_from_before_the_portfolio_had_its_name_is_refused_and_says_whose_it_was(config, maker):
-    with pytest.raises(ValueError, match=f"^this state has version 2 and was made by '{maker}'; 'de' needs version 4$"):
+    with pytest.raises(ValueError, match=f"^this state has version 2 and was made by '{maker}'; 'de' needs version 5$"):
         DifferentialEvolution([(0, 1)] * 3, budget=50).load_state_dict({"version": 2, "config": config})
 
 
-@pytest.mark.parametrize("maker", ["auto", "cma"])
-def test_a_state_of_the_version_before_is_refused_under_the_name_that_it_has(maker):
-    state = {"version": 3, "optimizer": maker, "config": {"seed": 0}}
-    with pytest.raises(ValueError, match=f"^this state has version 3 and was made by '{maker}'; 'de' needs version 4$"):
-        DifferentialEvolution([(0, 1)] * 3, budget=50).load_state_dict(state)
+@pytest.mark.parametrize("version", [3, 4])
+@pytest.mark.parametrize("name", ["auto", "de", "cma", "random"])
+def test_a_state_of_a_version_before_is_refused_by_every_optimizer_under_the_name_that_it_has(name, version):
+    optimizer = make_optimizer(name, bounds=[(0, 1)] * 3, budget=50, seed=0)
+    message = f"^this state has version {version} and was made by '{name}'; '{name}' needs version 5$"
+    with pytest.raises(ValueError, match=message):
+        optimizer.load_state_dict(optimizer.state_dict() | {"version": version})
 
 
 def test_the_old_name_of_the_portfolio_is_refused_with_the_new_one():

@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
+from evoprompt.optim import minimize
 from evoprompt.optim.engine.state import Stateful, has_state, load_state, save_state
 
 LEAVES = st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8)
@@ -69,6 +70,18 @@ def test_dying_while_saving_loses_nothing(tmp_path, monkeypatch):
     assert load_state(tmp_path) == {"n": 3}
 
 
+def test_a_saved_state_and_its_name_are_on_disk_before_saving_returns(tmp_path, monkeypatch):
+    flushed, fsync = [], os.fsync
+
+    def noting(descriptor):
+        flushed.append(os.fstat(descriptor).st_ino)
+        fsync(descriptor)
+
+    monkeypatch.setattr(os, "fsync", noting)
+    save_state(tmp_path, {"x": np.zeros(3)})
+    assert flushed == [path.stat().st_ino for path in (tmp_path / "state.npz", tmp_path)]
+
+
 def test_damage_is_noticed_wherever_it_is(tmp_path):
     state = {"x": np.arange(5), "note": "a"}
     save_state(tmp_path, state)
@@ -103,6 +116,31 @@ def test_a_state_of_the_former_form_is_seen_and_refused(tmp_path):
     assert has_state(tmp_path)
     with pytest.raises(ValueError, match="has schema version 1, this reads 2"):
         load_state(tmp_path)
+
+
+@pytest.mark.parametrize("content", ['{"schema_version": 2}', '{"mine": true}'])
+def test_another_programs_state_json_is_no_state_and_is_left_alone(tmp_path, content):
+    (tmp_path / "state.json").write_text(content)
+    assert not has_state(tmp_path)
+    with pytest.raises(FileNotFoundError):
+        load_state(tmp_path)
+    result = minimize(lambda x: float(x @ x), [(-1, 1)] * 2, budget=20, checkpoint=tmp_path)
+    assert result.nfev == 20
+    assert has_state(tmp_path)
+    assert (tmp_path / "state.json").read_text() == content
+
+
+@pytest.mark.parametrize("error", [PermissionError("no entry"), MemoryError("no room")])
+def test_what_keeps_a_state_from_being_read_is_not_called_damage(tmp_path, monkeypatch, error):
+    def refusing(*args, **options):
+        raise error
+
+    save_state(tmp_path, {"x": np.arange(3)})
+    monkeypatch.setattr(np, "load", refusing)  # as root every file can be read
+    with pytest.raises(type(error), match=str(error)):
+        load_state(tmp_path)
+    monkeypatch.undo()
+    assert load_state(tmp_path)["x"].tolist() == [0, 1, 2]
 
 
 @pytest.mark.parametrize("value", [object(), {1: 2}, np.array([object()]), {"$array": "a0"}, {3, 4}])

@@ -23,13 +23,11 @@ from evoprompt.optim.engine.accounts import Accounts
 from evoprompt.optim.engine.box import Rounding
 from evoprompt.optim.engine.ledger import FOREIGN, Told
 from evoprompt.optim.engine.starting import MINIMUM, checked_popsize, default_popsize
-from evoprompt.optim.engine.state import Stateful, plain, require_own_state, require_same_config
+from evoprompt.optim.engine.state import STATE_VERSION, Stateful, plain, require_own_state, require_same_config
 from evoprompt.optim.protocol import Evaluation, Losses, Trials
 from evoprompt.typing import Doubles, Floats, Indices
 
 __all__ = ["ReplayedOptimizer", "Result"]
-
-_STATE_VERSION = 4
 
 
 class Result(NamedTuple):
@@ -295,7 +293,7 @@ class ReplayedOptimizer(Accounts, ABC):
     def state_dict(self) -> dict[str, Any]:
         """The configuration and the log of asks and tells, as plain values and arrays."""
         return {
-            "version": _STATE_VERSION,
+            "version": STATE_VERSION,
             "optimizer": self.name,
             "config": plain(self._config),
             "watch": self._ledger.watch.state_dict(),
@@ -312,7 +310,7 @@ class ReplayedOptimizer(Accounts, ABC):
             the engine now proposes other points than it did (a different release of its library). A larger
             budget and other ``seconds`` are accepted, but for engines that plan by the budget.
         """
-        require_own_state(state, self.name, _STATE_VERSION)
+        require_own_state(state, self.name)
         config = {**self._config, **({"popsize": state["config"]["popsize"]} if self._own_popsize else {})}
         require_same_config(
             state["config"], config, but=("seconds",) if self._plans_by_budget else ("seconds", "budget")

@@ -22,13 +22,11 @@ from evoprompt.optim.engine.generations import GenerationRecord, Generations
 from evoprompt.optim.engine.ledger import FOREIGN, Ledger, cleaned
 from evoprompt.optim.engine.rng import TrialStreams
 from evoprompt.optim.engine.starting import drawn_points
-from evoprompt.optim.engine.state import Stateful, plain, require_own_state, require_same_config
+from evoprompt.optim.engine.state import STATE_VERSION, Stateful, plain, require_own_state, require_same_config
 from evoprompt.optim.protocol import Evaluation, Losses, Trials
 from evoprompt.typing import Doubles, Floats, Indices
 
 __all__ = ["AskTell", "Recommendation", "SearchSettings"]
-
-STATE_VERSION = 4
 
 
 class SearchSettings(Settings, total=False):
@@ -344,7 +342,7 @@ class AskTell(Accounts, Stateful):
             If the state was made by another algorithm, configuration or version, or spent more than the budget here;
             the message names what differs.
         """
-        require_own_state(state, self.name, STATE_VERSION)
+        require_own_state(state, self.name)
         require_same_config(state["config"], self._described_config(), but=("budget", "seconds"))
         spent = int(state["ledger"]["asked"]) + int(state["ledger"]["foreign"])
         self._require_affordable(spent, state["config"]["budget"])

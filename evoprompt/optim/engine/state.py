@@ -20,6 +20,7 @@ from evoprompt.files import PARTIAL, replacing
 
 __all__ = [
     "SCHEMA_VERSION",
+    "STATE_VERSION",
     "Stateful",
     "has_state",
     "load_state",
@@ -30,8 +31,11 @@ __all__ = [
 ]
 
 SCHEMA_VERSION = 2
+"""Of the file."""
+STATE_VERSION = 5
+"""Of what an optimizer puts into it."""
 
-_FILE, _FORMER = "state.npz", "state.json"
+_FILE, _FORMER = "state.npz", ("state.json", "arrays.npz")  # both, of schema version 1
 _HEADER, _ARRAY, _FLOAT = "header", "$array", "$float"
 
 
@@ -230,14 +234,15 @@ def load_state(path: str | os.PathLike[str]) -> dict[str, Any]:
     file = Path(path) / _FILE
     if not has_state(path):
         raise FileNotFoundError(f"no saved state in {path}: {_FILE} is needed")
+    version, arrays, header = 1, {}, {}
     try:
-        if not file.exists():
-            version = json.loads((Path(path) / _FORMER).read_bytes())["schema_version"]
-        else:
+        if file.is_file():
             with np.load(file, allow_pickle=False) as archive:
                 arrays = {key: archive[key] for key in archive.files}
             header = json.loads(arrays[_HEADER].tobytes())
             version = header["schema_version"]
+    except (PermissionError, MemoryError):
+        raise
     except Exception as error:  # whatever reading damaged bytes leads to
         raise ValueError(f"the state in {path} is damaged: {error}") from error
     if version != SCHEMA_VERSION:
@@ -248,7 +253,8 @@ def load_state(path: str | os.PathLike[str]) -> dict[str, Any]:
 
 def has_state(path: str | os.PathLike[str]) -> bool:
     """Whether the folder ``path`` holds a saved state, complete, damaged or of an earlier schema."""
-    return any((Path(path) / name).is_file() for name in (_FILE, _FORMER))
+    folder = Path(path)
+    return (folder / _FILE).is_file() or all((folder / name).is_file() for name in _FORMER)
 
 
 def require_same_config(saved: Mapping[str, Any], own: Mapping[str, Any], *, but: Sequence[str] = ()) -> None:
@@ -285,7 +291,7 @@ def require_saveable(optimizer: Any) -> None:
         raise UserError(f"{optimizer.name!r} cannot be saved: {' '.join(str(error).split())}") from error
 
 
-def require_own_state(state: Mapping[str, Any], name: str, version: int) -> None:
+def require_own_state(state: Mapping[str, Any], name: str) -> None:
     """Refuse an optimizer's state of another form, or of another optimizer.
 
     Raises
@@ -294,13 +300,15 @@ def require_own_state(state: Mapping[str, Any], name: str, version: int) -> None
         Naming what made it and what is needed.
     """
     maker = state.get("optimizer")
-    if state.get("version") != version:
+    if state.get("version") != STATE_VERSION:
         former = maker
         if maker is None and (config := state.get("config")):
             # Before version 3 a state told its maker in other words, and the portfolio was a variant of "de".
             former = config.get("name", "auto" if config.get("variant") == "auto" else "de")
         made_by = "" if former is None else f" and was made by {former!r}"
-        raise ValueError(f"this state has version {state.get('version')!r}{made_by}; {name!r} needs version {version}")
+        raise ValueError(
+            f"this state has version {state.get('version')!r}{made_by}; {name!r} needs version {STATE_VERSION}"
+        )
     if maker != name:
         raise ValueError(f"this state was made by {maker!r} and does not continue {name!r}")
 
