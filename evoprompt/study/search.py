@@ -41,12 +41,12 @@ def run_search(
     directory: RunDirectory,
     console: Console,
     saved: Callable[[Optimizer], None],
-) -> tuple[Best, float | None]:
+) -> tuple[Best, str, float | None]:
     """Search until the optimizer says stop; continue from the newest checkpoint if there is one.
 
     Candidates are evaluated here by `objective`, or by what `factory` builds in Ray workers. `saved` is called
-    with the optimizer after each checkpoint. Returns the best candidate, and the share of free-text answers that chose
-    no option or several; None where options were scored.
+    with the optimizer after each checkpoint. Returns the best candidate, why the search stopped, and the share of
+    free-text answers that chose no option or several; None where options were scored.
 
     Raises
     ------
@@ -61,18 +61,20 @@ def run_search(
         events = log.restore(optimizer)
         if steady:
             log.repeat(optimizer, events)
-        if optimizer.should_stop() is None or log.pending:
+        stopped = optimizer.should_stop()
+        if stopped is None or log.pending:
             progress.begin(len(log))
             try:
                 with _evaluator(settings, factory, objective) as evaluator:
                     (steady_state if steady else generational)(optimizer, evaluator, log)
+                    stopped = optimizer.should_stop()  # now: the clock may make it another reason later
                 last_error = evaluator.last_error
             except WorkersLostError as error:
                 how = f"; continue with resume={directory.path}" if len(log) else ""
                 raise UserError(f"{error}{how}") from None
         log.checkpoint(optimizer, last=True)
     best = optimizer.best
-    if best is None or optimizer.should_stop() == "failed":
+    if best is None or stopped == "failed":
         last = f" (the last error: {last_error})" if last_error else ""
         if settings.respondent["kind"] == "sampled":
             last += "; in free text a candidate fails that gives no valid answer to an item: raise respondent.samples"
@@ -82,7 +84,7 @@ def run_search(
             f"{optimizer.failed} failed; the checkpoint is kept in {directory.checkpoint}"
         )
     invalid = [float(row["invalid"]) for row in log.known.values() if not np.isnan(row["invalid"])]
-    return best, float(np.mean(invalid)) if invalid else None
+    return best, stopped or "budget", float(np.mean(invalid)) if invalid else None
 
 
 def optimizer_of(settings: Settings, bounds: Any) -> Optimizer:

@@ -23,7 +23,7 @@ from evoprompt.surveys.respondents import ATTRIBUTES, DEFAULT_ATTRIBUTES, count_
 SEARCH_RESPONDENTS = 4  # other people than those of the final evaluation
 EXECUTORS = ("auto", "local", "ray")
 LOOPS = ("generational", "steady")
-RESUMABLE_CHANGES = ("executor.", "resume", "report")  # how the keys begin that do not shape the result
+RESUMABLE_CHANGES = ("executor", "resume", "report")  # what does not shape the result, but for the batch size
 
 
 @dataclass(frozen=True)
@@ -227,7 +227,7 @@ def differences(old: Mapping[str, Any], new: Mapping[str, Any], prefix: str = ""
         name, left, right = f"{prefix}{key}", old.get(key), new.get(key)
         if isinstance(left, Mapping | None) and isinstance(right, Mapping | None):
             found += differences(left or {}, right or {}, f"{name}.")
-        elif left != right and (name == "executor.batch_size" or not name.startswith(RESUMABLE_CHANGES)):
+        elif left != right and (name == "executor.batch_size" or name.split(".")[0] not in RESUMABLE_CHANGES):
             found.append(f"{name}: {left!r} -> {right!r}")
     return found
 

@@ -96,12 +96,12 @@ class Study:
         def saved(searching: Optimizer) -> None:
             directory.remember(seconds=before + time.monotonic() - began, optimizer=self._searching(searching))
 
-        best, invalid = run_search(settings, factory, objective, optimizer, directory, self.console, saved)
+        best, stopped, invalid = run_search(settings, factory, objective, optimizer, directory, self.console, saved)
         prompt = space.decode(best.x[None])[0]
         measured.measure("evolved", prompt=prompt)
         metrics = self._metrics(frozen, space, prompt, measured)
         metrics |= {"evaluations": optimizer.evaluations, "failed": optimizer.failed, "invalid_rate": invalid}
-        metrics |= {"stopped": optimizer.should_stop() or "budget", "search_loss": best.loss}
+        metrics |= {"stopped": stopped, "search_loss": best.loss}
         if confirming:
             metrics["confirmation"] = self._confirm(confirming, prompt, measured)
         metrics["seconds"] = before + time.monotonic() - began

@@ -7,6 +7,7 @@ import resource
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -21,10 +22,11 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from evoprompt.errors import UserError
 from evoprompt.llm import FrozenModel, ModelSpec, Respondent, load_model
 from evoprompt.objectives import SurveyAlignment, SurveyAlignmentFactory
-from evoprompt.optim import Best, Evaluation, Optimizer, Trials, make_optimizer
+from evoprompt.optim import Best, DifferentialEvolution, Evaluation, Optimizer, Trials, make_optimizer
+from evoprompt.optim.engine.stopwatch import Stopwatch
 from evoprompt.parallel import PoolStats
 from evoprompt.prompts import make_space
-from evoprompt.study import RunDirectory, read_settings, run_job
+from evoprompt.study import RunDirectory, read_settings, run_job, search_log
 from evoprompt.study.search import SearchFailedError, run_search
 from evoprompt.study.search_log import SearchLog, load_checkpoint, save_checkpoint
 from evoprompt.surveys import balanced_plan, get_culture, vsm13
@@ -88,20 +90,25 @@ class Told:
 
 
 def search(
-    folder: Path, pocket: FrozenModel, workers: ModelSpec, **config: Any
-) -> tuple[RunDirectory, Best, Optimizer]:
-    """A small search of `pocket` by `workers`."""
+    folder: Path,
+    pocket: FrozenModel,
+    workers: ModelSpec,
+    optimizer: Optimizer | None = None,
+    saved: Callable[[Optimizer], None] = lambda _: None,
+    **config: Any,
+) -> tuple[RunDirectory, Best, str]:
+    """A small search of `pocket` by `workers`: its folder, the best and why it stopped."""
     config = {"culture": {"key": "arab"}, "budget": 24, "seed": 0, **config}
     directory = RunDirectory(folder)
     directory.create(config)
     space = make_space("random_projection", np.zeros((2, pocket.hidden), np.float32), scale=1.0, dimensions=8)
     factory = SurveyAlignmentFactory(workers, space, balanced_plan(vsm13()), get_culture("arab").target, np.zeros(6))
     updating = "immediate" if config.get("loop") == "steady" else "deferred"
-    optimizer = make_optimizer("de", bounds=space.bounds, budget=24, seed=0, popsize=8, updating=updating)
+    optimizer = optimizer or make_optimizer("de", bounds=space.bounds, budget=24, seed=0, popsize=8, updating=updating)
     objective = factory.around(Respondent(pocket))
     settings, quiet = read_settings(config), Console(quiet=True)
-    best, _ = run_search(settings, factory, objective, optimizer, directory, quiet, lambda _: None)
-    return directory, best, optimizer
+    best, stopped, _ = run_search(settings, factory, objective, optimizer, directory, quiet, saved)
+    return directory, best, stopped
 
 
 def losses(trials: Trials) -> Evaluation:
@@ -156,6 +163,18 @@ def test_a_search_whose_last_result_was_recorded_when_it_was_killed_still_writes
     assert again.loss == best.loss
     assert killed.journal.read_bytes() == journal
     pd.testing.assert_frame_equal(pd.read_parquet(killed.history), pd.read_parquet(directory.history))
+
+
+def test_why_a_search_stopped_is_read_at_its_end_and_not_from_a_later_clock(
+    pocket: FrozenModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(search_log, "CHECKPOINT_SECONDS", np.inf)  # but for the last one, and then the clock goes on
+    clock = [0.0]
+    bounds = make_space("random_projection", np.zeros((2, pocket.hidden), np.float32), scale=1.0, dimensions=8).bounds
+    optimizer = DifferentialEvolution(bounds, budget=24, seconds=5, seed=0, popsize=8, tol=1.0)
+    optimizer._ledger.watch = Stopwatch(lambda: clock[0])
+    _, _, stopped = search(tmp_path, pocket, pocket.spec, optimizer, saved=lambda _: clock.append(clock.pop() + 9))
+    assert (stopped, optimizer.should_stop()) == ("tolerance", "deadline")
 
 
 def test_a_checkpoint_that_an_earlier_version_left_is_refused(tmp_path: Path) -> None:

@@ -129,5 +129,7 @@ def test_the_executor_may_change_on_resume_but_not_what_shapes_the_result() -> N
     require_same(old, {**old, "executor": {"kind": "ray", "batch_size": 8}, "report": False}, Path("run"))
     with pytest.raises(UserError, match=r"executor\.batch_size: 8 -> 4"):
         require_same(old, {**old, "executor": {"kind": "local", "batch_size": 4}}, Path("run"))
+    with pytest.raises(UserError, match=r"resumed: None -> 1"):
+        require_same(old, {**old, "resume": "run", "resumed": 1}, Path("run"))
     with pytest.raises(UserError, match=r"budget: 10 -> 11; seed: 0 -> 1"):
         require_same(old, {**old, "budget": 11, "seed": 1}, Path("run"))
