@@ -27,6 +27,11 @@ class Constraints:
     vectorized : bool
         Functions take x of shape (n, d) and return (n,) or (n, k); otherwise (d,), and a number or (k,).
 
+    Attributes
+    ----------
+    last_error : str or None
+        What a constraint's function raised last.
+
     Raises
     ------
     ValueError
@@ -42,6 +47,7 @@ class Constraints:
     def __init__(self, constraints: Any, *, vectorized: bool = False) -> None:
         several = isinstance(constraints, Iterable) and not isinstance(constraints, Mapping)
         self._parts = [_Part(constraint, vectorized) for constraint in (constraints if several else [constraints])]
+        self.last_error: str | None = None
 
     def __len__(self) -> int:
         return len(self._parts)
@@ -51,12 +57,8 @@ class Constraints:
         total = np.zeros(len(x))
         for part in self._parts:
             total += part.violations(x)
+            self.last_error, part.last_error = part.last_error or self.last_error, None
         return total
-
-    @property
-    def last_error(self) -> str | None:
-        """What a constraint's function raised last, if one did."""
-        return next((part.last_error for part in self._parts if part.last_error is not None), None)
 
 
 class _Part:

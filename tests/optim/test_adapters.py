@@ -12,6 +12,7 @@ import pytest
 from scipy.optimize import differential_evolution, dual_annealing
 
 from evoprompt.optim import OPTIMIZERS, Evaluation, make_optimizer, minimize
+from evoprompt.optim.adapters.inverted import InvertedOptimizer
 from evoprompt.optim.capabilities import Capabilities, table
 from evoprompt.optim.methods import capabilities_of, factory_of
 from evoprompt.testing.case import run, sphere
@@ -244,6 +245,35 @@ def test_an_optimizer_that_is_dropped_leaves_no_thread_behind(name):
     while threading.active_count() > before and time.monotonic() < end:
         time.sleep(0.01)
     assert threading.active_count() == before
+
+
+class Brittle(InvertedOptimizer):
+    name = "brittle"
+
+    def _minimise(self):
+        def minimise(objective):
+            objective(np.zeros((4, self.d)))
+            raise ArithmeticError("the engine is broken")
+
+        return minimise
+
+
+def test_an_engine_that_died_says_so_at_every_tell_after_it():
+    optimizer = Brittle([(-5, 5)] * 3, budget=20, popsize=4)
+    trials = optimizer.ask()
+    said = []
+
+    def telling():
+        for told in (trials, trials.x + 1, trials.x + 2):
+            with pytest.raises(ArithmeticError, match="the engine is broken") as caught:
+                optimizer.tell(told, sphere(trials.x))
+            said.append(caught.value)
+
+    thread = threading.Thread(target=telling, daemon=True)
+    thread.start()
+    thread.join(timeout=20)
+    assert len(said) == 3
+    assert optimizer.evaluations == 12
 
 
 @every_adapter

@@ -90,6 +90,28 @@ def test_a_constraint_that_fails_costs_its_candidate_only(how):
     assert ("OSError" in result.message) == (how == "raises")
 
 
+def test_the_last_error_is_the_latest_of_all_constraints():
+    def brittle(name, index):
+        def fun(x):
+            if x[index] > 1:
+                raise OSError(f"no {name}")
+            return 1.0
+
+        return {"type": "ineq", "fun": fun}
+
+    constraints = Constraints([brittle("first", 0), brittle("second", 1)])
+    assert constraints.last_error is None
+    for point, error in [
+        ((2, 0), "first"),
+        ((0, 2), "second"),
+        ((0, 0), "second"),
+        ((2, 2), "second"),
+        ((2, 0), "first"),
+    ]:
+        constraints.violations(np.array([point], dtype=np.float64))
+        assert constraints.last_error == f"OSError: no {error}"
+
+
 def test_constraints_that_cannot_be_met_are_reported():
     nowhere = [NonlinearConstraint(lambda x: x[0], 7, np.inf), DISC]
     result = minimize(distance, BOX, constraints=nowhere, budget=400)

@@ -58,6 +58,7 @@ class Inverted:
         """The points (n, d) it wants evaluated next; an exception that ended it is raised here."""
         points = self._points.get()
         if isinstance(points, BaseException):
+            self._points.put(points)  # for whoever asks again: nothing else will come
             raise points
         return points
 
