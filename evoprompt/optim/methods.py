@@ -50,8 +50,11 @@ def make_optimizer(
     name : str or Variant
         One of :data:`OPTIMIZERS`, a variant of your own or where it is, "package.module:NAME";
         for example "auto", "de", "shade", "rand/1/bin", "cma", "scipy" or "random".
-    bounds, budget, seed, popsize, dtype, x0
-        See :class:`~evoprompt.optim.AskTell`.
+    bounds : sequence of (low, high), array_like (d, 2) or scipy.optimize.Bounds
+    budget, seed, popsize : int or None
+    dtype : dtype-like
+    x0 : array_like, shape (d,) or (m, d), optional
+        As :class:`~evoprompt.optim.AskTell` has them.
     **options
         The optimizer's own, such as ``strategy``, ``variant`` or ``optimizer``.
 

@@ -83,8 +83,18 @@ def test_help_names_every_setting_and_option_with_its_default(name):
 def test_an_adapter_made_by_its_class_refuses_what_it_cannot_do_as_well(option):
     with pytest.raises(ValueError, match=r"^'cma' does not support"):
         factory_of("cma")([(-5, 5)] * 4, budget=60, **option)
-    with pytest.raises(TypeError, match="unexpected keyword argument 'popsise'"):
-        factory_of("cma")([(-5, 5)] * 4, budget=60, popsise=4)
+
+
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_a_class_refuses_what_it_does_not_name_and_says_what_was_meant(name):
+    made = factory_of(name)
+    kind = getattr(made, "func", made).__name__
+    with pytest.raises(
+        TypeError, match=rf"^{kind}\(\) got an unexpected keyword argument 'popsise'; did you mean 'popsize'\?$"
+    ):
+        made([(-5, 5)] * 4, budget=60, popsise=4)
+    with pytest.raises(TypeError, match=rf"^{kind}\(\) got an unexpected keyword argument 'config'"):
+        made([(-5, 5)] * 4, budget=60, config={})
 
 
 @every_adapter

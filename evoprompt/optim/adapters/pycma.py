@@ -44,6 +44,8 @@ class CMA(ReplayedOptimizer):
     ------
     MissingExtraError
         If the package ``cma`` is not installed; an ``ImportError`` and a ``ValueError``.
+    ValueError
+        If an argument is out of range, or fewer than two coordinates are free.
     """
 
     name = "cma"

@@ -36,6 +36,11 @@ class DualAnnealing(InvertedOptimizer):
         Polish the best point by L-BFGS-B now and then. Its gradients are finite differences, d + 1 evaluations
         each, so take False in high dimension or for noisy losses.
 
+    Raises
+    ------
+    ValueError
+        If an argument is out of range, a bound is infinite, or no coordinate is free.
+
     References
     ----------
     Y. Xiang, S. Gubian, B. Suomela, J. Hoeng, "Generalized simulated annealing for efficient global

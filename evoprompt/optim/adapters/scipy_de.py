@@ -36,6 +36,11 @@ class ScipyDE(InvertedOptimizer):
         As scipy calls it, for example "best1bin" or "rand1bin".
     integrality : array_like of bool, shape (d,), optional
         Which coordinates are whole numbers.
+
+    Raises
+    ------
+    ValueError
+        If an argument is out of range, a bound is infinite, or no coordinate is free.
     """
 
     name = "scipy"

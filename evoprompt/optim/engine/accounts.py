@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from difflib import get_close_matches
 from inspect import Parameter, Signature, signature
-from typing import Any, ClassVar, TypedDict
+from typing import Any, ClassVar, Self, TypedDict
 
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike
@@ -29,6 +30,7 @@ class Settings(TypedDict, total=False):
     seconds: float | None
 
 
+_REFUSED_WITH_REASONS = {"updating", "integrality"}  # by the adapters that cannot do it
 _EVALUATIONS, _TIME = "None or a number of evaluations", "None or a time limit"
 
 
@@ -57,6 +59,14 @@ class Accounts:
             inherited = signature(parent).parameters.values()
             own += [one for one in inherited if one.name in cls._passed_on.__annotations__.keys() - known]
         cls.__signature__ = Signature(own)
+
+    def __new__(cls, *_: Any, **settings: Any) -> Self:
+        """Refuse settings that the class does not name, which a base class might take."""
+        known = cls.__signature__.parameters
+        for name in settings.keys() - known.keys() - _REFUSED_WITH_REASONS:
+            close = "".join(f"; did you mean {one!r}?" for one in get_close_matches(name, known, n=1))
+            raise TypeError(f"{cls.__name__}() got an unexpected keyword argument {name!r}{close}")
+        return super().__new__(cls)
 
     def __init__(
         self,

@@ -26,6 +26,11 @@ class Portfolio(AskTell):
     popsize : int, optional
         Points in the generations of the first distribution; by default 4 + 3 ln d, less for small budgets.
 
+    Raises
+    ------
+    ValueError
+        If an argument is out of range, or the budget cannot pay for one population.
+
     Examples
     --------
     >>> search = Portfolio([(-5, 5)] * 3, budget=600, seed=1)
