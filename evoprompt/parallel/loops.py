@@ -138,9 +138,17 @@ def _tell_idle(size: int, evaluator: Pooled) -> None:
 def steady_state(optimizer: Optimizer, evaluator: Pooled, notes: Notes = _NO_NOTES) -> None:
     """Ask for a new candidate whenever a result arrives, so that no worker ever waits for another.
 
-    What is still being evaluated when the optimizer stops is waited for and told: it counts against the budget. The
-    optimizer must be one that can be asked while candidates are outstanding, and is best one that learns from each
-    result, such as ``DifferentialEvolution(..., updating="immediate")``.
+    What is still being evaluated when the optimizer stops is waited for and told: it counts against the budget.
+
+    Parameters
+    ----------
+    optimizer : Optimizer
+        One that can be asked while candidates are outstanding; best one that learns from each result, such as
+        ``DifferentialEvolution(..., updating="immediate")``.
+    evaluator : Pooled
+        Gets as many candidates as it has appetite for; none of another search may be in it.
+    notes : Notes, optional
+        Told of what is asked and of each result; knows those of a search that is continued.
 
     Examples
     --------

@@ -344,8 +344,10 @@ class Pool(Pooled):
         if slot.starting is not None:
             try:
                 self._take_start(slot)
-            except (WorkerDiedError, UserError, RuntimeError) as problem:
-                self._rest(slot, f"worker {slot.name} could not be started: {problem}")
+            except WorkerDiedError as death:
+                self._rest(slot, f"worker {slot.name} died while it started: {death}")
+            except (UserError, RuntimeError) as problem:
+                self._rest(slot, f"worker {slot.name} could not build its objective: {problem}")
             return
         call = slot.calls[0]
         try:

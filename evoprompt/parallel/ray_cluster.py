@@ -21,7 +21,7 @@ from evoprompt.checks import real_number, whole_number
 from evoprompt.errors import UserError, unknown_name
 from evoprompt.extras import require
 
-__all__ = ["WorkerRequest", "choose_executor", "import_path", "joined", "usable_cpus"]
+__all__ = ["WorkerRequest", "choose_executor", "connect", "import_path", "joined", "usable_cpus"]
 
 OBJECT_STORE_BYTES = 256 * 2**20  # only z, losses and the factory pass through it; Ray's default is 30 % of the memory
 REACH_SECONDS = 10.0
@@ -98,8 +98,8 @@ class WorkerRequest:
             cpus, gpus = (sum(node.get(name, 0) for node in nodes) for name in ("CPU", "GPU"))
             raise UserError(
                 f"{self} do not fit: {where} has {cpus:g} CPU and {gpus:g} GPU on {len(nodes)} "
-                f"{'node' if len(nodes) == 1 else 'nodes'}, room for {room}; ask for fewer workers, or for less by "
-                "cpus_per_worker and gpus_per_worker"
+                f"{'node' if len(nodes) == 1 else 'nodes'}, room for {room}; ask for fewer workers "
+                "(executor.workers), or for less by executor.cpus_per_worker and executor.gpus_per_worker"
             )
 
 
@@ -150,13 +150,13 @@ def usable_cpus() -> int:
         return own
 
 
-@contextmanager
-def joined(address: str | None, request: WorkerRequest) -> Iterator[WorkerRequest]:
-    """Be connected to a cluster that has room for the workers; a connection that was there before is left alone.
+def connect(address: str | None, request: WorkerRequest) -> tuple[bool, WorkerRequest]:
+    """Join or start a cluster that has room for the workers; a connection that was there before is used.
 
     An ``address`` of ``None`` starts a cluster on this machine, sized for the workers; ``"auto"``, ``"host:port"`` and
-    ``"ray://host:port"`` join one. Yields the request with the shares that the cluster makes it. Raises `UserError` if
-    there is no cluster at the address, or the workers do not fit into it.
+    ``"ray://host:port"`` join one. Returns whether this call made the connection, so that ``ray.shutdown()`` is the
+    caller's to do, and the request with the shares that the cluster makes it. Raises `UserError` if there is no cluster
+    at the address, or the workers do not fit into it.
     """
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # before Ray is imported
     require("an evaluation by Ray", "lm", "ray")
@@ -171,9 +171,23 @@ def joined(address: str | None, request: WorkerRequest) -> Iterator[WorkerReques
         nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
         request = request.on(nodes)
         request.require_room(nodes, "the Ray cluster")
-        yield request
+    except BaseException:
+        if started:
+            ray.shutdown()
+        raise
+    return started, request
+
+
+@contextmanager
+def joined(address: str | None, request: WorkerRequest) -> Iterator[None]:
+    """Be connected, as `connect` does it; a connection that was there before is left alone."""
+    started, _ = connect(address, request)
+    try:
+        yield
     finally:
         if started:
+            import ray
+
             ray.shutdown()
 
 
@@ -234,7 +248,8 @@ def _cpus_here(request: WorkerRequest) -> int:
     if needed > cpus + 1e-9:
         raise UserError(
             f"{request} need {needed:g} CPU, and this machine has {cpus}; "
-            "ask for fewer workers, a smaller cpus_per_worker, or give the address of a Ray cluster"
+            "ask for fewer workers (executor.workers), a smaller executor.cpus_per_worker, or give the address of a "
+            "Ray cluster"
         )
     return cpus if request.num_workers is None else max(1, math.ceil(needed))
 

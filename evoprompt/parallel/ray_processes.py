@@ -8,7 +8,6 @@ import socket
 import time
 import traceback
 from collections.abc import Callable, Hashable, Sequence
-from contextlib import ExitStack
 from typing import Any
 
 import numpy as np
@@ -17,7 +16,7 @@ from evoprompt.errors import UserError
 from evoprompt.optim.protocol import Evaluation, Objective, Trials
 from evoprompt.parallel.batching import describe_error, evaluate_batch
 from evoprompt.parallel.pool import BatchResult, CallFailedError, WorkerDiedError, Workers
-from evoprompt.parallel.ray_cluster import WorkerRequest, import_path, joined
+from evoprompt.parallel.ray_cluster import WorkerRequest, connect, import_path
 from evoprompt.typing import Floats, Indices
 
 __all__ = ["RayProcesses"]
@@ -26,7 +25,7 @@ __all__ = ["RayProcesses"]
 class RayProcesses(Workers):
     """Actors on a cluster with room for them, each of which builds its own objective by `factory`.
 
-    `address` is that of the cluster, as `joined` takes it, and `numerics` what the objectives must compute in. Raises
+    `address` is that of the cluster, as `connect` takes it, and `numerics` what the objectives must compute in. Raises
     `UserError` if there is no such cluster or the factory cannot be pickled.
     """
 
@@ -35,19 +34,15 @@ class RayProcesses(Workers):
     def __init__(
         self, factory: Callable[[], Objective], request: WorkerRequest, address: str | None, numerics: str | None
     ) -> None:
-        self._connection = ExitStack()
-        self.request = self._connection.enter_context(joined(address, request))
+        self._started, self.request = connect(address, request)
         import ray
 
         self.ray, self.numerics = ray, numerics
         try:
-            self._factory = ray.put(ray.cloudpickle.dumps(factory))
-        except Exception as error:
+            self._factory = ray.put(_pickled(factory))
+        except BaseException:
             self.close()
-            raise UserError(
-                f"the factory {factory!r:.200} cannot be pickled ({describe_error(error)}); "
-                "give a module-level function, a class or a functools.partial of one"
-            ) from error
+            raise
         self.greetings: dict[Any, Any] = {}  # of each actor, its call that tells its process
         self.processes: dict[Any, tuple[str, int]] = {}
         self._probes: dict[Hashable, Any] = {}  # of each call that was sent to an idle worker, the one before it
@@ -61,7 +56,8 @@ class RayProcesses(Workers):
 
     def close(self) -> None:
         """Shut Ray down, unless it ran before."""
-        self._connection.close()
+        if self._started:
+            self.ray.shutdown()
 
     def now(self) -> float:
         return time.monotonic()
@@ -153,8 +149,8 @@ class RayActor:
         except UserError as error:
             return UserError(str(error))
         except Exception as error:
-            problem = RuntimeError(f"the factory raised {describe_error(error)}")
-            problem.add_note(f"In worker {self.name}:\n{traceback.format_exc()}")
+            problem = RuntimeError(f"the factory raised in worker {self.name}: {describe_error(error)}")
+            problem.add_note(f"In the worker:\n{traceback.format_exc()}")
             return problem
         own = getattr(self.objective, "numerics", None)
         if numerics and own and own.split()[0] != numerics.split()[0]:
@@ -171,6 +167,19 @@ class RayActor:
         ends = np.cumsum([len(part) for part in ids])[:-1]
         parts = [Trials(numbers, points) for numbers, points in zip(ids, np.split(x, ends), strict=True)]
         return [evaluate_batch(self.objective, part, self.name) for part in parts]
+
+
+def _pickled(factory: Callable[[], Objective]) -> bytes:
+    """Raises `UserError` where it cannot be."""
+    from ray import cloudpickle
+
+    try:
+        return bytes(cloudpickle.dumps(factory))
+    except Exception as error:
+        raise UserError(
+            f"the factory {factory!r:.200} cannot be pickled ({describe_error(error)}); "
+            "give a module-level function, a class or a functools.partial of one"
+        ) from error
 
 
 def _cause(error: Exception) -> str:

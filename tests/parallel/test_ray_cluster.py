@@ -65,6 +65,57 @@ def test_an_evaluator_runs_from_a_checkout_and_takes_down_the_cluster_it_started
     assert done.stderr == ""
 
 
+DROPPING_DRIVER = """
+    import gc, os, sys
+
+    sys.path.insert(0, {checkout!r})
+    os.environ["RAY_ENABLE_AUTO_CONNECT"] = "0"
+    import numpy as np
+    import ray
+    from evoprompt.optim.protocol import Trials
+    from evoprompt.parallel import RayEvaluator
+
+
+    def squares():
+        return lambda x: (x**2).sum(axis=1)
+
+
+    first = RayEvaluator(squares, batch_size=2, num_workers=1)
+    with RayEvaluator(squares, batch_size=2, num_workers=1, cpus_per_worker=0) as second:
+        del first
+        gc.collect()
+        second.submit(Trials([0, 1, 2], np.arange(3.0)[:, None]))
+        print(*sorted(loss for _, found in second.collect() for loss in found.loss.tolist()))
+    ray.shutdown()
+
+
+    class Disconnecting:
+        def __reduce__(self):
+            ray.shutdown()
+            return squares, ()
+
+
+    try:
+        RayEvaluator(Disconnecting(), batch_size=2, num_workers=1)
+    except Exception as error:
+        print(error)
+"""
+
+
+@pytest.mark.system
+def test_an_evaluator_that_is_dropped_leaves_ray_to_another_and_a_lost_cluster_is_no_fault_of_the_factory(
+    tmp_path: Path,
+) -> None:
+    script = tmp_path / "driver.py"
+    script.write_text(textwrap.dedent(DROPPING_DRIVER).format(checkout=str(CHECKOUT)))
+    done = subprocess.run([sys.executable, str(script)], cwd=tmp_path, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    losses, refusal = done.stdout.splitlines()
+    assert losses == "0.0 1.0 4.0"
+    assert "Ray has not been started" in refusal
+    assert "pickled" not in refusal
+
+
 CLIENT = """
     import sys
 

@@ -48,6 +48,10 @@ LARGE = {
 SWEEP = ["-m", "+culture=usa,china", "hydra/launcher=evoprompt_ray"]
 PROBLEMS = {
     "more workers than CPUs": (["executor.workers=999"], "999 Ray workers of 1 CPU and 0 GPU each do not fit"),
+    "the keys that ask for less": (
+        ["executor.workers=999"],
+        "(executor.workers), or for less by executor.cpus_per_worker and executor.gpus_per_worker",
+    ),
     "an address where nothing answers": (["executor.address=127.0.0.1:1"], "nothing answers at the Ray address"),
     "a folder that is not there": (["model.name=./nowhere"], "cannot load model './nowhere'"),
     "a folder that is no model": (["model.name=./empty"], "folder './empty' has no config.json"),
