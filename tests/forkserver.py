@@ -44,7 +44,7 @@ READ_AT_IMPORT = (
     *("CUDA_", "HF_", "HOME", "LANG", "LC_", "MKL_", "MPL", "OMP_", "OPENBLAS_"),
     *("PYTHON", "TORCH", "TRANSFORMERS_", "XDG_"),
 )
-READ_LATER = ("PYTHONPATH", "PYTHONBREAKPOINT")  # the second is set by Ray, in whoever imports it
+READ_LATER = ("PYTHONPATH", "PYTHONBREAKPOINT", "TORCHINDUCTOR_CACHE_DIR")  # Ray and torch set two where they are used
 
 
 def can_fork() -> bool:
