@@ -15,7 +15,7 @@ from omegaconf import OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 from rich.console import Console
 
-from evoprompt.commands.run import CONF, explained, plus_for_culture, register_cultures, resuming, value_of
+from evoprompt.commands.run import CONF, explained, register_cultures, resuming, set_pluses, value_of
 from evoprompt.commands.start import say
 from evoprompt.commands.sweep import planned
 from evoprompt.errors import UserError
@@ -61,7 +61,7 @@ class Asked:
 
 def main(arguments: Sequence[str]) -> int:
     """Compose, look, report. Returns the exit code."""
-    given = plus_for_culture(arguments)
+    given = set_pluses(arguments)
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     if "--help" in given or "-h" in given:
         print(HELP)

@@ -105,9 +105,11 @@ def value_of(key: str, arguments: Sequence[str]) -> str | None:
     return next((argument.split("=", 1)[1] for argument in arguments if argument.startswith(f"{key}=")), None)
 
 
-def plus_for_culture(arguments: Sequence[str]) -> list[str]:
-    """`culture=arab` means `+culture=arab`: there is no default culture that it could replace."""
-    return [f"+{argument}" if argument.startswith("culture=") else argument for argument in arguments]
+def set_pluses(arguments: Sequence[str]) -> list[str]:
+    """`culture=arab` means `+culture=arab`, as no default is there to replace; for `resume` a plus says nothing."""
+    pairs = [argument.partition("=") for argument in arguments]
+    meant = {"culture": "+culture", "resume": "resume"}
+    return [f"{meant.get(key.lstrip('+'), key)}{equals}{value}" for key, equals, value in pairs]
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -115,7 +117,7 @@ def main(arguments: Sequence[str]) -> int:
 
     Returns the exit code: 0, 1 if a job of a sweep crashed or is not finished, 2 for bad input, 130 when interrupted.
     """
-    given = plus_for_culture(arguments)
+    given = set_pluses(arguments)
     os.environ["HYDRA_FULL_ERROR"] = "1"  # let errors come here, to be shown as one line
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     own = logging.getLogger("evoprompt")

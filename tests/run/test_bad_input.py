@@ -18,6 +18,8 @@ BAD = {
     "no culture says which exist": ([], "arab, argentina"),
     "unknown culture": (["+culture=arabb"], "did you mean arab"),
     "unknown culture without a plus": (["culture=chinna"], "did you mean china"),
+    "unknown culture with two pluses": (["++culture=chinna"], "did you mean china"),
+    "a resume of nothing with a plus": (["+resume=nowhere"], "nowhere is not a run directory"),
     "unknown model": (["+culture=arab", "model=poket"], "did you mean pocket"),
     "unknown optimizer": (["+culture=arab", "optimizer=nevergrat"], "did you mean nevergrad"),
     "unknown executor": (["+culture=arab", "executor=rya"], "did you mean ray"),
@@ -134,11 +136,12 @@ def test_a_second_run_does_not_write_over_a_first(finished: tuple[Path, str], co
     assert "holds a run already" in done.stderr
 
 
+@pytest.mark.parametrize("plus", ["", "+", "++"])
 def test_resuming_a_finished_run_shows_its_table_again(
-    finished: tuple[Path, str], command: Command, tmp_path: Path
+    plus: str, finished: tuple[Path, str], command: Command, tmp_path: Path
 ) -> None:
     before = (finished[0] / "metrics.json").read_bytes()
-    done = command(tmp_path, f"resume={finished[0]}")
+    done = command(tmp_path, f"{plus}resume={finished[0]}")
     assert done.returncode == 0, done.stderr
     assert "evolved" in done.stdout
     assert (finished[0] / "metrics.json").read_bytes() == before
