@@ -131,10 +131,10 @@ class Evolution(Stateful):
         Slots beyond the members evaluate some of these again.
         """
         here = slots < len(self._members)
+        if np.count_nonzero(here) == len(slots) and not np.count_nonzero(self._unborn[slots]):
+            return self._evolve(ids, slots)
         first = here.copy()
         first[here] = self._unborn[slots[here]]
-        if np.count_nonzero(here) == len(slots) and not np.count_nonzero(first):
-            return self._evolve(ids, slots)
         repeated = np.ones(len(slots), dtype=bool)
         repeated[np.unique(slots, return_index=True)[1]] = False
         first &= ~repeated
@@ -197,8 +197,8 @@ class Evolution(Stateful):
             again = np.isfinite(results.tags[:, -1])
             here, guests = here & ~again, guests & ~again
             self._look_again(self._lifetimes, results, np.flatnonzero(again), selection)
-        if np.count_nonzero(here):
-            self._compete(results, np.flatnonzero(here), selection)
+        if len(rows := here.nonzero()[0]):
+            self._compete(results, rows, selection)
         if np.count_nonzero(guests):
             order = np.lexsort((results.loss[guests], results.violation[guests]))
             for row in np.flatnonzero(guests)[order].tolist():
@@ -238,7 +238,7 @@ class Evolution(Stateful):
             self._place(slot, results, rows)
 
     def _note_successes(self, f: Doubles, cr: Doubles, gains: Doubles) -> None:
-        self._learnt = np.hstack([self._learnt, np.stack([f, cr, gains])])
+        self._learnt = np.concatenate([self._learnt, [f, cr, gains]], axis=1)
 
     def _place(self, slots: Indices, results: Results, rows: Indices) -> None:
         self._members.place(slots, results, rows)

@@ -280,8 +280,10 @@ class Ledger(Stateful):
             self.failed_in_a_row += n
             return
         self.failed_in_a_row = int(good[::-1].argmax())
-        violation = np.where(good, received.violation, np.inf)
-        i = 0 if n == 1 else int(np.lexsort((received.ids, received.loss, violation))[0])
+        i, violation = 0, received.violation
+        if n > 1:
+            violation = np.where(good, violation, np.inf)
+            i = int(np.lexsort((received.ids, received.loss, violation))[0])
         self.note_best(int(received.ids[i]), received.row(i), float(received.loss[i]), float(violation[i]))
 
     def _locate(self, ids: Indices) -> tuple[Indices, list[tuple[Block, Any, Any]], Indices]:
