@@ -303,6 +303,7 @@ def test_every_culture_of_the_committee_is_known_by_names_terms_and_examples() -
         assert sum(key in query.cultures for query in examples) >= 30, key
 
 
+@pytest.mark.system
 def test_a_sentence_transformers_model_can_be_the_encoder(tmp_path: Path) -> None:
     from sentence_transformers import SentenceTransformer, models
 

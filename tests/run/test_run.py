@@ -129,6 +129,7 @@ def kill_in_its_search(folder: Path, arguments: list[str], written: int) -> None
     pytest.fail("no kill came before the end")
 
 
+@pytest.mark.system
 def test_a_run_killed_at_several_moments_ends_like_one_that_was_not(
     finished: tuple[Path, str], command: Command, tmp_path: Path
 ) -> None:

@@ -202,7 +202,10 @@ def test_jobs_that_use_ray_themselves_find_room_beside_the_launcher(
     ("option", "said"),
     [
         ("gpus_per_job=64", "no node of the Ray cluster can hold a job of 0 CPU and 64 GPU"),
-        ("cpus_per_job=4096", "no node of the Ray cluster can hold a job of 4096 CPU and 0 GPU"),
+        pytest.param(
+            *("cpus_per_job=4096", "no node of the Ray cluster can hold a job of 4096 CPU and 0 GPU"),
+            marks=pytest.mark.system,
+        ),
         ("gpus_per_job=1.5", "hydra.launcher.gpus_per_job=1.5 must be a whole number or less than 1"),
         ("jobs_at_once=0", "hydra.launcher.jobs_at_once must be a number >= 1, got 0"),
         ("address=localhost:1", "nothing answers at the Ray address 'localhost:1'"),
