@@ -59,6 +59,17 @@ def test_where_the_system_cannot_fork_so_the_command_is_started(
     assert (done.returncode, done.stdout) == (0, f"{os.getpid()}\n")
 
 
+def test_what_ray_and_torch_set_where_they_are_used_hinders_no_fork(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path))
+    monkeypatch.setenv("PYTHONBREAKPOINT", "ray.util.pdb.set_trace")
+    (tmp_path / "parents.py").write_text("import os; print(os.getppid())")
+    done = forkserver.run([sys.executable, "parents.py"], cwd=tmp_path, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    assert (done.stdout != f"{os.getpid()}\n") == forkserver.FORKS
+
+
 def test_where_no_process_can_be_watched_there_is_nothing_to_fork_with(tmp_path: Path) -> None:
     code = (
         "import resource, forkserver; resource.setrlimit(resource.RLIMIT_NOFILE, (3, 3)); print(forkserver.can_fork())"
