@@ -24,6 +24,7 @@ MadeOnce = Callable[[str, Callable[[Path], object]], Path]
 
 for _threads in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
     os.environ.setdefault(_threads, "1")  # nothing above imports numpy or torch, and the workers share the machine
+os.environ.setdefault("RAY_AUTH_TOKEN", "0" * 64)  # else the first clusters of a new machine each write one, at once
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # models take two threads, which else burn a CPU while they wait
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # so it is in the background of a script, and for all children
     signal.signal(signal.SIGINT, signal.default_int_handler)

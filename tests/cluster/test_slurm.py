@@ -65,7 +65,7 @@ def submitted(machine: Path, job: int, *arguments: str) -> Iterator[subprocess.P
             yield process
         finally:
             process.terminate()
-            process.wait(60)
+            process.wait(120)
 
 
 def left_behind(machine: Path) -> list[str]:
@@ -92,7 +92,7 @@ def test_a_job_that_slurm_ends_says_how_to_go_on(machine: Path) -> None:
         while not (machine / "run" / "journal.bin").exists() and time.monotonic() < deadline:
             time.sleep(0.2)
         process.send_signal(signal.SIGTERM)
-        assert process.wait(60) == 130
+        assert process.wait(120) == 130
     assert "interrupted; continue with: python -m evoprompt.run resume=" in (machine / "log.txt").read_text()
     assert left_behind(machine) == []
 

@@ -251,7 +251,7 @@ def test_an_optimizer_that_is_dropped_leaves_no_thread_behind(name):
     assert threading.active_count() == before + 5
     optimizers.clear()
     gc.collect()
-    end = time.monotonic() + 5
+    end = time.monotonic() + 60
     while threading.active_count() > before and time.monotonic() < end:
         time.sleep(0.01)
     assert threading.active_count() == before
@@ -281,7 +281,7 @@ def test_an_engine_that_died_says_so_at_every_tell_after_it():
 
     thread = threading.Thread(target=telling, daemon=True)
     thread.start()
-    thread.join(timeout=20)
+    thread.join(timeout=120)
     assert len(said) == 3
     assert optimizer.evaluations == 12
 

@@ -44,7 +44,7 @@ def evaluated(folder: Path) -> int:
     return len(Journal(folder / "journal.bin").told())
 
 
-def wait_for(process: subprocess.Popen[str], condition: Callable[[], object], seconds: float = 120) -> None:
+def wait_for(process: subprocess.Popen[str], condition: Callable[[], object], seconds: float = 300) -> None:
     deadline = time.monotonic() + seconds
     over = False
     while not condition():
@@ -71,7 +71,7 @@ def test_a_driver_killed_at_twenty_random_moments_repeats_nothing_that_it_record
         wait_for(process, lambda goal=goal: evaluated(folder) >= goal)
         time.sleep(chance.random() * 0.05)
         process.kill()
-        process.wait(60)
+        process.wait(120)
         assert evaluated(folder) >= recorded, "what was recorded is there"
         recorded = evaluated(folder)
         arguments = [f"resume={folder}"]
@@ -151,7 +151,7 @@ def test_a_steady_run_on_ray_survives_its_driver_and_keeps_to_its_budget(command
     )
     wait_for(process, lambda: evaluated(folder) >= 30)
     process.kill()
-    process.wait(60)
+    process.wait(120)
     kept = Journal(folder / "journal.bin").told()
     done = command(tmp_path, f"resume={folder}")
     assert done.returncode == 0, done.stderr

@@ -136,7 +136,7 @@ def test_a_killed_sweep_continues_where_it_was(sweep: Path, command: Command, tm
     arguments = ["-m", "+culture=usa", "seed=range(2)", *TINY, "hydra.sweep.dir=sweep"]
     process = begin(tmp_path, *arguments)
     kill_in(tmp_path / "sweep" / "usa-seed1-1", process)
-    process.communicate(timeout=60)
+    process.communicate(timeout=120)
     before = {path: path.read_bytes() for path in (tmp_path / "sweep" / "usa-seed0-0").glob("*.parquet")}
     shutil.copytree(tmp_path / "sweep", tmp_path / "copy")
     report = command(tmp_path, "copy", module="report")

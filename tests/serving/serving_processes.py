@@ -33,7 +33,7 @@ class Server:
     process: subprocess.Popen[str]
 
     def health(self) -> dict[str, object]:
-        found: dict[str, object] = httpx.get(f"{self.url}/health", timeout=30).json()
+        found: dict[str, object] = httpx.get(f"{self.url}/health", timeout=120).json()
         return found
 
 
@@ -76,13 +76,13 @@ def serving(experts: Path, *arguments: str, **environment: str) -> Iterator[Serv
     finally:
         process.send_signal(signal.SIGINT)
         try:
-            process.communicate(timeout=30)
+            process.communicate(timeout=120)
         except subprocess.TimeoutExpired:
             process.kill()
             process.communicate()
 
 
-def until(condition: Callable[[], object], seconds: float = 30) -> None:
+def until(condition: Callable[[], object], seconds: float = 120) -> None:
     """Wait for something to come true."""
     deadline = time.monotonic() + seconds
     while not condition():

@@ -196,7 +196,7 @@ def test_a_huge_body_without_a_length_is_cut_off(server: Server) -> None:
         for _ in range(100):
             yield b" " * 10_000
 
-    response = httpx.post(f"{server.url}/v1/chat/completions", content=endless(), timeout=30)
+    response = httpx.post(f"{server.url}/v1/chat/completions", content=endless(), timeout=120)
     assert response.status_code == 413
 
 
@@ -204,14 +204,14 @@ def test_a_huge_body_without_a_length_is_cut_off(server: Server) -> None:
 def test_other_paths_and_methods_are_refused_in_the_same_form(
     method: str, path: str, status: int, server: Server
 ) -> None:
-    response = httpx.request(method, server.url + path)
+    response = httpx.request(method, server.url + path, timeout=60)
     assert response.status_code == status
     assert response.json()["error"]["type"] == "invalid_request_error"
 
 
 def test_a_client_that_hangs_up_leaves_no_stream_behind(server: Server) -> None:
     body = {"model": "expert:usa", "messages": GREETING, "max_tokens": 500, "temperature": 2.0, "stream": True}
-    with httpx.stream("POST", f"{server.url}/v1/chat/completions", json=body, timeout=30) as response:
+    with httpx.stream("POST", f"{server.url}/v1/chat/completions", json=body, timeout=120) as response:
         for _ in zip(range(3), response.iter_lines(), strict=False):
             pass
     until(lambda: server.health()["streams"] == {"running": 0, "waiting": 0})
@@ -219,7 +219,7 @@ def test_a_client_that_hangs_up_leaves_no_stream_behind(server: Server) -> None:
         with httpx.Client(timeout=httpx.Timeout(30, read=0.01)) as impatient, suppress(httpx.ReadTimeout):
             impatient.post(f"{server.url}/v1/chat/completions", json={**body, "stream": False})
     until(lambda: server.health()["streams"] == {"running": 0, "waiting": 0})
-    until(lambda: "evoprompt_open_requests 0.0" in httpx.get(f"{server.url}/metrics").text)
+    until(lambda: "evoprompt_open_requests 0.0" in httpx.get(f"{server.url}/metrics", timeout=60).text)
 
 
 def test_what_clients_leave_null_is_the_default(server: Server) -> None:
@@ -234,7 +234,7 @@ def test_what_clients_leave_null_is_the_default(server: Server) -> None:
 def test_metrics_count_what_happened(server: Server) -> None:
     post(server, {"model": "expert:kenya", "messages": GREETING, "max_tokens": 2})
     post(server, {"model": "nobody", "messages": GREETING})
-    text = httpx.get(f"{server.url}/metrics").text
+    text = httpx.get(f"{server.url}/metrics", timeout=60).text
     assert 'evoprompt_requests_total{path="/v1/chat/completions",status="404"}' in text
     assert 'evoprompt_chosen_total{expert="kenya"}' in text
     assert "evoprompt_answer_seconds_bucket" in text
@@ -337,10 +337,10 @@ def test_a_temperature_near_nothing_is_nothing(client: openai.OpenAI) -> None:
 
 
 def test_on_this_machine_alone_it_answers_to_its_own_names_only(server: Server) -> None:
-    assert httpx.get(f"{server.url}/v1/models", headers={"host": "evil.example"}).status_code == 421
+    assert httpx.get(f"{server.url}/v1/models", headers={"host": "evil.example"}, timeout=60).status_code == 421
     for name in ("localhost:1", "LOCALHOST", "[::1]", "127.0.0.1:80"):
-        assert httpx.get(f"{server.url}/v1/models", headers={"host": name}).status_code == 200
-    assert httpx.get(f"{server.url}/openapi.json").status_code == 404
+        assert httpx.get(f"{server.url}/v1/models", headers={"host": name}, timeout=60).status_code == 200
+    assert httpx.get(f"{server.url}/openapi.json", timeout=60).status_code == 404
 
 
 def test_with_a_token_only_who_shows_it_is_answered(pocket: FrozenModel, tmp_path: Path) -> None:
@@ -351,13 +351,17 @@ def test_with_a_token_only_who_shows_it_is_answered(pocket: FrozenModel, tmp_pat
         assert post(guarded, asked).status_code == 401
         for wrong in ("Bearer s3cre", "Bearer s3crett", "s3cret", "Basic s3cret", "Bearer"):
             assert post(guarded, asked, authorization=wrong).status_code == 401
-        assert httpx.get(f"{guarded.url}/v1/models").status_code == 401
-        assert httpx.get(f"{guarded.url}/metrics").status_code == 401
+        assert httpx.get(f"{guarded.url}/v1/models", timeout=60).status_code == 401
+        assert httpx.get(f"{guarded.url}/metrics", timeout=60).status_code == 401
         assert post(guarded, asked, authorization="Bearer s3cret").status_code == 200
         for host, status in (("proxy.example:443", 200), ("localhost", 200), ("other.example", 421)):
             known = {"authorization": "Bearer s3cret", "host": host}
-            assert httpx.get(f"{guarded.url}/v1/models", headers=known).status_code == status
-        assert httpx.get(f"{guarded.url}/").status_code == httpx.get(f"{guarded.url}/health").status_code == 200
+            assert httpx.get(f"{guarded.url}/v1/models", headers=known, timeout=60).status_code == status
+        assert (
+            httpx.get(f"{guarded.url}/", timeout=60).status_code
+            == httpx.get(f"{guarded.url}/health", timeout=60).status_code
+            == 200
+        )
         trusted = openai.OpenAI(base_url=f"{guarded.url}/v1", api_key="s3cret", max_retries=0)
         assert trusted.chat.completions.create(**asked).choices
         with pytest.raises(openai.AuthenticationError):

@@ -47,7 +47,7 @@ def test_a_question_is_asked_by_keyboard_alone(quiet: Page) -> None:
     expect(quiet.locator("#question")).to_be_focused()
     quiet.keyboard.type("Who pays in Osaka and in Nairobi?")
     quiet.keyboard.press("Enter")
-    expect(quiet.locator("#status")).to_contain_text("Answered in", timeout=30_000)
+    expect(quiet.locator("#status")).to_contain_text("Answered in", timeout=120_000)
     assert quiet.locator("#text").inner_text()
     assert quiet.locator("#voices h3").count() == 2
     expect(quiet.locator("#voices")).to_contain_text("names osaka")
@@ -61,13 +61,13 @@ def test_a_panel_shows_each_experts_own_answer(quiet: Page) -> None:
     quiet.locator("#compose").select_option("panel")
     quiet.locator("#question").fill("Who pays in Osaka and in Nairobi?")
     quiet.get_by_role("button", name="Ask").click()
-    expect(quiet.locator("#voices .said")).to_have_count(2, timeout=30_000)
+    expect(quiet.locator("#voices .said")).to_have_count(2, timeout=120_000)
 
 
 def test_what_needs_no_culture_says_so(quiet: Page) -> None:
     quiet.locator("#question").fill("What is 17 * 23?")
     quiet.get_by_role("button", name="Ask").click()
-    expect(quiet.locator("#why")).to_contain_text("answered alone: the question needs no culture", timeout=30_000)
+    expect(quiet.locator("#why")).to_contain_text("answered alone: the question needs no culture", timeout=120_000)
     expect(quiet.locator("#committee")).to_be_hidden()
 
 
@@ -75,17 +75,17 @@ def test_one_expert_can_be_asked_and_a_place_given(quiet: Page) -> None:
     quiet.locator("#who").select_option("expert:india")
     quiet.locator("#question").fill("How do I greet my host?")
     quiet.get_by_role("button", name="Ask").click()
-    expect(quiet.locator("#voices h3")).to_have_text("India", timeout=30_000)
+    expect(quiet.locator("#voices h3")).to_have_text("India", timeout=120_000)
     quiet.locator("#who").select_option("committee")
     quiet.locator("#location").fill("Nairobi")
     quiet.get_by_role("button", name="Ask").click()
-    expect(quiet.locator("#voices")).to_contain_text("the user is in Nairobi", timeout=30_000)
+    expect(quiet.locator("#voices")).to_contain_text("the user is in Nairobi", timeout=120_000)
 
 
 def test_what_others_wrote_is_shown_as_text_and_runs_nothing(quiet: Page) -> None:
     quiet.locator("#question").fill("<img src=x onerror=alert(1)> in Osaka?")
     quiet.get_by_role("button", name="Ask").click()
-    expect(quiet.locator("#status")).to_contain_text("Answered in", timeout=30_000)
+    expect(quiet.locator("#status")).to_contain_text("Answered in", timeout=120_000)
     assert quiet.locator("main img").count() == 0
 
 
