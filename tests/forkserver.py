@@ -100,7 +100,7 @@ class Python(subprocess.Popen[Any]):
         try:
             with told:
                 _server().send(wanted, [*streams, told.fileno()])
-            status.settimeout(60)
+            status.settimeout(600)
             self.pid = int.from_bytes(_exactly(status, 4))
         except BaseException:
             status.close()

@@ -34,7 +34,7 @@ ENDINGS = {
 
 def both(arguments: list[str], folder: Path, **options: object) -> list[subprocess.CompletedProcess[str]]:
     """What becomes of a command that is forked, and of one that is started."""
-    shared = {"cwd": folder, "capture_output": True, "text": True, "stdin": subprocess.DEVNULL, "timeout": 120}
+    shared = {"cwd": folder, "capture_output": True, "text": True, "stdin": subprocess.DEVNULL, "timeout": 600}
     environment = {**os.environ, "PYTHONPATH": str(folder), "COLUMNS": "77"}
     whole = [sys.executable, *arguments]
     return [run(whole, env=environment, **shared, **options) for run in (forkserver.run, subprocess.run)]  # type: ignore[operator]
@@ -55,7 +55,7 @@ def test_where_the_system_cannot_fork_so_the_command_is_started(
 ) -> None:
     monkeypatch.setattr(forkserver, "FORKS", False)
     (tmp_path / "parents.py").write_text("import os; print(os.getppid())")
-    done = forkserver.run([sys.executable, "parents.py"], cwd=tmp_path, capture_output=True, text=True, timeout=120)
+    done = forkserver.run([sys.executable, "parents.py"], cwd=tmp_path, capture_output=True, text=True, timeout=600)
     assert (done.returncode, done.stdout) == (0, f"{os.getpid()}\n")
 
 
@@ -65,7 +65,7 @@ def test_what_ray_and_torch_set_where_they_are_used_hinders_no_fork(
     monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path))
     monkeypatch.setenv("PYTHONBREAKPOINT", "ray.util.pdb.set_trace")
     (tmp_path / "parents.py").write_text("import os; print(os.getppid())")
-    done = forkserver.run([sys.executable, "parents.py"], cwd=tmp_path, capture_output=True, text=True, timeout=120)
+    done = forkserver.run([sys.executable, "parents.py"], cwd=tmp_path, capture_output=True, text=True, timeout=600)
     assert done.returncode == 0, done.stderr
     assert (done.stdout != f"{os.getpid()}\n") == forkserver.FORKS
 
@@ -75,7 +75,7 @@ def test_where_no_process_can_be_watched_there_is_nothing_to_fork_with(tmp_path:
         "import resource, forkserver; resource.setrlimit(resource.RLIMIT_NOFILE, (3, 3)); print(forkserver.can_fork())"
     )
     done = subprocess.run(
-        [sys.executable, "-c", code], cwd=Path(__file__).parent, capture_output=True, text=True, timeout=120, check=True
+        [sys.executable, "-c", code], cwd=Path(__file__).parent, capture_output=True, text=True, timeout=600, check=True
     )
     assert done.stdout == "False\n"
 
@@ -113,7 +113,7 @@ def test_signals_reach_it_and_are_told(waiting: forkserver.Python, sent: signal.
         with pytest.raises(subprocess.TimeoutExpired):
             waiting.wait(timeout=0.05)
         waiting.send_signal(sent)
-        assert waiting.wait(timeout=60) == code
+        assert waiting.wait(timeout=600) == code
         assert waiting.poll() == code
 
 
@@ -144,7 +144,7 @@ def test_many_at_once_keep_their_pipes_apart(tmp_path: Path) -> None:
         )
         for number in range(6)
     ]
-    said = [process.communicate(str(number), timeout=120)[0] for number, process in enumerate(begun)]
+    said = [process.communicate(str(number), timeout=600)[0] for number, process in enumerate(begun)]
     assert said == [f"{number} {number}\n" for number in range(6)]
     assert [process.returncode for process in begun] == [0] * 6
 
@@ -158,7 +158,7 @@ def test_variables_that_modules_read_when_imported_start_an_interpreter(tmp_path
             env={**os.environ, **more},
             capture_output=True,
             text=True,
-            timeout=120,
+            timeout=600,
         ).stdout
         for more in ({"COLUMNS": "50"}, {"HF_HOME": str(tmp_path)})
     ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 
 from evoprompt.checks import whole_number
@@ -13,7 +14,10 @@ from evoprompt.parallel.ray_processes import RayProcesses
 
 __all__ = ["RayEvaluator"]
 
+logger = logging.getLogger(__name__)
+
 PATIENCE_SECONDS = 10.0  # for the rest, once some of as many workers as possible are up
+SILENT_SECONDS = 20.0  # until it is said again how many are ready
 
 
 class RayEvaluator(Pool):
@@ -85,7 +89,7 @@ class RayEvaluator(Pool):
         cpus_per_worker: float | None = 1,
         gpus_per_worker: float | None = 0,
         address: str | None = None,
-        timeout_s: float = 120,
+        timeout_s: float = 600,
         max_retries: int = 2,
         hang_s: float | None = None,
         numerics: str | None = None,
@@ -121,11 +125,17 @@ class RayEvaluator(Pool):
         began = self.workers.now()
         deadline = began + self.timeout_s
         while starting := {slot.starting: slot for slot in self.slots if slot.starting is not None}:
-            done = self.workers.wait(list(starting), max(0.0, deadline - self.workers.now()))
-            if not done:
+            left = max(0.0, deadline - self.workers.now())
+            done = self.workers.wait(list(starting), min(left, SILENT_SECONDS))
+            if not done and left > SILENT_SECONDS:
+                logger.warning("waiting for %s: %s", self.workers.request, self._readiness())
+            elif not done:
                 if self.most is None and len(starting) < len(self.slots):
                     return
-                raise self._too_late()
+                raise UserError(
+                    f"{self.workers.request} were not all ready after {self.timeout_s:g} s: {self._readiness()}; free "
+                    "some, ask for less, or wait longer where the objective loads long (executor.timeout, timeout_s)"
+                )
             for slot in [starting[token] for token in done]:
                 try:
                     self._take_start(slot)
@@ -140,12 +150,11 @@ class RayEvaluator(Pool):
             if self.most is None:
                 deadline = min(deadline, self.workers.now() + max(PATIENCE_SECONDS, self.workers.now() - began))
 
-    def _too_late(self) -> UserError:
+    def _readiness(self) -> str:
         ray, calls = self.workers.ray, list(self.workers.greetings.values())
         up, _ = ray.wait(calls, num_returns=len(calls), timeout=0)
         free = ray.available_resources()
-        return UserError(
-            f"{self.workers.request} were not all ready after {self.timeout_s:g} s: {len(up)} of {len(calls)} have a "
-            f"process, {len(self.processes)} their objective; the cluster has {free.get('CPU', 0):g} CPU and "
-            f"{free.get('GPU', 0):g} GPU free; free some, ask for less, or raise timeout_s if the objective loads long"
+        return (
+            f"{len(up)} of {len(calls)} have a process, {len(self.processes)} their objective; the cluster has "
+            f"{free.get('CPU', 0):g} CPU and {free.get('GPU', 0):g} GPU free"
         )

@@ -51,7 +51,7 @@ class ExecutorSettings:
     cpus_per_worker: float | None = None  # None: as many as `model.threads`
     gpus_per_worker: float | None = None
     batch_size: int = 8
-    timeout: float = 120
+    timeout: float = 600
     hang_timeout: float | None = None
     max_retries: int = 2
 

@@ -19,7 +19,7 @@ SHOWN = ("scipy_objective", "torch_objective", "external_program")
 def printed_by(folder: Path, *arguments: str | Path) -> str:
     """What Python prints, started in an empty folder."""
     done = forkserver.run(
-        [sys.executable, *map(str, arguments)], cwd=folder, capture_output=True, text=True, timeout=300
+        [sys.executable, *map(str, arguments)], cwd=folder, capture_output=True, text=True, timeout=900
     )
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout

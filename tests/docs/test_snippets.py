@@ -194,7 +194,7 @@ def test_the_client_of_the_routing_guide_asks_a_real_server(capsys: pytest.Captu
             assert "20 experts over pocket" in server.stdout.readline()
             assert f"API http://127.0.0.1:{port}/v1" in server.stdout.readline()
             with httpx.Client(transport=httpx.HTTPTransport(retries=9)) as waiting:  # with growing pauses
-                assert waiting.get(f"http://127.0.0.1:{port}/health", timeout=60).status_code == 200
+                assert waiting.get(f"http://127.0.0.1:{port}/health", timeout=600).status_code == 200
             exec(client.replace("127.0.0.1:8000", f"127.0.0.1:{port}"), {})
         finally:
             server.terminate()

@@ -83,5 +83,5 @@ def test_a_reader_that_goes_away_ends_the_command_quietly(command: tuple[str, ..
     with forkserver.Python(whole, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as asking:
         assert asking.stdout is not None
         asking.stdout.close()
-        assert asking.communicate(timeout=120)[1] == b""
+        assert asking.communicate(timeout=600)[1] == b""
         assert asking.returncode == 1

@@ -88,7 +88,7 @@ def test_a_budget_forced_too_high_recovers_and_no_number_changes(placement: str,
         capture_output=True,
         text=True,
         check=False,
-        timeout=300,
+        timeout=900,
     )
     assert done.stdout.split() == ["True"] * 3, done.stderr
 

@@ -61,7 +61,7 @@ MEMORY = """
 def answer_of(script: str, folder: Path) -> dict:
     file = folder / "driver.py"
     file.write_text(textwrap.dedent(HEAD + script).format(folders=FOLDERS, folder=str(folder)))
-    done = subprocess.run([sys.executable, str(file)], cwd=folder, capture_output=True, text=True, timeout=300)
+    done = subprocess.run([sys.executable, str(file)], cwd=folder, capture_output=True, text=True, timeout=900)
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout.splitlines()[-1])
 

@@ -53,7 +53,7 @@ DRIVER = """
 def test_an_evaluator_runs_from_a_checkout_and_takes_down_the_cluster_it_started(tmp_path: Path) -> None:
     script = tmp_path / "driver.py"
     script.write_text(textwrap.dedent(DRIVER).format(checkout=str(CHECKOUT)))
-    done = subprocess.run([sys.executable, str(script)], cwd=tmp_path, capture_output=True, text=True, timeout=300)
+    done = subprocess.run([sys.executable, str(script)], cwd=tmp_path, capture_output=True, text=True, timeout=900)
     assert done.returncode == 0, done.stderr
     answer = json.loads(done.stdout)
     assert answer["losses"] == [0.0, 1.0, 4.0]
@@ -108,7 +108,7 @@ def test_an_evaluator_that_is_dropped_leaves_ray_to_another_and_a_lost_cluster_i
 ) -> None:
     script = tmp_path / "driver.py"
     script.write_text(textwrap.dedent(DROPPING_DRIVER).format(checkout=str(CHECKOUT)))
-    done = subprocess.run([sys.executable, str(script)], cwd=tmp_path, capture_output=True, text=True, timeout=300)
+    done = subprocess.run([sys.executable, str(script)], cwd=tmp_path, capture_output=True, text=True, timeout=900)
     assert done.returncode == 0, done.stderr
     losses, refusal = done.stdout.splitlines()
     assert losses == "0.0 1.0 4.0"
@@ -157,7 +157,7 @@ def test_a_driver_outside_the_cluster_works_through_a_ray_client(tmp_path: Path)
                 deadline = time.monotonic() + 400
                 while True:  # its port is open before it can take a driver
                     done = subprocess.run(
-                        [sys.executable, str(script)], env=own, capture_output=True, text=True, timeout=300
+                        [sys.executable, str(script)], env=own, capture_output=True, text=True, timeout=900
                     )
                     if done.returncode == 0:
                         break

@@ -30,7 +30,7 @@ def command() -> Command:
     """Run `python -m evoprompt.<module>` with arguments in a folder and return what happened."""
 
     def run(
-        folder: Path, *arguments: str, module: str = "run", timeout: float = 300
+        folder: Path, *arguments: str, module: str = "run", timeout: float = 900
     ) -> subprocess.CompletedProcess[str]:
         return forkserver.run(
             [sys.executable, "-m", f"evoprompt.{module}", *arguments],

@@ -35,7 +35,7 @@ def script(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     entry.write_text("import sys\nfrom evoprompt.commands.start import main\nsys.exit(main())\n", encoding="utf-8")
     command = [sys.executable, str(entry), *arguments]
     return subprocess.run(
-        command, cwd=folder, env=environment(), capture_output=True, text=True, timeout=300, check=False
+        command, cwd=folder, env=environment(), capture_output=True, text=True, timeout=900, check=False
     )
 
 

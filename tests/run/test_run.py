@@ -119,7 +119,7 @@ def kill_in_its_search(folder: Path, arguments: list[str], written: int) -> None
         while process.poll() is None and len(Journal(folder / "journal.bin").told()) < written:
             time.sleep(0.005)
         process.kill()
-        process.communicate(timeout=120)
+        process.communicate(timeout=600)
         assert len(Journal(folder / "journal.bin").told()) >= written
         if not (folder / "metrics.json").exists():
             return
@@ -152,7 +152,7 @@ def test_an_interrupted_run_says_how_to_continue_and_does(
         assert process.poll() is None
         time.sleep(0.005)
     process.send_signal(signal.SIGINT)
-    _, said = process.communicate(timeout=120)
+    _, said = process.communicate(timeout=600)
     assert process.returncode == 130
     assert "Traceback" not in said
     assert f"continue with: python -m evoprompt.run resume={folder}" in said

@@ -83,7 +83,7 @@ def test_a_job_whose_process_dies_too_often_is_listed_and_leaves_the_others_alon
     options = [RAY, "hydra.launcher.max_retries=0", "hydra.sweep.dir=sweep"]
     process = begin(tmp_path, "-m", "+culture=usa", "seed=range(2)", *TINY, *options)
     kill_in(tmp_path / "sweep" / "usa-seed0-0", process)
-    _, said = process.communicate(timeout=300)
+    _, said = process.communicate(timeout=900)
     assert process.returncode == 1
     (line,) = said.splitlines()
     assert line.startswith(
@@ -136,7 +136,7 @@ def test_a_killed_sweep_continues_where_it_was(sweep: Path, command: Command, tm
     arguments = ["-m", "+culture=usa", "seed=range(2)", *TINY, "hydra.sweep.dir=sweep"]
     process = begin(tmp_path, *arguments)
     kill_in(tmp_path / "sweep" / "usa-seed1-1", process)
-    process.communicate(timeout=120)
+    process.communicate(timeout=600)
     before = {path: path.read_bytes() for path in (tmp_path / "sweep" / "usa-seed0-0").glob("*.parquet")}
     shutil.copytree(tmp_path / "sweep", tmp_path / "copy")
     report = command(tmp_path, "copy", module="report")
@@ -180,7 +180,7 @@ def test_the_same_command_beside_a_live_sweep_is_refused_and_does_it_no_harm(com
     process.send_signal(signal.SIGCONT)
     assert second.returncode == 2
     assert "another process is running in" in second.stderr
-    _, said = process.communicate(timeout=300)
+    _, said = process.communicate(timeout=900)
     assert (process.returncode, said) == (0, "")
     record = json.loads((run / "run.json").read_text())
     assert record["status"] == "finished"
@@ -215,7 +215,7 @@ def test_jobs_that_use_ray_themselves_find_room_beside_the_launcher(
 def test_what_no_cluster_can_do_is_refused_in_one_line(
     option: str, said: str, command: Command, tmp_path: Path
 ) -> None:
-    done = command(tmp_path, "-m", "+culture=usa", *TINY, RAY, *f"hydra.launcher.{option}".split(), timeout=120)
+    done = command(tmp_path, "-m", "+culture=usa", *TINY, RAY, *f"hydra.launcher.{option}".split(), timeout=600)
     assert done.returncode == 2, done.stderr
     assert done.stderr.count("\n") == 1
     assert said in done.stderr
