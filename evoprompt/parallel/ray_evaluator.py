@@ -129,7 +129,8 @@ class RayEvaluator(Pool):
             done = self.workers.wait(list(starting), min(left, SILENT_SECONDS))
             if not done and left > SILENT_SECONDS:
                 logger.warning("waiting for %s: %s", self.workers.request, self._readiness())
-            elif not done:
+                continue
+            if not done:
                 if self.most is None and len(starting) < len(self.slots):
                     return
                 raise UserError(

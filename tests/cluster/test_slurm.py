@@ -43,7 +43,7 @@ def machine(tmp_path: Path) -> Iterator[Path]:
 def submitted(machine: Path, job: int, *arguments: str) -> Iterator[subprocess.Popen[str]]:
     """The script at work, as SLURM would start it on the first of two nodes."""
     environment = {
-        **os.environ,
+        **{name: value for name, value in os.environ.items() if name != "RAY_AUTH_TOKEN"},  # the job makes its own
         "PATH": f"{machine / 'bin'}:{Path(sys.executable).parent}:{os.environ['PATH']}",
         "PYTHONPATH": str(REPOSITORY),
         "HOME": str(machine),

@@ -156,8 +156,8 @@ def refusing() -> Objective:
     raise UserError("unknown model 'lama'; did you mean llama?")
 
 
-def sleeping() -> Objective:
-    time.sleep(600)
+def sleeping(seconds: float = 600) -> Objective:
+    time.sleep(seconds)
     return first_coordinate
 
 

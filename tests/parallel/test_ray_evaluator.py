@@ -10,6 +10,7 @@ import textwrap
 import threading
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -348,6 +349,14 @@ def test_workers_that_do_not_come_up_in_time_are_counted_meanwhile_and_in_an_err
     with pytest.raises(UserError, match=r"after 3 s: .* 0 their objective.*wait longer"):
         RayEvaluator(sleeping, batch_size=1, num_workers=1, timeout_s=3)
     assert re.search(r"waiting for 1 Ray worker of 1 CPU .*: \d of 1 have a process, 0 their objective", caplog.text)
+
+
+@pytest.mark.system
+def test_as_many_workers_as_possible_have_the_whole_time_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("evoprompt.parallel.ray_evaluator.SILENT_SECONDS", 0.1)
+    monkeypatch.setattr("evoprompt.parallel.ray_evaluator.PATIENCE_SECONDS", 0.1)
+    with RayEvaluator(partial(sleeping, 4), batch_size=1) as pool:
+        assert pool.processes
 
 
 @pytest.mark.parametrize("num_workers", [0, -1, 1.5, True])
