@@ -39,6 +39,7 @@ TICK_SECONDS = 1.0  # how often the pool looks after workers that hang, are lost
 HANG_SECONDS, HANG_FACTOR = 600.0, 20.0  # a micro-batch hangs after the first, or so many times the longest one
 FIRST_HANG_SECONDS = 3600.0  # while nobody knows how long one takes
 REST_SECONDS, LONGEST_REST_SECONDS = 1.0, 60.0  # before a failed start is tried again, twice as long every time
+SILENT_SECONDS = 20.0  # until it is said again how long a wait for workers still is
 SUSPECT = 2  # micro-batches on which a worker raised and another did not: then it is the worker
 PACE_MEMORY = 0.5  # weight of the past in a worker's mean seconds per micro-batch
 
@@ -179,6 +180,7 @@ class Pool(Pooled):
         self._names = self._up = self._queued = 0
         self._more = self._closed = False
         self._bare_since: float | None = None
+        self._said = 0.0  # when it was said last that no worker is up
         self._looked_after = workers.now()
         self._longest = 0.0
         self._ready: deque[tuple[Trials, Evaluation]] = deque()
@@ -460,9 +462,14 @@ class Pool(Pooled):
         if self._up:
             self._bare_since = None
             return
-        self._bare_since = now if self._bare_since is None else self._bare_since
+        if self._bare_since is None:
+            self._bare_since = self._said = now
         if now - self._bare_since > self.timeout_s:
             raise WorkersLostError(f"no worker is left to evaluate with; the last one was lost to: {self.last_error}")
+        if now - self._said > SILENT_SECONDS:
+            self._said = now
+            left = self.timeout_s - (now - self._bare_since)
+            logger.warning("no worker is up; waiting %.0f s more for one (executor.timeout)", left)
 
     def _rest(self, slot: _Slot, why: str, times: int | None = None) -> None:
         """Let a worker that did not come up, or is suspected, rest before it is tried again."""

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from evoprompt.checks import whole_number
 from evoprompt.errors import UserError
 from evoprompt.optim.protocol import Objective
-from evoprompt.parallel.pool import Pool, WorkerDiedError, WorkersLostError
+from evoprompt.parallel.pool import SILENT_SECONDS, Pool, WorkerDiedError, WorkersLostError
 from evoprompt.parallel.ray_cluster import WorkerRequest
 from evoprompt.parallel.ray_processes import RayProcesses
 
@@ -17,7 +17,6 @@ __all__ = ["RayEvaluator"]
 logger = logging.getLogger(__name__)
 
 PATIENCE_SECONDS = 10.0  # for the rest, once some of as many workers as possible are up
-SILENT_SECONDS = 20.0  # until it is said again how many are ready
 
 
 class RayEvaluator(Pool):

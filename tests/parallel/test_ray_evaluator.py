@@ -267,13 +267,17 @@ def test_a_reader_may_leave_between_any_two_results() -> None:
 
 
 @pytest.mark.system
-def test_losing_the_last_worker_for_good_is_an_error_that_says_why(tmp_path: Path) -> None:
+def test_losing_the_last_worker_for_good_is_waited_for_in_words_and_an_error_that_says_why(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr("evoprompt.parallel.pool.SILENT_SECONDS", 1)
     with RayEvaluator(BuildsOnce(tmp_path), batch_size=2, num_workers=1, timeout_s=8) as pool:
         pool.submit(numbered_trials(4))
         with pytest.raises(
             RuntimeError, match=r"no worker is left.*ray-0 could not build its objective.*the model folder is gone"
         ):
             list(pool.collect())
+    assert re.search(r"no worker is up; waiting \d s more for one", caplog.text)
 
 
 @pytest.mark.system
