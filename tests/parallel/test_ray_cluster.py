@@ -150,9 +150,8 @@ def test_a_driver_outside_the_cluster_works_through_a_ray_client(tmp_path: Path)
     head += ["--min-worker-port=0", "--max-worker-port=0", "--object-store-memory=100000000"]
     script = tmp_path / "driver.py"
     script.write_text(textwrap.dedent(CLIENT).format(checkout=str(CHECKOUT), address=f"ray://127.0.0.1:{outside}"))
-    with tempfile.TemporaryDirectory(
-        prefix="ray-", ignore_cleanup_errors=True
-    ) as folder:  # short: sockets are below it
+    short = tempfile.TemporaryDirectory(prefix="ray-", ignore_cleanup_errors=True)  # as Ray has sockets below it
+    with short as folder:
         own = {**os.environ, "RAY_TMPDIR": folder, "RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": "a" * 64}
         with subprocess.Popen(head, env=own, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as cluster:
             try:
